@@ -1,0 +1,190 @@
+"""Train several methods on one data set with the same set-up, over seeds, and print one table.
+
+    python benchmarks/compare.py digits --seeds 1,2,3,4,5 --out benchmarks/results
+    python benchmarks/compare.py digits --methods ce --grid "optim.lr=0.02|0.05|0.1" --seeds 1,2 --name digits-grid --out ...
+    python benchmarks/compare.py cifar10 --data stores/cifar10 data.subset=10000 model=preact_small epochs=15
+
+Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one goes
+on. Accuracy is the last epoch's on the clean test part. With --grid the first method is trained at every point of the grid
+and the best point by its own test accuracy is reported: the yardstick gets the benefit of the doubt.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from _report import markdown, mean_std, write
+
+from fastnoisy.errors import FastnoisyError
+
+TINY = ("epochs=2", "data.subset=200", "batch_size=32")
+
+
+@click.command(help=__doc__)
+@click.argument("data")
+@click.argument("overrides", nargs=-1)
+@click.option(
+    "--methods",
+    default="ce,nrd,alasca",
+    show_default=True,
+    help="Comma-separated; the first is the yardstick.",
+)
+@click.option("--seeds", default="1", show_default=True, help="Seeds, comma-separated.")
+@click.option("--data", "store", default="", help="Store; digits are converted by themselves.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/compare"), show_default=True)
+@click.option("--grid", multiple=True, help='"KEY=VALUE|VALUE|...", may be given several times.')
+@click.option("--name", default="", help="Name of the result file; default: DATA-methods.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this folder.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--tiny", is_flag=True, help="A few steps only, to see that it works.")
+def main(
+    data: str, overrides: tuple[str, ...], methods: str, seeds: str, store: str, runs: Path, grid: tuple[str, ...],
+    name: str, out: Path | None, device: str, tiny: bool,
+) -> None:  # fmt: skip
+    """The command; see the module."""
+    words = [*overrides, f"device={device}", *(TINY if tiny else ())]
+    store = store or _digits_store(data, runs)
+    numbers = [int(seed) for seed in seeds.split(",")]
+    content: dict[str, Any] = {"data": data, "overrides": words, "seeds": numbers}
+    if grid:
+        method = methods.split(",")[0]
+        table = [(point, _train_all(data, method, store, [*words, *point], numbers, runs)) for point in _points(grid)]
+        table.sort(key=lambda row: -mean_std([r["accuracy"] for r in row[1]])[0])
+        content["grid"] = [{"point": list(point), "runs": found} for point, found in table]
+        text = markdown(
+            [f"{method} at", "test accuracy %", "memorised %"],
+            [[" ".join(p), _percent(f, "accuracy"), _percent(f, "memorised")] for p, f in table],
+        )
+    else:
+        found = {m: _train_all(data, m, store, words, numbers, runs) for m in methods.split(",")}
+        content["methods"] = {
+            m: {"runs": rows, **_against(rows, found[methods.split(",")[0]])} for m, rows in found.items()
+        }
+        text = _table(content["methods"])
+    content["table"] = text
+    print(f"\n{text}\n\nrun folders: {runs}")
+    if out is not None:
+        print(f"written: {write(out, name or f'{data}-methods', content)}")
+
+
+def _digits_store(data: str, runs: Path) -> str:
+    if data != "digits":
+        raise FastnoisyError(
+            f"no store named for {data}", "Add --data STORE, the folder that 'fastnoisy convert' wrote"
+        )
+    from fastnoisy.data.convert import ConvertOptions, convert
+
+    store = runs / "store"
+    if not store.exists():
+        convert("digits", store, options=ConvertOptions(), progress=None)
+    return str(store)
+
+
+def _points(grid: tuple[str, ...]) -> list[tuple[str, ...]]:
+    axes = []
+    for text in grid:
+        key, _, values = text.partition("=")
+        axes.append([f"{key}={value.strip()}" for value in values.split("|")])
+    return list(itertools.product(*axes))
+
+
+def _train_all(
+    data: str, method: str, store: str, words: list[str], seeds: list[int], runs: Path
+) -> list[dict[str, Any]]:
+    return [_train(data, method, store, [*words, f"seed={seed}"], runs) for seed in seeds]
+
+
+def _train(data: str, method: str, store: str, words: list[str], runs: Path) -> dict[str, Any]:
+    from fastnoisy import config
+    from fastnoisy.training import loop, setup
+
+    settings = setup.resolve(f"{data}-{method}", words, store)
+    wanted = config.to_toml(settings.model_dump())
+    label = "".join(c if c.isalnum() or c in "=.-" else "_" for c in "-".join(w for w in words if "device" not in w))
+    folder = runs / f"{data}-{method}-{label}"[:180]
+    if (folder / "config.toml").exists() and (folder / "config.toml").read_text() != wanted:
+        shutil.rmtree(folder)  # made by another version of the recipe; only folders below --runs are ever removed
+    print(f"\n{folder}", flush=True)
+    final = _final(folder)
+    if final is None:
+        try:
+            final = loop.resume(folder) if (folder / "config.toml").exists() else loop.start(settings, folder)
+        except loop.Interrupted as stop:
+            sys.exit(128 + stop.signal_number)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    speeds = [line["time"]["img_per_s"] for line in lines if "time" in line]
+    predictor = final["reported"]
+    evaluated = final["eval"][settings.data.test_split]
+    return {
+        "seed": settings.seed,
+        "accuracy": evaluated[predictor]["accuracy"],
+        "ece": evaluated[predictor]["ece"],
+        "others": {k: v["accuracy"] for k, v in evaluated.items() if k != predictor},
+        "memorised": final["train"][predictor].get("memorised"),
+        "suspects_found": final["suspects_found"],
+        "img_per_s": statistics.median(speeds),
+        "seconds": sum(line["time"]["seconds"] for line in lines if "time" in line),
+        "curve": [
+            [
+                line["epoch"],
+                line["eval"][settings.data.test_split][predictor]["accuracy"],
+                line["train"].get("memorised"),
+            ]
+            for line in lines
+            if "eval" in line and "epoch" in line
+        ],
+        "run": str(folder),
+    }
+
+
+def _final(folder: Path) -> dict[str, Any] | None:
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    last = json.loads(lines[-1]) if lines else {}
+    return last if last.get("event") == "final" else None
+
+
+def _against(rows: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> dict[str, float]:
+    """Test errors relative to the yardstick, and the paired difference in accuracy with its standard error."""
+    error, base = (1 - mean_std([r["accuracy"] for r in side])[0] for side in (rows, yardstick))
+    gains = [a["accuracy"] - b["accuracy"] for a, b in zip(rows, yardstick, strict=True)]
+    mean, std = mean_std(gains)
+    return {"error_ratio": error / base if base else float("nan"), "gain": mean, "gain_se": std / len(gains) ** 0.5}
+
+
+def _percent(rows: list[dict[str, Any]], key: str) -> str:
+    values = [100 * r[key] for r in rows if r[key] is not None]
+    if not values:
+        return "-"
+    mean, std = mean_std(values)
+    return f"{mean:.2f} ± {std:.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def _table(found: dict[str, dict[str, Any]]) -> str:
+    many = len(next(iter(found.values()))["runs"]) > 1
+    header = ["method", "test accuracy %", "memorised %", "suspects found %", "img/s"]
+    header += ["errors / yardstick's", "gain ± s.e."] if many else []
+    rows = []
+    for method, entry in found.items():
+        runs = entry["runs"]
+        speed = statistics.median(r["img_per_s"] for r in runs)
+        row = [method, *(_percent(runs, k) for k in ("accuracy", "memorised", "suspects_found")), f"{speed:,.0f}"]
+        if many:
+            row += [f"{entry['error_ratio']:.2f}", f"{100 * entry['gain']:+.2f} ± {100 * entry['gain_se']:.2f}"]
+        rows.append(row)
+    return markdown(header, rows)
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=True)
+    except FastnoisyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

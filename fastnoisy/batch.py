@@ -1,0 +1,29 @@
+"""What every pipeline hands on: one batch of decoded images with the rows they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch on the training device. Clean labels are not here: no method can reach them.
+
+    Attributes:
+        images: uint8 (B, 3, H, W), channels-last in memory, on the store's canvas; pixels beyond `sizes` are undefined.
+        sizes: int32 (B, 2): valid (height, width) at the canvas's top left.
+        labels: int64 (B,), the given label.
+        indices: int64 (B,), the row in the data set.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def split(self, parts: int) -> list[Batch]:
+        """Up to `parts` consecutive micro-batches that differ by at most one sample in size."""
+        fields = (self.images, self.sizes, self.labels, self.indices)
+        return [Batch(*piece) for piece in zip(*(f.tensor_split(parts) for f in fields), strict=True) if len(piece[3])]

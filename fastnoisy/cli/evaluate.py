@@ -1,0 +1,46 @@
+"""`fastnoisy evaluate`: a run's accuracy, calibration and classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_EPILOG = """\b
+Examples:
+  fastnoisy evaluate runs/a
+  fastnoisy evaluate runs/a --data stores/other --split val
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", "store", metavar="STORE", default="", help="Evaluate on this store instead of the run's own.")
+@click.option("--split", default="", help="Split to evaluate on; default: the run's test split.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
+def command(run: Path, store: str, split: str, device: str) -> None:
+    """Evaluate the newest checkpoint of RUN: top-1, top-5, ECE, and accuracy per class.
+
+    Labels are the store's clean ones where it knows them, else the given ones.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastnoisy.training import inference
+
+    report = inference.evaluate_run(run, store, split, device)
+    console = Console(soft_wrap=True)
+    table = Table(title=f"{run}: {report.images:,} images of {report.data}")
+    for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):
+        table.add_column(column, justify="left" if column == "predictor" else "right")
+    for name, numbers in report.predictors.items():
+        top5 = f"{100 * numbers['top5']:.2f}" if "top5" in numbers else "-"
+        table.add_row(name, f"{100 * numbers['accuracy']:.2f}", top5, f"{100 * numbers['ece']:.2f}")
+    console.print(table)
+    classes = Table(title=f"per class ({next(iter(report.predictors))})")
+    for column in ("class", "images", "accuracy %"):
+        classes.add_column(column, justify="left" if column == "class" else "right")
+    for row in report.classes:
+        share = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
+        classes.add_row(str(row["class"]), str(row["images"]), share)
+    console.print(classes)

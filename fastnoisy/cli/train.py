@@ -1,0 +1,62 @@
+"""`fastnoisy train`: a recipe on a store, or a run that goes on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from fastnoisy.errors import FastnoisyError
+
+_EPILOG = """\b
+Examples:
+  fastnoisy train digits-nrd noise=symmetric:0.4 --data stores/digits --out runs/a
+  fastnoisy train cifar10-alasca noise=symmetric:0.4 seed=2 optim.lr=0.05 --data stores/cifar10
+  fastnoisy train cifar10-ce data.subset=10000 model=preact_small epochs=20 --data stores/cifar10
+  fastnoisy train folder-nrd --data stores/mine --out runs/mine
+  fastnoisy train --resume runs/a
+
+RECIPE is <data>-<method>, or a .toml file of your own such as another run's config.toml.
+Keys are those of config.toml in a run folder; a wrong key lists the known ones.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("recipe", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--data", "store", metavar="STORE", default="", help="Folder that 'fastnoisy convert' wrote.")
+@click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder; default: runs/RECIPE-seedN.")
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the step (compile=true).")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors; metrics.jsonl is written all the same.")
+def command(
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    store: str,
+    out: Path | None,
+    resume: Path | None,
+    compiled: bool,
+    quiet: bool,
+) -> None:
+    """Train RECIPE on a store, or go on with a run.
+
+    One line is printed per epoch; metrics.jsonl, checkpoints, the labels trained on and, at the end, issues.csv (the
+    training labels, most suspect first) are in the run folder. Ctrl-C stops after the current step; --resume goes on.
+    """
+    if resume is not None and recipe is not None and "=" in recipe:
+        overrides, recipe = (recipe, *overrides), None
+    if (resume is None) == (recipe is None):
+        raise FastnoisyError("name either a RECIPE or --resume RUN", "See 'fastnoisy train --help'")
+    from fastnoisy.training import loop, setup  # torch is imported here, not for --help
+
+    words = [*overrides, "compile=true"] if compiled else list(overrides)
+    try:
+        if resume is not None:
+            loop.resume(resume, words, quiet, store)
+        else:
+            settings = setup.resolve(str(recipe), words, store)
+            name = settings.recipe or Path(str(recipe)).stem
+            loop.start(settings, out or Path("runs") / f"{name}-seed{settings.seed}", quiet)
+    except loop.Interrupted as stop:
+        sys.exit(128 + stop.signal_number)

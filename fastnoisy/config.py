@@ -1,0 +1,273 @@
+"""The typed configuration of a run: layers of TOML, then key=value overrides; all problems in one message.
+
+A run is described by plain nested tables. Layers are merged in order (later wins), overrides such as `optim.lr=0.1` come
+last, and the result is validated once. `to_toml` writes what `from_tables` reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.noise import NoiseSpec
+
+Triple = tuple[float, float, float]
+
+
+class Table(BaseModel):
+    """A table of the configuration: unknown keys are errors, values keep their type (no text as number)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataConfig(Table):
+    """What is trained on."""
+
+    store: str = Field("", description="folder of the converted data set (--data)")
+    subset: int | None = Field(None, ge=1, description="train on this many images, stratified by class")
+    holdout: float = Field(0.0, ge=0, lt=1, description="share of the noisy training set held out per class")
+    mean: Triple = Field((0.5, 0.5, 0.5), description="per channel, of images in [0, 1]")
+    std: Triple = Field((0.25, 0.25, 0.25), description="per channel, of images in [0, 1]")
+    test_split: str = Field("test", description="split of the store that is evaluated on")
+    workers: int = Field(0, ge=0, description="processes of the torch-loader pipeline")
+
+
+class ViewsConfig(Table):
+    """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
+
+    executor: Literal["kornia"] = Field("kornia", description="what runs the programs")
+    student: str = Field(description="what the network trains on")
+    teacher: str = Field(description="what an EMA teacher sees")
+    weak: str = Field("", description="crop and flip alone")
+    eval: str = Field("normalize", description="evaluation and prediction")
+
+    def program(self, name: str) -> str:
+        """The text of a view's program, names of other views resolved."""
+        text = str(getattr(self, name))
+        return str(getattr(self, text)) if text in ("student", "teacher", "weak", "eval") else text
+
+
+class OptimConfig(Table):
+    """SGD with a step schedule."""
+
+    lr: float = Field(gt=0, description="initial learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = Field(False)
+    weight_decay: float = Field(0.0, ge=0)
+    milestones: list[int] = Field(
+        default_factory=list, description="epochs (0-based) at which lr is multiplied by gamma"
+    )
+    gamma: float = Field(0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> OptimConfig:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=true needs a momentum above 0; set nesterov=false for plain SGD")
+        return self
+
+    def factor(self, epoch: int) -> float:
+        """What lr is multiplied by during an epoch."""
+        return float(self.gamma ** sum(epoch >= m for m in self.milestones))
+
+
+class CheckpointConfig(Table):
+    """When the state is written, and how much of it is kept."""
+
+    every: int = Field(1, ge=1, description="epochs between checkpoints")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+
+
+class Config(Table):
+    """A run. See `docs/configuration.md` for what belongs where."""
+
+    recipe: str = Field("", description="what this configuration was composed from")
+    suite: str = Field("", description="which paper's set-up: nrd or alasca")
+    seed: int = Field(1, ge=0, le=2**31 - 1)
+    noise: str = Field("none", description="none, symmetric:RATE[:exclude_true], file:PATH")
+    noise_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="default: seed")
+    method: dict[str, Any] = Field(description="name and the method's own options")
+    model: dict[str, Any] = Field(description="name and the network's own options")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(128, ge=1, description="the global batch")
+    accumulate: int = Field(1, ge=1, description="micro-batches that one global batch is cut into")
+    drop_last: bool = Field(False)
+    pipeline: str = Field("auto", description="auto, resident, torch-loader")
+    device: str = Field("auto", description="auto, cpu, cuda")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, off on a CPU")
+    dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")
+    channels_last: Literal["auto", "on", "off"] = Field("auto", description="auto: on on a GPU")
+    compile: bool = Field(False, description="compile the method's step with torch.compile")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all that this process may use")
+    eval_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
+    log_every: int = Field(50, ge=1, description="steps between checks for NaN and updates of the display")
+    eval: dict[str, str] = Field(default_factory=dict, description="further evaluation sets: name = STORE[/SPLIT]")
+    data: DataConfig = DataConfig()
+    views: ViewsConfig
+    optim: OptimConfig
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @field_validator("noise")
+    @classmethod
+    def _noise_parses(cls, text: str) -> str:
+        try:
+            return str(NoiseSpec.parse(text))
+        except FastnoisyError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("method", "model")
+    @classmethod
+    def _has_name(cls, table: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(table.get("name"), str):
+            raise ValueError("needs a name")
+        return table
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Config:
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate={self.accumulate} exceeds batch_size={self.batch_size}")
+        return self
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested tables, later layers winning key by key.
+
+    A later `method` or `model` table that names another one starts afresh: options belong to the name they were set for.
+    """
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = result.get(key)
+            if isinstance(value, Mapping) and isinstance(old, Mapping):
+                renamed = key in ("method", "model") and value.get("name", old.get("name")) != old.get("name")
+                result[key] = merge(value) if renamed else merge(old, value)
+            else:
+                result[key] = merge(value) if isinstance(value, Mapping) else value
+    return result
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value (`0.1`, `true`, `[40, 80]`, `"text"`), or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse_call(text: str) -> dict[str, Any]:
+    """`alasca` or `alasca(base="gce", lam=2.0)` as a table with `name` and the options; literals and bare words only.
+
+    Raises:
+        FastnoisyError: the text is neither.
+    """
+    problem = FastnoisyError(f"{text!r} is neither a name nor a call such as alasca(base=ce, lam=2.0)")
+    if "(" not in text:
+        return {"name": text.strip()}
+    name, _, rest = text.partition("(")
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise problem
+        options: dict[str, Any] = {}
+        for keyword in call.keywords:
+            node = keyword.value
+            options[str(keyword.arg)] = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    except (SyntaxError, ValueError):
+        raise problem from None
+    return {"name": name.strip(), **options}
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words as nested tables: `optim.lr=0.1`, `method=nrd`, `method.weights=[0.2,0.6,0.2]`.
+
+    Raises:
+        FastnoisyError: a word without `=`.
+    """
+    tables: dict[str, Any] = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals or not path:
+            raise FastnoisyError(f"{word!r} is not of the form key=value", "Write for example seed=1 or optim.lr=0.1")
+        keys = path.strip().split(".")
+        value = parse_value(text.strip())
+        if keys in (["method"], ["model"]) and isinstance(value, str):
+            value = parse_call(value)
+        for key in reversed(keys):
+            value = {key: value}
+        tables = merge(tables, value)
+    return tables
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        FastnoisyError: the file is missing or is not TOML; the message has the line.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise FastnoisyError(f"configuration file {path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FastnoisyError(f"configuration file {path} is not valid TOML: {error}") from error
+
+
+def validate(model: type[BaseModel], tables: Mapping[str, Any], prefix: str = "") -> tuple[Any, list[str]]:
+    """Validate tables against a pydantic model.
+
+    Returns:
+        (the validated object or None, all problems: one line each with the key, the value and what was allowed).
+    """
+    try:
+        return model.model_validate(dict(tables)), []
+    except ValidationError as error:
+        return None, [_problem(model, item, prefix) for item in error.errors()]
+
+
+def _problem(model: type[BaseModel], item: Any, prefix: str) -> str:
+    place = [str(part) for part in item["loc"]]
+    key = prefix + ".".join(place)
+    if item["type"] == "extra_forbidden":
+        owner: Any = model
+        for part in place[:-1]:
+            owner = owner.model_fields[part].annotation if part in owner.model_fields else owner
+        known = [prefix + ".".join([*place[:-1], name]) for name in getattr(owner, "model_fields", {})]
+        return str(unknown_name("key", key, known))
+    if item["type"] == "missing":
+        return f"missing key {key!r}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key or 'configuration'}: {message} (got {item['input']!r})" if key else message
+
+
+def problems_error(problems: list[str], where: str = "the configuration") -> FastnoisyError:
+    """One error for a list of problems."""
+    if len(problems) == 1:
+        return FastnoisyError(problems[0])
+    return FastnoisyError(f"{len(problems)} problems in {where}:\n  " + "\n  ".join(problems))
+
+
+def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:
+    """Nested tables of strings, numbers, booleans, lists and tables as TOML text; None values are left out."""
+    plain = [(k, v) for k, v in tables.items() if not isinstance(v, Mapping) and v is not None]
+    nested = [(k, v) for k, v in tables.items() if isinstance(v, Mapping)]
+    lines = [f"{key} = {_toml_value(value)}" for key, value in plain]
+    for key, value in nested:
+        body = to_toml(value, f"{prefix}{key}.")
+        lines += ["", f"[{prefix}{key}]", body.rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,291 @@
+"""From what a source holds (a file's bytes, or pixels) to the record that is stored: pure functions, one image each.
+
+A JPEG is kept byte for byte only if every decoder reads it alike: 8-bit grey or YCbCr, baseline or progressive,
+upright, of the wanted size, and whole. Everything else is decoded, turned upright, brought to 8-bit RGB, resized
+(antialiased bilinear, as torchvision does with Pillow images) and stored as JPEG (with Pillow's default of 4:2:0) or as
+raw pixels. What cannot be decoded is rejected with the reason; a broken image never ends a conversion.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from fastnoisy.data.beton import JPG, RAW
+from fastnoisy.errors import FastnoisyError
+
+MAX_PIXELS = 89_478_485  # Pillow's own warning limit: more is a decompression bomb or a map, not a training image
+MAX_SIDE = 4096  # of a canvas: 4096 x 4096 x 3 bytes is a page of 64 MiB
+# Named, so that Pillow's other readers stay shut: EPS, for one, would start Ghostscript on the file.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """How an image's size is chosen: `none`, or `max`, `shorter` or `square` with a number of pixels."""
+
+    kind: str
+    side: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Resize:
+        """Read `max=512`, `shorter=256`, `square=64` or `none`.
+
+        Raises:
+            FastnoisyError: anything else, or a side outside 1 to 4096 (2048 for `shorter`, whose longer side is 2N).
+        """
+        match = re.fullmatch(r"(max|shorter|square)=([0-9]{1,6})", text)
+        if text != "none" and not match:
+            raise FastnoisyError(
+                f"resize {text!r} is not known", "use max=N (as in max=512), shorter=N, square=N or none"
+            )
+        if not match:
+            return cls("none")
+        kind, side = match[1], int(match[2])
+        limit = MAX_SIDE // 2 if kind == "shorter" else MAX_SIDE
+        if not 1 <= side <= limit:
+            raise FastnoisyError(f"resize {text!r}: the side must be from 1 to {limit} pixels")
+        return cls(kind, side)
+
+    def canvas(self) -> tuple[int, int] | None:
+        """(height, width) that holds every image so resized; None for `none`, where the images decide."""
+        side = self.side * 2 if self.kind == "shorter" else self.side
+        return (side, side) if side else None
+
+    def apply(self, height: int, width: int) -> tuple[int, int]:
+        """The new (height, width). `max` and `shorter` keep the shape and never enlarge; `square` does neither."""
+        if self.kind == "none":
+            return height, width
+        if self.kind == "square":
+            return self.side, self.side
+        scale = self.side / max(height, width)
+        if self.kind == "shorter":
+            scale = min(self.side / min(height, width), 2 * self.side / max(height, width))
+        if scale >= 1:
+            return height, width
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.side}" if self.side else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything `encode` needs to know: the options of a conversion, with nothing left open.
+
+    Attributes:
+        resize: what to do to the size.
+        canvas: (height, width) no image may exceed.
+        store: "raw" or "jpg".
+        quality: of JPEGs made here, 1 to 100.
+        page_size: bytes; no record may be longer.
+    """
+
+    resize: Resize
+    canvas: tuple[int, int]
+    store: str
+    quality: int
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image as stored: its bytes, mode (beton.JPG or beton.RAW), height and width."""
+
+    data: bytes
+    mode: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an image is not stored, on one line."""
+
+    reason: str
+
+
+def encode(read: Callable[[], bytes | np.ndarray], plan: Plan) -> Record | Rejection:
+    """One image of a source as a record.
+
+    Args:
+        read: gives a file's bytes, or uint8 pixels of shape (height, width, 3), RGB.
+        plan: the resolved options.
+
+    Returns:
+        The record, or why there is none: unreadable, empty, no image, broken, a bomb, or larger than the canvas.
+    """
+    try:
+        content = read()
+        if isinstance(content, np.ndarray):
+            return _store(Image.fromarray(content), plan)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            return _encode_file(content, plan, warned)
+    except FastnoisyError as refused:
+        return Rejection(_one_line(str(refused)))
+    except UnidentifiedImageError:  # its text holds an address, which would differ from run to run
+        return Rejection("not an image that Pillow can open, or broken in its header")
+    except Exception as error:  # on hostile bytes a decoder raises anything, and one image must not end the run
+        return Rejection(_one_line(f"{type(error).__name__}: {error}"))
+
+
+def upright_size(content: bytes | np.ndarray) -> tuple[int, int] | None:
+    """(height, width) as shown, from the header alone; None for what is no image."""
+    if isinstance(content, np.ndarray):
+        return content.shape[0], content.shape[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _open(content) as image:
+                return _shown_size(image, _orientation(image))
+        except Exception:  # as in encode, which will say why
+            return None
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """uint8 (height, width, 3) RGB pixels of a stored JPEG.
+
+    Raises:
+        OSError, SyntaxError, ValueError: whatever Pillow raises on bytes that are not a whole JPEG.
+    """
+    # Not Image.open: its look for multi-picture files may warn, which is not safe to silence in threads.
+    with JpegImagePlugin.JpegImageFile(BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def is_portable_jpeg(data: bytes) -> bool:
+    """Whether these bytes are an 8-bit grey or YCbCr JPEG, baseline or progressive with Huffman codes, by its header.
+
+    Other kinds (CMYK, YCCK, RGB, arithmetic-coded, lossless, 12-bit) are decoded differently, or to garbage, by others.
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    position, jfif, adobe = 2, False, -1
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            frame = data[position + 4 : position + 19]
+            if marker > 0xC2 or len(frame) < 9 or frame[0] != 8:
+                return False
+            components = frame[6::3][: frame[5]]
+            ycbcr = jfif or adobe == 1 or (adobe < 0 and tuple(components) == (1, 2, 3))
+            return frame[5] == 1 or (frame[5] == 3 and ycbcr)
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position + 4 : position + 2 + length]
+        if marker == 0xE0 and segment[:5] == b"JFIF\0":
+            jfif = True
+        if marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
+            adobe = segment[11]
+        if marker == 0xDA or length < 2:  # pixels before a frame's header
+            return False
+        position += 2 + length
+    return False
+
+
+def _encode_file(data: bytes, plan: Plan, warned: list[warnings.WarningMessage]) -> Record:
+    if not data:
+        raise FastnoisyError("empty file")
+    with _open(data) as image:
+        # What Pillow warns about on opening is made anew, so that no reader of the store has to warn again.
+        kept = plan.store == "jpg" and image.format == "JPEG" and len(data) <= plan.page_size
+        kept = kept and not any(issubclass(warning.category, UserWarning) for warning in warned)
+        height, width = image.height, image.width
+        kept = kept and plan.resize.apply(height, width) == (height, width) and is_portable_jpeg(data)
+        if kept and _orientation(image) == 1:
+            _check_canvas(height, width, plan)
+            image.draft(image.mode, (1, 1))  # an eighth of the size: reads every byte, so it finds what is cut off
+            image.load()
+            return Record(data, JPG, height, width)
+        image.load()
+        orientation = _orientation(image)  # PNG and others may have it behind the pixels
+        rgb = _to_rgb(image)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
+        return _store(rgb, plan)
+
+
+def _store(rgb: Image.Image, plan: Plan) -> Record:
+    """Resize an upright 8-bit RGB image and make its record."""
+    height, width = plan.resize.apply(rgb.height, rgb.width)
+    _check_canvas(height, width, plan)
+    if (height, width) != (rgb.height, rgb.width):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = rgb.tobytes()
+    if plan.store == "jpg":
+        target = BytesIO()
+        # From bytes, for Pillow would carry a comment or a profile of the original over into the file.
+        Image.frombytes("RGB", (width, height), pixels).save(target, "JPEG", quality=plan.quality)
+        if target.tell() <= plan.page_size:
+            return Record(target.getvalue(), JPG, height, width)
+    return Record(pixels, RAW, height, width)
+
+
+def _check_canvas(height: int, width: int, plan: Plan) -> None:
+    if height > plan.canvas[0] or width > plan.canvas[1]:
+        raise FastnoisyError(f"{width}x{height} pixels are larger than the canvas of {plan.canvas[1]}x{plan.canvas[0]}")
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _open(data: bytes) -> Image.Image:
+    image = Image.open(BytesIO(data), formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise FastnoisyError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where there is none, or none that can be read, as every viewer does."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow's EXIF reader raises a dozen kinds on damaged tags
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    return (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; 16-bit values are scaled, where Pillow's own conversion would clip them to white."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise FastnoisyError(
+                f"integer pixels from {values.min()} to {values.max()}, where 0 to 65535 can be scaled"
+            )
+        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise FastnoisyError("floating-point pixels have no defined black and white")
+    return image.convert("RGB")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,78 @@
+"""Which sample at which step: a pure function of (population, stream, seed, epoch), never a stored generator.
+
+To resume is to call it again with the same arguments and skip what was seen. The order does not know about ranks or
+batch sizes; `batches` cuts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnoisy import keyed_random
+
+
+@dataclass(frozen=True)
+class Population:
+    """A named set of rows of the data set: the whole training part, a selection, the held-out part.
+
+    Attributes:
+        name: what streams refer to.
+        indices: int64 (n,), distinct rows, ascending.
+    """
+
+    name: str
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def order(population: Population, stream: str, seed: int, epoch: int) -> np.ndarray:
+    """The population's rows in the order of one epoch: a stable argsort of a hash of each row.
+
+    Args:
+        stream: two streams over one population visit it in different orders.
+
+    Returns:
+        int64 (n,), a permutation of `population.indices`.
+    """
+    key = keyed_random.key(seed, epoch, keyed_random.name_value(stream))
+    return population.indices[np.argsort(keyed_random.fold(key, population.indices), kind="stable")]
+
+
+def batches(rows: np.ndarray, batch_size: int, drop_last: bool, first: int = 0) -> Iterator[np.ndarray]:
+    """Cut an order into global batches, from batch number `first` on.
+
+    Yields:
+        int64 (batch_size,); the last may be shorter unless `drop_last`.
+    """
+    for number in range(first, num_batches(len(rows), batch_size, drop_last)):
+        yield rows[number * batch_size : (number + 1) * batch_size]
+
+
+def num_batches(num_rows: int, batch_size: int, drop_last: bool) -> int:
+    """How many batches `batches` cuts."""
+    return num_rows // batch_size if drop_last else -(-num_rows // batch_size)
+
+
+def stratified(rows: np.ndarray, labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:
+    """A share of `rows` of every class, chosen by hash: round(share * n_c) of class c's n_c rows.
+
+    Args:
+        rows: int64 (n,).
+        labels: int64 (n,), the label of each of them.
+        purpose: `holdout` or `subset`: different purposes choose independently.
+
+    Returns:
+        int64, ascending.
+    """
+    draws = keyed_random.fold(keyed_random.key(seed, keyed_random.name_value(purpose)), rows)
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(draws[members], kind="stable")]
+        chosen.append(rows[ranked[: round(share * len(members))]])
+    return np.sort(np.concatenate(chosen)) if chosen else rows[:0]

@@ -1,0 +1,1 @@
+"""One file per data set: where its images and labels come from."""

@@ -1,0 +1,169 @@
+"""What a data set is before its conversion, and how `SOURCE` on the command line finds the file that knows it.
+
+A source is one file in this folder, and the file's name is its kind. It defines
+
+    a docstring             its first line describes the source to users
+    LAYOUT                  text: what the path must hold
+    NEEDS_PATH              bool: False where the data come with a package
+    FALLBACK                bool: True for a general layout, which gives way to any special one that also fits
+    recognises(path)        bool: whether an existing path has this layout; looks at names only, reads no data
+    open(path)              the Source; FastnoisyError, naming the place and LAYOUT, where the data are not as described
+    make_example(folder)    writes a tiny example of the layout and returns the SOURCE that opens it; tests run on it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnoisy import discovery
+from fastnoisy.errors import FastnoisyError, unknown_name
+
+PACKAGE = "fastnoisy.data.sources"
+SPLIT_NAMES = ("train", "val", "test")
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """One split of a data set, images not yet read.
+
+    Attributes (N images):
+        name: `train`, `val` or `test`.
+        paths: N texts that name the images for people: a path within the source, or `data_batch_1/17`.
+        given_labels: int64 (N,), the labels as published.
+        clean_labels: int64 (N,), where they are known to be right; None where they are not.
+        read: gives image i as a file's bytes, or as uint8 pixels (height, width, 3), RGB. May raise OSError or
+            FastnoisyError; the image is then rejected.
+    """
+
+    name: str
+    paths: Sequence[str]
+    given_labels: np.ndarray
+    clean_labels: np.ndarray | None
+    read: Callable[[int], bytes | np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, name: str, rows: np.ndarray) -> SourceSplit:
+        """The split `name` made of these rows, in this order."""
+        chosen = [int(row) for row in rows]
+        clean = None if self.clean_labels is None else self.clean_labels[chosen]
+        paths = [self.paths[row] for row in chosen]
+        return SourceSplit(name, paths, self.given_labels[chosen], clean, lambda i: self.read(chosen[i]))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be converted.
+
+    Attributes:
+        class_names: one per label, in the labels' order.
+        splits: at least one, none empty.
+        fixed_size: (height, width) where every image has it; None where sizes differ or are not known.
+        root: a folder in which a store must not be written, since it would be taken for a class; None where it may.
+    """
+
+    class_names: list[str]
+    splits: list[SourceSplit]
+    fixed_size: tuple[int, int] | None = None
+    root: Path | None = None
+
+
+def kinds() -> list[str]:
+    """The kinds of source there are, sorted."""
+    return discovery.names(PACKAGE)
+
+
+def resolve(source: str) -> tuple[str, Path | None]:
+    """The kind and the path that `SOURCE` means.
+
+    Args:
+        source: `kind:path`, a kind that needs no path, or a path whose layout one kind recognises.
+
+    Raises:
+        FastnoisyError: unknown kind, missing path, or a layout that no kind or more than one recognises.
+    """
+    kind, colon, rest = source.partition(":")
+    if colon and kind in kinds():
+        return kind, Path(rest) if rest else None
+    if source in kinds() and not _module(source).NEEDS_PATH:
+        return source, None
+    path = Path(source)
+    if path.exists():
+        return _recognise(path), path
+    if source in kinds():
+        raise FastnoisyError(f"{source} needs a path", f"write {source}:PATH, where PATH is {_module(source).LAYOUT}")
+    if colon and re.fullmatch(r"[a-z0-9-]+", kind):
+        raise unknown_name("kind of source", kind, kinds())
+    raise FastnoisyError(f"source {source!r} does not exist", f"give a path, or KIND:PATH, where KIND is\n{describe()}")
+
+
+def open_source(source: str) -> tuple[Source, str]:
+    """Open the data set that `SOURCE` means.
+
+    Returns:
+        The source, and its full name: `kind:absolute path`, or the kind alone.
+
+    Raises:
+        FastnoisyError: as `resolve`, or what the kind says about data that are not as described.
+    """
+    kind, path = resolve(source)
+    if path is not None and not path.exists():
+        raise FastnoisyError(f"{kind}: {path} does not exist")
+    if path is None and _module(kind).NEEDS_PATH:
+        raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {_module(kind).LAYOUT}")
+    if path is not None and not _module(kind).NEEDS_PATH:
+        raise FastnoisyError(f"{kind} takes no path, got {path}", f"write {kind} alone")
+    try:
+        opened: Source = _module(kind).open(path)
+    except OSError as error:
+        raise FastnoisyError(f"{kind}: cannot read {error.filename or path}: {error.strerror or error}") from None
+    return opened, kind if path is None else f"{kind}:{path.absolute()}"
+
+
+def describe() -> str:
+    """One line per kind: its name and what its path must hold."""
+    return "\n".join(f"  {kind:12} {_module(kind).LAYOUT}" for kind in kinds())
+
+
+def layout_error(kind: str, path: Path, problem: str) -> FastnoisyError:
+    """The error for a path whose contents are not what the kind expects."""
+    return FastnoisyError(f"{kind}: {path} {problem}", f"expected: {_module(kind).LAYOUT}")
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        FastnoisyError: it has more than 1 GiB, so it is no training image.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise FastnoisyError("more than 1 GiB in one file")
+    return data
+
+
+def _module(kind: str) -> Any:
+    return discovery.load(PACKAGE, "kind of source", kind)
+
+
+def _recognise(path: Path) -> str:
+    if path.is_dir() and any(path.glob("*.beton")):
+        raise FastnoisyError(f"{path} is converted already", "train on it with --data, or name the original data")
+    found = [kind for kind in kinds() if _module(kind).NEEDS_PATH and _module(kind).recognises(path)]
+    special = [kind for kind in found if not _module(kind).FALLBACK]
+    found = special or found
+    if not found:
+        raise FastnoisyError(f"{path} has no layout that is known", f"these are known:\n{describe()}")
+    if len(found) > 1:
+        raise FastnoisyError(f"{path} could be {' or '.join(found)}", f"say which, as in {found[0]}:{path}")
+    return found[0]

@@ -1,0 +1,41 @@
+"""A vector per training sample, kept as a moving average, addressed by the row in the data set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SampleMemory(nn.Module):
+    """N rows of C numbers in a registered buffer, so that they are in every checkpoint.
+
+    A row is read only when it is written, once a visit; within one call the indices must be distinct (streams visit a
+    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2).
+
+    Args:
+        num_samples: N, the number of rows of the data set (not of the subset trained on).
+        width: C.
+        weight: w in `row <- w * row + (1 - w) * value`.
+        dtype: float32, bfloat16 (half the memory) or float64 (verification).
+
+    Bytes: N * C * itemsize; `rows` has shape (N, C).
+    """
+
+    rows: Tensor
+
+    def __init__(self, num_samples: int, width: int, weight: float, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.weight = weight
+        self.register_buffer("rows", torch.zeros(num_samples, width, dtype=dtype))
+
+    def update(self, indices: Tensor, values: Tensor) -> Tensor:
+        """Move the rows of `indices` (B,) towards `values` (B, C) and return the new rows, in values' precision.
+
+        The average is formed in float32 or better and rounded to the memory's dtype only when stored.
+        """
+        values = values.detach()
+        values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+        old = self.rows.index_select(0, indices).to(values.dtype)
+        new = self.weight * old + (1 - self.weight) * values
+        self.rows.index_copy_(0, indices, new.to(self.rows.dtype))
+        return new

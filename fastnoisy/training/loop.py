@@ -1,0 +1,366 @@
+"""The training loop, to be read top to bottom.
+
+`start` makes a run folder and trains; `resume` goes on where a run folder's newest whole checkpoint stands. Both end with
+an evaluation of the training set and `issues.csv`. Which sample is trained when, and what its views look like, are pure
+functions of the configuration, so a resumed run needs a position and no generator's state.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastnoisy import config, pipelines
+from fastnoisy.batch import Batch
+from fastnoisy.config import Config
+from fastnoisy.data.order import Population, batches, num_batches, order
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.methods.base import Pass
+from fastnoisy.training import audit, checkpoint, evaluate, optim, preflight, setup
+from fastnoisy.training.checkpoint import Position
+from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, duration
+from fastnoisy.training.step import Stepper, advance, memory_format, progress_tensors
+
+
+class Interrupted(Exception):  # noqa: N818, it is no error
+    """The run was asked to stop; its state is on disk. `signal_number` says by what."""
+
+    def __init__(self, signal_number: int, path: Path) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number, self.path = signal_number, path
+
+
+def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
+    """Train a configuration into a new run folder; returns the final line of metrics.jsonl.
+
+    Raises:
+        FastnoisyError: bad data, nothing that fits, a folder that already holds a run, a loss that is not finite.
+        Interrupted: by SIGINT or SIGTERM; a checkpoint was written.
+    """
+    if (out / "config.toml").exists():
+        raise FastnoisyError(
+            f"{out} already holds a run", f"Go on with it by 'fastnoisy train --resume {out}', or name another folder"
+        )
+    if out.exists() and not out.is_dir():
+        raise FastnoisyError(f"{out} is a file, not a folder", "Name a folder with --out")
+    prepared = setup.prepare(settings)
+    _make_folder(out)
+    prepared.labels.save(out / "labels.npz", settings.noise)
+    partial = out / ".config.toml.partial"
+    partial.write_text(config.to_toml(settings.model_dump()))
+    partial.replace(out / "config.toml")
+    return Trainer(prepared, out, quiet).run()
+
+
+def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store: str = "") -> dict[str, Any]:
+    """Go on with a run from its newest whole checkpoint.
+
+    Args:
+        words: overrides of what may change in a run that goes on: anything that does not change shapes or order.
+
+    Raises:
+        FastnoisyError: no run or no whole checkpoint there, or a configuration that does not fit it.
+    """
+    if not (out / "config.toml").is_file():
+        raise FastnoisyError(f"{out} holds no run: config.toml is missing", "Name the folder given to --out")
+    tables = config.merge(config.read_toml(out / "config.toml"), config.parse_overrides(words or []))
+    settings = setup.check(config.merge(tables, {"data": {"store": store}}) if store else tables)
+    trainer = Trainer(setup.prepare(settings, out / "labels.npz"), out, quiet)
+    if checkpoint.listing(out / "checkpoints"):
+        trainer.restore(checkpoint.load_newest(out / "checkpoints", trainer.display.line))
+    else:
+        trainer.display.line("no checkpoint yet: the run starts from its beginning")
+        trainer.metrics.rewind(0)
+    return trainer.run()
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise FastnoisyError(
+            f"{out} cannot be written to: {error.strerror}", "Name a folder that can with --out"
+        ) from error
+
+
+class Trainer:
+    """One run in one process."""
+
+    def __init__(self, prepared: setup.Setup, out: Path, quiet: bool = False) -> None:
+        self.setup, self.config, self.device, self.out = prepared, prepared.config, prepared.device, out
+        self.method, self.labels = prepared.method, prepared.labels
+        self.display = Display(quiet)
+        self.metrics = MetricsFile(out / "metrics.jsonl")
+        self.position = Position()
+        clean = prepared.labels.clean
+        self.meter = Meter(None if clean is None else torch.from_numpy(clean).to(self.device), self.device)
+        self.progress = progress_tensors(self.config.epochs, self.device)
+        self.optimizer = optim.build(self.method, self.config.optim, self.device)
+        self.stepper = Stepper(
+            self.method, self.optimizer, prepared.views, self.config, self.device,
+            lambda record, share: self.meter.observe(record, share, self.progress.step),
+        )  # fmt: skip
+        self.stop_signal = 0
+        self.saved = ""
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """Train from the current position to the end, then evaluate and audit."""
+        free = preflight.available_device(self.device)
+        name, why = pipelines.choose(self.config.pipeline, self.setup.split, self.device, free)
+        self._introduce(name, why)
+        self.pipeline = pipelines.open_pipeline(
+            name, self.setup.split, self.labels.given, self.device, self.config.data.workers
+        )
+        self.eval_pipelines = {
+            item.name: pipelines.open_pipeline(
+                name, item.split, _eval_labels(item.split), self.device, self.config.data.workers
+            )
+            for item in self.setup.eval_sets
+        }
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self.display:
+                started, first = time.perf_counter(), self.position.epoch
+                for epoch in range(self.position.epoch, self.config.epochs):
+                    self._epoch(epoch, started, first)
+                return self._finish()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for pipeline in (self.pipeline, *self.eval_pipelines.values()):
+                pipeline.close()
+
+    def _introduce(self, pipeline: str, why: str) -> None:
+        c, say = self.config, self.display.line
+        trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
+        say(
+            f"{c.recipe or c.method['name']}: method {c.method['name']}, suite {c.suite or 'none'}, model {c.model['name']}, "
+            f"{trained:,} parameters, seed {c.seed}"
+        )
+        rows, given, clean = self.labels.train, self.labels.given, self.labels.clean
+        wrong = f", {(given[rows] != clean[rows]).mean():.2%} of the labels wrong" if clean is not None else ""
+        held = f", {len(self.labels.holdout):,} held out" if len(self.labels.holdout) else ""
+        say(f"{c.data.store}: {len(rows):,} images, {self.method.num_classes} classes, noise {c.noise}{wrong}{held}")
+        say(f"pipeline {pipeline}: {why}; device {self.device}, {torch.get_num_threads()} threads")
+        for line in preflight.check(self.setup, pipeline, self.out):
+            say(line)
+
+    # -- an epoch -----------------------------------------------------------------------------------------------------
+
+    def _epoch(self, epoch: int, started: float, first: int) -> None:
+        fresh = self.position == Position(epoch)
+        if fresh:
+            self.meter.reset()
+            self._populations(epoch)
+        lr = self.config.optim.lr * self.config.optim.factor(epoch)
+        optim.set_lr(self.optimizer, lr)
+        self.method.train()
+        watch = Stopwatch()
+        for number in range(self.position.pass_number, len(self.method.passes)):
+            self._pass(epoch, number, watch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        timing = watch.summary()
+        self.meter.check_finite(epoch, self.position.step, self.saved)
+        line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train": self.meter.summary()}
+        last = epoch + 1 == self.config.epochs
+        if last or (epoch + 1) % self.config.eval_every == 0:
+            line["eval"] = self._evaluate()
+        line["time"] = timing
+        self.metrics.append(line)  # before the checkpoint: a resumed run drops lines that its checkpoint does not cover
+        self.position = Position(epoch + 1)
+        if last or (epoch + 1) % self.config.checkpoint.every == 0:
+            self._save()
+        remaining = (time.perf_counter() - started) / (epoch + 1 - first) * (self.config.epochs - epoch - 1)
+        self.display.line(_epoch_line(line, self.config.epochs, remaining))
+        self._stop_if_asked()
+
+    def _pass(self, epoch: int, number: int, watch: Stopwatch) -> None:
+        spec = self.method.passes[number]
+        done = self.position.step
+        total = self._steps(spec)
+        supply = self._supply(spec, epoch, done)
+        for step in range(done, total):
+            before = time.perf_counter()
+            given = next(supply)
+            watch.waited += time.perf_counter() - before
+            advance(self.progress, epoch, step)
+            self.stepper(given, self.progress, epoch)
+            watch.images += sum(len(batch.indices) for batch in given.values())
+            self.position = Position(epoch, number, step + 1)
+            if (step + 1) % self.config.log_every == 0 or self.device.type == "cpu":
+                self.meter.check_finite(epoch, total, self.saved)
+                self.display.step(f"epoch {epoch + 1}/{self.config.epochs}", step + 1, total)
+            if step + 1 < total:
+                self._stop_if_asked()
+        self.position = Position(epoch, number + 1) if number + 1 < len(self.method.passes) else self.position
+
+    def _steps(self, spec: Pass) -> int:
+        lead = self.setup.populations[self.method.streams[spec.streams[0]].population]
+        return num_batches(len(lead), self.config.batch_size, self.config.drop_last)
+
+    def _supply(self, spec: Pass, epoch: int, done: int) -> Iterator[dict[str, Batch]]:
+        """One batch of each of the pass's streams per step, from step `done` on."""
+        rows = {name: self._rows(name, epoch, self._steps(spec), lead=name == spec.streams[0]) for name in spec.streams}
+        size, drop = self.config.batch_size, self.config.drop_last
+        iterators = {name: self.pipeline.iterate(batches(r, size, drop, done)) for name, r in rows.items()}
+        while True:
+            try:
+                yield {name: next(iterator) for name, iterator in iterators.items()}
+            except StopIteration:
+                return
+
+    def _rows(self, stream: str, epoch: int, steps: int, lead: bool) -> np.ndarray:
+        """The rows a stream visits in an epoch; a stream that is not the first of its pass starts over when it ends."""
+        population = self.setup.populations[self.method.streams[stream].population]
+        rows = order(population, stream, self.config.seed, epoch)
+        if lead:
+            return rows
+        rounds = [rows]
+        while sum(map(len, rounds)) < steps * self.config.batch_size:
+            rounds.append(order(population, f"{stream}/{len(rounds)}", self.config.seed, epoch))
+        return np.concatenate(rounds)[: steps * self.config.batch_size]
+
+    def _populations(self, epoch: int) -> None:
+        for name, rows in self.method.before_epoch(epoch, self._predict_training_set).items():
+            chosen = np.sort(np.asarray(rows, np.int64))
+            self.setup.populations[name] = Population(name, chosen)
+
+    def _predict_training_set(self) -> dict[str, Tensor]:
+        """Logits of every row of the split, (N, C) on the CPU; rows outside train and hold-out stay zero."""
+        rows = np.sort(np.concatenate([self.labels.train, self.labels.holdout]))
+        found = self._logits(self.pipeline, rows)
+        result = {}
+        for name, logits in found.items():
+            result[name] = torch.zeros(self.setup.split.num_samples, logits.shape[1])
+            result[name][torch.from_numpy(rows)] = logits
+        return result
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def _logits(self, pipeline: pipelines.Pipeline, rows: np.ndarray) -> dict[str, Tensor]:
+        form = memory_format(self.config, self.device)
+        return evaluate.collect_logits(self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, form)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Each evaluation set and the held-out part (against its noisy labels), by predictor."""
+        sets = {name: (p, np.arange(p.split.num_samples)) for name, p in self.eval_pipelines.items()}
+        if len(self.labels.holdout):
+            sets["holdout"] = (self.pipeline, self.labels.holdout)
+        result: dict[str, Any] = {}
+        for name, (pipeline, rows) in sets.items():
+            labels = pipeline.labels.cpu()[torch.from_numpy(rows)]
+            logits = self._logits(pipeline, rows)
+            result[name] = {predictor: evaluate.classification(z, labels) for predictor, z in logits.items()}
+        return result
+
+    def _finish(self) -> dict[str, Any]:
+        """Evaluate the last epoch's weights on the training set, write issues.csv and the final line."""
+        logits = self._predict_training_set()
+        given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
+        probability = self.method.clean_probability(lambda: logits, given)
+        reported, table = next(iter(logits)), self.out / "issues.csv"
+        audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+        line: dict[str, Any] = {"event": "final", "epochs": self.config.epochs, "reported": reported}
+        line["eval"] = self._evaluate()
+        if self.labels.clean is not None:
+            clean = torch.from_numpy(self.labels.clean)
+            line["train"] = {
+                name: evaluate.memorisation(z[rows].argmax(dim=1), given[rows], clean[rows])
+                for name, z in logits.items()
+            }
+            line["suspects_found"] = evaluate.suspects_found(probability[rows], given[rows], clean[rows])
+        self.metrics.append(line)
+        self.display.line(f"done: {self.out}; most suspect labels first in {table}")
+        return line
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def _save(self) -> Path:
+        split = self.setup.split
+        metadata = checkpoint.metadata_json(
+            {
+                "format": "fastnoisy-1",
+                "model": self.config.model,
+                "taps": self.method.primary_network().taps,
+                "class_names": split.class_names,
+                "canvas": split.canvas,
+                "resize": setup.prediction_resize(split),
+                "mean": self.config.data.mean,
+                "std": self.config.data.std,
+                "view": self.config.views.program("eval"),
+            }
+        )
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
+            "meter": self.meter.state(),
+            "num_samples": split.num_samples,
+            "populations": {k: torch.from_numpy(p.indices) for k, p in self.setup.populations.items() if k != "train"},
+        }
+        folder = self.out / "checkpoints"
+        path = checkpoint.save(
+            folder, self.position, self.method, metadata, state, self.device, self.config.checkpoint.keep
+        )
+        self.saved = str(path)
+        return path
+
+    def restore(self, found: checkpoint.Checkpoint) -> None:
+        """Continue from a checkpoint: weights, memories, optimiser, sums of the epoch, position."""
+        checkpoint.restore(self.method, found)
+        self.optimizer.load_state_dict(found.state["optimizer"])
+        self.stepper.scaler.load_state_dict(found.state["scaler"])
+        self.meter.load(found.state["meter"])
+        for name, rows in found.state["populations"].items():
+            self.setup.populations[name] = Population(name, rows.numpy())
+        self.position, self.saved = found.position, str(found.path)
+        self.metrics.rewind(found.position.epoch)
+        at = f"epoch {found.position.epoch}, step {found.position.step}"
+        self.display.line(f"resuming {self.out} at {at} ({found.path.name})")
+        if warning := checkpoint.warn_if_other_machine(found, self.device):
+            self.display.line(warning)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_signal:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.stop_signal = number
+        print("stopping after this step ...", file=sys.stderr)
+
+    def _stop_if_asked(self) -> None:
+        if not self.stop_signal:
+            return
+        self.meter.check_finite(self.position.epoch, self.position.step, self.saved)
+        path = self._save()
+        self.display.line(f"stopped; state in {path}; go on with 'fastnoisy train --resume {self.out}'")
+        raise Interrupted(self.stop_signal, path)
+
+
+def _eval_labels(split: Any) -> np.ndarray:
+    """What an evaluation set is scored against: clean labels where known, else the given ones."""
+    return split.given_labels if split.clean_labels is None else split.clean_labels
+
+
+def _epoch_line(line: dict[str, Any], epochs: int, remaining: float) -> str:
+    train, timing = line["train"], line["time"]
+    parts = [f"epoch {line['epoch'] + 1}/{epochs}", f"loss {train['loss']:.4f}", f"given {train['accuracy_given']:.1%}"]
+    if "memorised" in train:
+        parts.append(f"memorised {train['memorised']:.1%}")
+    for name, predictors in line.get("eval", {}).items():
+        parts += [f"{name} {p} {numbers['accuracy']:.2%}" for p, numbers in predictors.items()]
+    parts.append(f"{timing['img_per_s']:,.0f} img/s, waiting {timing['wait_share']:.0%}")
+    parts += [f"lr {line['lr']:g}", f"ETA {duration(remaining)}"]
+    return "  ".join(parts)

@@ -1,0 +1,273 @@
+"""From what the user typed to what the loop needs: the resolved configuration, then the objects it describes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastnoisy import config, keyed_random, methods, models, pipelines, recipes
+from fastnoisy.augment.views import View, parse_view
+from fastnoisy.config import Config
+from fastnoisy.data.order import Population, stratified
+from fastnoisy.data.store import Split, Store, open_store
+from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.methods.base import Context, Method
+from fastnoisy.noise import NoiseSpec, check_range
+from fastnoisy.training.step import memory_format
+
+
+def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
+    """Compose a recipe, or a TOML file of the user's own, with overrides.
+
+    Args:
+        recipe: `<data>-<method>`, or a path ending in .toml.
+        words: `key=value` overrides.
+        store: what --data named; empty: what the configuration says.
+
+    Raises:
+        FastnoisyError: every problem of the configuration in one message.
+    """
+    overrides = config.parse_overrides(words)
+    if store:
+        overrides = config.merge(overrides, {"data": {"store": store}})
+    if recipes.is_path(recipe):
+        tables = recipes.from_file(Path(recipe))
+    else:
+        data, method = recipes.split_name(recipe, methods.names())
+        method = overrides.get("method", {}).get("name", method)
+        suite = overrides.get("suite") or methods.find(method).suite
+        tables = recipes.compose(data, method, suite)
+    return check(config.merge(tables, overrides))
+
+
+def check(tables: Mapping[str, Any]) -> Config:
+    """Validate a composed configuration: types, the method's and the model's own options, view programs, names.
+
+    Raises:
+        FastnoisyError: all problems at once.
+    """
+    result, found = config.validate(Config, tables)
+    method, model, views = tables.get("method"), tables.get("model"), tables.get("views")
+    if isinstance(method, Mapping) and "name" in method:
+        found += methods.problems(dict(method))
+    if isinstance(model, Mapping) and "name" in model:
+        found += models.problems(dict(model))
+    programs = dict(views) if isinstance(views, Mapping) else {}
+    for name, text in programs.items():
+        if name != "executor" and text not in ["", *programs]:
+            try:
+                parse_view(str(text))
+            except FastnoisyError as error:
+                found.append(f"views.{name}: {error}")
+    name = tables.get("pipeline", "auto")
+    if name != "auto" and name not in pipelines.names():
+        found.append(str(unknown_name("pipeline", name, ["auto", *pipelines.names()])))
+    if str(tables.get("device", "auto")).partition(":")[0] not in ("auto", "cpu", "cuda"):
+        found.append(f"device: must be auto, cpu or cuda (or cuda:NUMBER), got {tables['device']!r}")
+    if found:
+        raise config.problems_error(found)
+    assert isinstance(result, Config)
+    return result
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        FastnoisyError: a GPU is asked for and there is none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise FastnoisyError(f"device {name} is not there: torch {torch.__version__} sees no GPU", "Use device=cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+
+
+def set_threads(threads: int) -> None:
+    """Use `threads` CPU threads; 0: as many as this process may run on."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+@dataclass
+class Labels:
+    """The labels of a run.
+
+    Attributes:
+        given: int64 (N,), what is trained on, noise included.
+        clean: int64 (N,) or None; for metrics alone. Where the store knows none, labels before synthetic noise serve.
+        train, holdout: int64 rows, ascending.
+    """
+
+    given: np.ndarray
+    clean: np.ndarray | None
+    train: np.ndarray
+    holdout: np.ndarray
+
+    @classmethod
+    def draw(cls, settings: Config, split: Split) -> Labels:
+        """Subset, noise and hold-out of a run, pure functions of its configuration."""
+        rows = np.arange(split.num_samples, dtype=np.int64)
+        if settings.data.subset is not None:
+            if settings.data.subset > len(rows):
+                raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
+            share = settings.data.subset / len(rows)
+            rows = stratified(rows, split.given_labels, share, settings.seed, "subset")
+        spec = NoiseSpec.parse(settings.noise)
+        seed = settings.seed if settings.noise_seed is None else settings.noise_seed
+        given = spec.apply(split.given_labels, len(split.class_names), seed, rows)
+        clean = split.clean_labels
+        if clean is None and spec.kind == "symmetric":
+            clean = split.given_labels
+        held = stratified(rows, given[rows], settings.data.holdout, settings.seed, "holdout")
+        return cls(given, clean, np.setdiff1d(rows, held), held)
+
+    def save(self, path: Path, spec: str) -> None:
+        """labels.npz: given, train, holdout, noise, and clean where known."""
+        arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
+        if self.clean is not None:
+            arrays["clean"] = self.clean
+        partial = path.with_name(".labels.partial.npz")
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+        os.replace(partial, path)
+
+    @classmethod
+    def read(cls, path: Path, split: Split) -> Labels:
+        """Labels of an earlier run.
+
+        Raises:
+            FastnoisyError: unreadable, or of another data set.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found = {key: archive[key] for key in archive}
+            labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise FastnoisyError(f"the run's labels {path} cannot be read: {error}") from error
+        if len(labels.given) != split.num_samples:
+            raise FastnoisyError(
+                f"the run was trained on {len(labels.given)} rows, this data set has {split.num_samples}",
+                "Name the run's own data set with --data",
+            )
+        check_range(labels.given, len(split.class_names), str(path))
+        return labels
+
+
+@dataclass
+class EvalSet:
+    """A further set that is evaluated on: an open split and the rows used."""
+
+    name: str
+    split: Split
+
+
+@dataclass
+class Setup:
+    """Everything a run consists of, before the first step."""
+
+    config: Config
+    device: torch.device
+    store: Store
+    split: Split
+    labels: Labels
+    eval_sets: list[EvalSet]
+    populations: dict[str, Population]
+    method: Method
+    views: dict[str, dict[str, View]]
+    eval_view: View
+
+
+def prepare(settings: Config, labels_file: Path | None = None) -> Setup:
+    """Open the data, draw the labels, build the method and the views.
+
+    Args:
+        labels_file: labels.npz of a run that goes on; None draws them.
+
+    Raises:
+        FastnoisyError: whatever is missing or does not fit.
+    """
+    if not settings.data.store:
+        raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
+    device = choose_device(settings.device)
+    set_threads(settings.threads)
+    store = open_store(Path(settings.data.store))
+    split = store.split("train")
+    if split.num_samples == 0:
+        raise FastnoisyError(f"the training split of {settings.data.store} is empty")
+    labels = Labels.draw(settings, split) if labels_file is None else Labels.read(labels_file, split)
+    if len(labels.train) < settings.batch_size and settings.drop_last:
+        raise FastnoisyError(
+            f"{len(labels.train)} training images do not fill one batch of {settings.batch_size}",
+            "Lower batch_size or set drop_last=false",
+        )
+    num_classes = len(split.class_names)
+    if num_classes < 2:
+        raise FastnoisyError(f"{settings.data.store} has {num_classes} class, training needs at least two")
+    method = build_method(settings, num_classes, split.num_samples)
+    method.to(device=device)
+    method.to(memory_format=memory_format(settings, device))
+    views = {
+        stream: {name: build_view(settings, program, name, split.canvas) for name, program in spec.views.items()}
+        for stream, spec in method.streams.items()
+    }
+    return Setup(
+        settings,
+        device,
+        store,
+        split,
+        labels,
+        eval_sets(settings, store, num_classes),
+        {"train": Population("train", labels.train)},
+        method,
+        {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
+        build_view(settings, "eval", "eval", split.canvas).to(device),
+    )
+
+
+def build_method(settings: Config, num_classes: int, num_samples: int) -> Method:
+    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype."""
+    dtype = getattr(torch, settings.dtype)
+    context = Context(settings.model, num_classes, num_samples, memory_dtype=dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(keyed_random.key(settings.seed, keyed_random.name_value("weights")) & 0x7FFFFFFF)
+        return methods.build(settings.method, context).to(dtype)
+
+
+def build_view(settings: Config, program: str, name: str, canvas: tuple[int, int]) -> View:
+    """A view of the configuration, drawing random numbers under `name`."""
+    data = settings.data
+    return parse_view(settings.views.program(program)).build(name, mean=data.mean, std=data.std)
+
+
+def eval_sets(settings: Config, store: Store, num_classes: int) -> list[EvalSet]:
+    """The store's own test split, where it has one, and the sets named under `eval`.
+
+    Raises:
+        FastnoisyError: a store is missing or has another number of classes.
+    """
+    sets = []
+    if settings.data.test_split in store.splits:
+        sets.append(EvalSet(settings.data.test_split, store.split(settings.data.test_split)))
+    for name, text in settings.eval.items():
+        path = Path(text)
+        base, part = (path, "test") if (path / "test.meta").exists() or path.is_dir() else (path.parent, path.name)
+        other = open_store(base)
+        split = other.split(part if part in other.splits else next(iter(other.splits)) if part == "test" else part)
+        if len(split.class_names) != num_classes:
+            raise FastnoisyError(f"eval.{name}={text} has {len(split.class_names)} classes, the run has {num_classes}")
+        sets.append(EvalSet(name, split))
+    return sets
+
+
+def prediction_resize(split: Split) -> str:
+    """How a file of any size becomes an image like the store's: the conversion's own resize; where there was none and all
+    images have one size, as with CIFAR, that size.
+    """
+    resize = str(split.info["options"]["resize"])
+    height, width = split.canvas
+    if resize == "none" and height == width and bool((split.sizes == split.canvas).all()):
+        return f"square={height}"
+    return resize

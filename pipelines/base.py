@@ -1,0 +1,61 @@
+"""The pipeline interface: batches of rows in, decoded batches on the device out, in exactly that order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from fastnoisy.batch import Batch
+from fastnoisy.data.store import Split
+
+
+class Pipeline(ABC):
+    """Delivers a split's images.
+
+    A pipeline does not choose an order, drop samples or augment: it is handed the rows of each batch and hands back a
+    `Batch` with these rows in this order. Images are decoded once; every view of a batch is made from the same pixels.
+    The consumer owns a batch until it asks for the next one.
+
+    Args:
+        split: an open split of a store.
+        labels: int64 (N,), the given labels (with the run's noise) of all rows of the split.
+        device: where batches are wanted.
+        workers: processes or threads that may decode; 0: the pipeline's own choice.
+
+    Raises:
+        FastnoisyError: a damaged record, naming file, record and source.
+    """
+
+    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
+        self.split, self.device, self.workers = split, device, workers
+        self.canvas = split.canvas
+        self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
+        self.sizes = torch.as_tensor(split.sizes, dtype=torch.int32).to(device)
+
+    @classmethod
+    @abstractmethod
+    def bytes_needed(cls, split: Split) -> int:
+        """Bytes of device memory that the pipeline holds for good, batches aside."""
+
+    @abstractmethod
+    def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """One `Batch` per int64 vector of rows. Leaving the iteration early is allowed."""
+
+    def close(self) -> None:  # noqa: B027, a pipeline without threads and files has nothing to do
+        """Join every thread and process, release every file. May be called twice."""
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _label(self, images: torch.Tensor, rows: torch.Tensor) -> Batch:
+        """A batch of images (B, 3, H, W) on the device with what belongs to their rows (B,) int64."""
+        return Batch(images, self.sizes.index_select(0, rows), self.labels.index_select(0, rows), rows)

@@ -1,0 +1,57 @@
+"""Metadata, dependencies, extras and the console script of fastnoisy."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "fastnoisy/__init__.py").read_text().splitlines() if line.startswith("__version__")
+)
+# fastnoisy/pipelines is a link to pipelines/, and links get lost in zips: the folder at the top is what is packaged.
+PACKAGES = sorted({*(p for p in find_packages(include=["fastnoisy", "fastnoisy.*"])), "fastnoisy.pipelines"})
+
+TEST = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy", "build", "setuptools>=77", "wheel"]
+
+setup(
+    name="fastnoisy",
+    version=VERSION,
+    description="Trains image classifiers on wrongly labelled data at the speed of the hardware",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    python_requires=">=3.11",
+    packages=PACKAGES,
+    package_dir={"fastnoisy.pipelines": "pipelines"},
+    package_data={"fastnoisy.recipes": ["*.toml"]},
+    install_requires=[
+        "torch>=2.11",
+        "timm>=1.0",
+        "kornia>=0.9",
+        "numba>=0.61",
+        "numpy>=2.0",
+        "click>=8.1",
+        "rich>=13",
+        "pydantic>=2.7",
+        "scikit-learn>=1.5",
+        "torchmetrics>=1.4",
+        "Pillow>=11",
+        "matplotlib>=3.9",
+        "jinja2>=3.1",
+        "safetensors>=0.4.3",
+    ],
+    extras_require={
+        "ffcv": ["ffcv>=1.0.2"],
+        "dali": ["nvidia-dali-cuda130"],
+        "test": TEST,
+        "dev": TEST,
+    },
+    entry_points={"console_scripts": ["fastnoisy = fastnoisy.cli:main"]},
+)

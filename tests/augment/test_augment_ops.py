@@ -1,0 +1,174 @@
+"""Every operation against Pillow, pixel by pixel, and against the golden files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fastnoisy.augment import apply_op, op_names
+from fastnoisy.augment.ops import apply_ops, get_op
+from fastnoisy.errors import FastnoisyError
+
+H, W, COUNT = 29, 37, 150
+CASES = [
+    (name, bilinear) for name in op_names() for bilinear in ([False, True] if get_op(name).family == "affine" else [0])
+]
+CAMEL = {
+    "AutoContrast": "autocontrast", "Equalize": "equalize", "Invert": "invert", "Rotate": "rotate",
+    "Posterize": "posterize", "Solarize": "solarize", "SolarizeAdd": "solarize_add", "Color": "color",
+    "Contrast": "contrast", "Brightness": "brightness", "Sharpness": "sharpness", "ShearX": "shear_x",
+    "ShearY": "shear_y", "CutoutAbs": "cutout_abs", "TranslateXabs": "translate_x", "TranslateYabs": "translate_y",
+}  # fmt: skip
+
+
+def random_values(reference, name):
+    rng = np.random.default_rng(1)
+    values = rng.uniform(*reference.values.get(name, (0, 1)), COUNT)
+    special = {
+        "rotate": [0, 90, 180, 270, 360, -90, 45, 30, 60, 20 / 3],
+        "shear_x": [0, 1 / 15, -1 / 15, 0.1, 0.3],
+        "shear_y": [0, 1 / 15, -1 / 15, 0.1, 0.3],
+        "color": [0, 1, 0.28],
+        "contrast": [0, 1, 0.28],
+        "brightness": [0, 1, 0.28],
+        "sharpness": [0, 1, 0.28],
+    }.get(name, [])
+    values[20 : 20 + 3 * len(special)] = np.repeat(special, 3)
+    if name.startswith("translate"):
+        values[60:100] = np.round(values[60:100])
+        values[100:120] = np.round(values[100:120] * 2) / 2
+    return torch.from_numpy(values)
+
+
+@pytest.mark.parametrize(("name", "bilinear"), CASES)
+def test_equals_pillow_on_the_valid_area(reference, name, bilinear):
+    images, sizes = reference.random_images(COUNT, H, W), reference.random_sizes(COUNT, H, W)
+    values = random_values(reference, name)
+    rng = np.random.default_rng(2)
+    centers = torch.from_numpy(np.floor(rng.uniform(0, 1, (COUNT, 2)) * sizes.numpy() * 65536).astype(np.int64))
+    result = apply_op(name, images, values, sizes, bilinear=bool(bilinear), centers=centers).numpy()
+    differing = 0
+    for row in range(COUNT):
+        height, width = sizes[row].tolist()
+        pixels = images[row, :, :height, :width].numpy()
+        center = (centers[row] / 65536).tolist()
+        expected = reference.apply(name, pixels, values[row].item(), bool(bilinear), center)
+        error = np.abs(result[row, :, :height, :width].astype(int) - expected)
+        assert error.max() <= (1 if bilinear else 0), (row, sizes[row], values[row])
+        assert result[row].sum() == result[row, :, :height, :width].sum(), "pixels outside the valid area are not 0"
+        differing += int((error > 0).sum())
+    assert differing <= 0.003 * 3 * sizes.prod(1).sum()
+
+
+@pytest.mark.parametrize(("name", "bilinear"), CASES)
+def test_whole_canvas_needs_no_sizes(reference, name, bilinear):
+    images = reference.random_images(12, H, W)
+    values = random_values(reference, name)[20:32]
+    options = {"bilinear": bool(bilinear), "centers": torch.arange(24).view(12, 2) << 16}
+    sizes = torch.tensor([[H, W]]).expand(12, 2)
+    assert torch.equal(apply_op(name, images, values, **options), apply_op(name, images, values, sizes, **options))
+
+
+def test_fill_colour(reference):
+    images = reference.random_images(4, H, W)
+    shift = torch.full((4,), 30.0)
+    for bilinear in (False, True):
+        result = apply_op("translate_x", images, shift, fill=(1, 2, 3), bilinear=bilinear)
+        assert torch.equal(result[:, :, :, :7], images[:, :, :, 30:])
+        assert result[:, :, :, 7:].amin((0, 2, 3)).tolist() == result[:, :, :, 7:].amax((0, 2, 3)).tolist() == [1, 2, 3]
+
+
+def test_golden_randaugment(reference):
+    golden = json.loads((reference.golden / "randaugment.json").read_text())
+    image = reference.golden_image()
+    assert reference.digest(image[0]) == golden["input_image"]["sha256_uint8_hwc"]
+    for case in golden["outputs_M3"]:
+        value = -case["v"] if case["sign"] == "-" else case["v"]
+        if case["op"] == "Posterize":
+            value = max(1, int(value))
+        x, y = case.get("center_draws_xy", (0, 0))
+        centers = torch.tensor([[int(y * 65536), int(x * 65536)]])
+        result = apply_op(CAMEL[case["op"]], image, torch.tensor([value], dtype=torch.float64), centers=centers)[0]
+        assert int(result.long().sum()) == case["sum"], case["op"]
+        assert result[:, 10].T.tolist() == case["row10_rgb"], case["op"]
+        assert reference.digest(result) == case["sha256_uint8_hwc"], case["op"]
+
+
+def augmix_value(name, level, sign):
+    """Value of google-research/augmix at a continuous level, on 32 x 32 images."""
+    value = {
+        "posterize": 4 - int(0.4 * level),
+        "rotate": int(3 * level),
+        "solarize": 256 - int(25.6 * level),
+        "shear_x": 0.03 * level,
+        "shear_y": 0.03 * level,
+        "translate_x": int(level * 32 / 30),
+        "translate_y": int(level * 32 / 30),
+    }.get(name, 0.18 * level + 0.1)
+    return torch.tensor([-value if sign == "-" else value], dtype=torch.float64)
+
+
+def test_golden_augmix_operations(reference):
+    golden = json.loads((reference.golden / "augmix.json").read_text())
+    image = reference.golden_image()
+    exact = 0
+    for case in golden["op_outputs"]:
+        value = augmix_value(case["op"], case["level"], case["sign"])
+        result = apply_op(case["op"], image, value, bilinear=True)[0]
+        if "row10_rgb" in case:
+            assert (result[:, 10].T.int() - torch.tensor(case["row10_rgb"])).abs().max() <= 1, case["op"]
+        assert abs(int(result.long().sum()) - case["sum"]) <= 40, case
+        same = reference.digest(result) == case["sha256_uint8_hwc"]
+        interpolated = case["op"] in ("rotate", "shear_x", "shear_y")
+        assert same or interpolated, case
+        exact += same
+    assert exact >= len(golden["op_outputs"]) - 18
+
+
+def test_golden_augmix_mixture(reference):
+    golden = json.loads((reference.golden / "augmix.json").read_text())["mix_case"]
+    image = reference.golden_image()
+    mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
+    std = torch.tensor([0.2023, 0.1994, 0.2010]).view(1, 3, 1, 1)
+    mixed = (1 - golden["m"]) * (image / 255 - mean) / std
+    for weight, chain in zip(golden["w"], golden["chains"], strict=True):
+        result = image
+        for name in chain:
+            result = apply_op(name, result, augmix_value(name, golden["level"], "+"), bilinear=True)
+        mixed = mixed + golden["m"] * weight * (result / 255 - mean) / std
+    row = torch.tensor(json.loads(golden["row10"]) if isinstance(golden["row10"], str) else golden["row10"])
+    assert (mixed[0, :, 10].T - row).abs().max() < 0.01  # a level is 0.02 before its weight
+    assert mixed.sum().item() == pytest.approx(golden["sum"], abs=1.0)
+    assert mixed.abs().mean().item() == pytest.approx(golden["mean_abs"], abs=1e-3)
+
+
+def test_each_sample_gets_its_own_operation(reference):
+    names = tuple(op_names())
+    count = 3 * (len(names) + 1)
+    images, sizes = reference.random_images(count, H, W), reference.random_sizes(count, H, W)
+    images = apply_op("identity", images, torch.zeros(count), sizes)
+    chosen = torch.arange(count) % (len(names) + 1)
+    values = torch.linspace(0.1, 7, count, dtype=torch.float64)
+    centers = torch.arange(2 * count).view(count, 2) << 14
+    result = apply_ops(names, images, chosen, values, sizes, centers=centers)
+    for row, code in enumerate(chosen.tolist()):
+        one = slice(row, row + 1)
+        expected = images[one]
+        if code < len(names):
+            expected = apply_op(names[code], images[one], values[one], sizes[one], centers=centers[one])
+        assert torch.equal(result[one], expected), names[code]
+
+
+def test_errors_name_the_value_and_what_is_allowed():
+    images, values = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2)
+    with pytest.raises(FastnoisyError, match="did you mean posterize"):
+        apply_op("posterise", images, values)
+    with pytest.raises(FastnoisyError, match="float32"):
+        apply_op("invert", images.float(), values)
+    with pytest.raises(FastnoisyError, match=r"values has shape \(3,\), not \(2,\)"):
+        apply_op("invert", images, torch.zeros(3))
+    with pytest.raises(FastnoisyError, match="centers"):
+        apply_op("cutout_abs", images, values)
+    with pytest.raises(FastnoisyError, match="up to 4096"):
+        apply_op("rotate", torch.zeros(1, 3, 1, 5000, dtype=torch.uint8), torch.zeros(1))

@@ -1,0 +1,45 @@
+"""Fixtures of all tests: golden numbers, one thread, and where real data lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Two busy threads on two shared cores are slower than one, and one thread gives the same bits everywhere."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Any]:
+    def read(name: str) -> Any:
+        return json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text())
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("FASTNOISY_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "unpack.py").is_file():
+        pytest.skip(f"the real data sets are not at {folder}; set FASTNOISY_TEST_DATA")
+    return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

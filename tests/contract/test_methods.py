@@ -1,0 +1,139 @@
+"""What every method owes the loop: run on each that is found."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from fastnoisy import methods
+from fastnoisy.methods.base import Context, Method, Progress, Record, StepBatch
+
+NAMES = methods.names()
+CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_samples=40)
+
+
+def build(name: str) -> Method:
+    torch.manual_seed(3)
+    return methods.build({"name": name}, CONTEXT)
+
+
+def batches(method: Method, seed: int = 0, size: int = 16) -> dict[str, StepBatch]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(5, (size,), generator=generator)
+    images = torch.randn(size, 3, 16, 16, generator=generator) + labels.view(-1, 1, 1, 1)
+    indices = torch.randperm(40, generator=generator)[:size]
+    return {
+        name: StepBatch({view: images + 0.1 * number for number, view in enumerate(spec.views)}, labels, indices)
+        for name, spec in method.streams.items()
+    }
+
+
+def steps(method: Method, count: int) -> list[Record]:
+    method.train()
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
+    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    records = []
+    for number in range(count):
+        progress.step.fill_(number)
+        for spec in method.passes:
+            data = batches(method)
+            record = method.step({stream: data[stream] for stream in spec.streams}, progress)
+            record.loss.backward()
+            method.after_backward(progress)
+            optimizer.step()
+            optimizer.zero_grad()
+            method.after_step(progress)
+            records.append(record)
+    return records
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_documents_itself(name: str) -> None:
+    cls = methods.find(name)
+    first = (inspect.getdoc(cls) or "").splitlines()[0]
+    assert 10 < len(first) < 200
+    assert cls.suite in ("nrd", "alasca")
+    for key, info in cls.Options.model_fields.items():
+        assert info.description, f"option {key} of {name} says nothing of itself"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_and_gradients_are_finite_and_the_loss_falls(name: str) -> None:
+    method = build(name)
+    records = steps(method, 12)
+    losses = [r.loss.item() for r in records]
+    assert all(torch.isfinite(r.loss) for r in records)
+    assert min(losses[-3:]) < losses[0]
+    record = records[-1]
+    for forward in record.forwards:
+        assert forward.logits.shape == (len(forward.labels), 5)
+        assert 0 <= forward.network < max(1, len(getattr(method, "networks", [])) or 9)
+    assert all(value.ndim == 0 and not value.requires_grad for value in record.logs.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
+    method = build(name)
+    method.train()
+    data = batches(method)
+    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    for spec in method.passes:
+        method.step({s: data[s] for s in spec.streams}, progress).loss.backward()
+    for key, parameter in method.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_round_trips_and_training_goes_on_the_same(name: str) -> None:
+    one = build(name)
+    steps(one, 2)
+    two = methods.build({"name": name}, CONTEXT)  # other weights
+    two.load_state_dict(one.state_dict())
+    for (key, a), (_, b) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
+        assert torch.equal(a, b), key
+    first, second = steps(one, 2)[-1].loss, steps(two, 2)[-1].loss
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_and_clean_probability(name: str) -> None:
+    method = build(name)
+    steps(method, 1)
+    method.eval()
+    images = torch.randn(40, 3, 16, 16)
+    with torch.no_grad():
+        found = {key: z.float() for key, z in method.predictions(images).items()}
+    assert all(z.shape == (40, 5) for z in found.values())
+    torch.testing.assert_close(method.predict(images), next(iter(found.values())))
+    probability = method.clean_probability(lambda: found, torch.arange(40) % 5)
+    assert probability.shape == (40,)
+    assert ((probability >= 0) & (probability <= 1)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clean_labels_cannot_be_reached(name: str) -> None:
+    source = inspect.getsource(inspect.getmodule(methods.find(name)))  # type: ignore[arg-type]
+    for word in ("clean_labels", "training", "data.store", "labels.clean"):
+        assert f"fastnoisy.{word}" not in source
+        assert "clean_labels" not in source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_time_comes_in_as_tensors_so_that_nothing_recompiles(name: str) -> None:
+    """A step traces to one graph that serves every epoch: no graph break, no recompilation at a ramp or correction."""
+    method = build(name)
+    method.train()
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    step = torch.compile(method.step, backend=counter, fullgraph=True, dynamic=False)
+    data = batches(method)
+    spec = method.passes[0]
+    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    for epoch in (0, 5, 22):
+        progress.epoch.fill_(epoch)
+        step({s: data[s] for s in spec.streams}, progress)
+    assert counter.frame_count == 1
+    torch._dynamo.reset()

@@ -1,0 +1,49 @@
+"""Order: a pure function, a permutation, cut into batches that resume."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastnoisy.data.order import Population, batches, num_batches, order, stratified
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 1000), st.integers(0, 50), st.integers(1, 40), st.booleans())
+def test_an_epoch_visits_each_row_once_and_resumes_anywhere(
+    n: int, seed: int, epoch: int, size: int, drop: bool
+) -> None:
+    population = Population("train", np.arange(0, 3 * n, 3, dtype=np.int64))
+    rows = order(population, "train", seed, epoch)
+    assert np.array_equal(np.sort(rows), population.indices)
+    cut = list(batches(rows, size, drop))
+    assert len(cut) == num_batches(n, size, drop)
+    assert sum(map(len, cut)) == (n - n % size if drop else n)
+    for first in range(len(cut) + 1):
+        again = list(batches(rows, size, drop, first))
+        assert all(np.array_equal(a, b) for a, b in zip(cut[first:], again, strict=True))
+
+
+def test_orders_differ_by_seed_epoch_and_stream_and_nothing_else() -> None:
+    population = Population("train", np.arange(1000))
+    base = order(population, "train", 1, 0)
+    assert np.array_equal(base, order(Population("other name", np.arange(1000)), "train", 1, 0))
+    for other in (order(population, "train", 2, 0), order(population, "train", 1, 1), order(population, "b", 1, 0)):
+        assert (base == other).mean() < 0.02
+
+
+def test_a_subset_keeps_the_order_of_the_whole() -> None:
+    whole = order(Population("train", np.arange(1000)), "train", 1, 4)
+    part = np.arange(0, 1000, 7)
+    assert np.array_equal(order(Population("part", part), "train", 1, 4), whole[np.isin(whole, part)])
+
+
+def test_stratified_takes_the_share_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    rows = np.arange(1000, 1160)
+    chosen = stratified(rows, labels, 0.1, 1, "holdout")
+    assert np.bincount(labels[chosen - 1000]).tolist() == [10, 5, 1]
+    assert not np.array_equal(chosen, stratified(rows, labels, 0.1, 2, "holdout"))
+    assert not np.array_equal(chosen, stratified(rows, labels, 0.1, 1, "subset"))
+    assert len(stratified(rows, labels, 0.0, 1, "holdout")) == 0

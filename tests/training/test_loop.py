@@ -1,0 +1,225 @@
+"""Runs from start to end, in this process: what is written, what is refused, that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.methods.base import Record
+from fastnoisy.training import checkpoint, inference, loop, preflight, setup
+from fastnoisy.training.step import Stepper
+
+TINY = [
+    "model.width=4",
+    "data.subset=200",
+    "epochs=2",
+    "batch_size=20",
+    "eval_every=1",
+    "checkpoint.every=1",
+    "threads=1",
+]
+
+
+def resolve(recipe: str, store: Path, *words: str) -> Any:
+    return setup.resolve(recipe, [*TINY, *words], str(store))
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "time"} for line in found]
+
+
+@pytest.mark.parametrize("method", ["ce", "nrd", "alasca"])
+def test_a_run_writes_exactly_its_folder(method: str, digits: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    final = loop.start(resolve(f"digits-{method}", digits, "data.holdout=0.1"), run, quiet=True)
+    found = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
+    steps = ["epoch-0001-pass-0-step-000000", "epoch-0002-pass-0-step-000000"]
+    files = ("manifest.json", "model.safetensors", "state.pt")
+    expected = [f"checkpoints/{s}/{f}" for s in steps for f in files]
+    assert found == sorted([*expected, "config.toml", "issues.csv", "labels.npz", "metrics.jsonl"])
+    metrics = lines(run)
+    assert [line.get("epoch", line.get("event")) for line in metrics] == [0, 1, "final"]
+    assert set(metrics[0]["eval"]) == {"test", "holdout"}
+    predictors = {"ce": {"main"}, "nrd": {"student", "teacher"}, "alasca": {"main", "ensemble"}}[method]
+    assert set(final["eval"]["test"]) == predictors
+    assert 0 <= final["suspects_found"] <= 1
+    assert 0 <= final["train"][final["reported"]]["memorised"] <= 1
+
+    with np.load(run / "labels.npz") as labels:
+        wrong = labels["given"] != labels["clean"]
+        rows = np.concatenate([labels["train"], labels["holdout"]])
+        assert len(rows) == 200
+        assert wrong[rows].mean() == pytest.approx(0.36, abs=0.06)
+        assert not wrong[np.setdiff1d(np.arange(len(wrong)), rows)].any()
+    table = list(csv.DictReader((run / "issues.csv").read_text().splitlines()))
+    assert [*table[0]] == ["index", "path", "given_label", "predicted_label", "label_score", "is_label_issue"]
+    assert len(table) == 200
+    scores = [float(row["label_score"]) for row in table]
+    assert scores == sorted(scores)
+    state = torch.load(run / "checkpoints" / steps[1] / "state.pt", weights_only=True)
+    assert "optimizer" in state
+    with pytest.raises(FastnoisyError, match=r"already holds a run.*--resume"):
+        loop.start(resolve(f"digits-{method}", digits), run, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("ce", ()), ("nrd", ("drop_last=false",)), ("alasca", ("accumulate=3",))]
+)
+def test_stopped_anywhere_and_resumed_is_the_same_run(
+    method: str, words: tuple[str, ...], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*words, "batch_size=23", "data.holdout=0.05")
+    whole = loop.start(resolve(f"digits-{method}", digits, *words), tmp_path / "whole", quiet=True)
+    original = Stepper.__call__
+    for stop_at in (3, 8, 11):
+        run, calls = tmp_path / f"stopped-{stop_at}", 0
+
+        def counted(self: Stepper, *args: Any) -> None:
+            nonlocal calls
+            original(self, *args)
+            calls += 1
+            if calls == stop_at:  # noqa: B023
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(Stepper, "__call__", counted)
+        with pytest.raises(loop.Interrupted):
+            loop.start(resolve(f"digits-{method}", digits, *words), run, quiet=True)
+        monkeypatch.setattr(Stepper, "__call__", original)
+        assert loop.resume(run, quiet=True) == whole
+        assert lines(run) == lines(tmp_path / "whole")
+        same_state(tmp_path / "whole", run)
+
+
+def same_state(one: Path, two: Path) -> None:
+    a, b = (checkpoint.load_newest(run / "checkpoints") for run in (one, two))
+    assert a.position == b.position
+    for name in a.model:
+        assert torch.equal(a.model[name], b.model[name]), name
+    for name in a.state["method"]:
+        assert torch.equal(a.state["method"][name], b.state["method"][name]), name
+    momenta = [[s["momentum_buffer"] for s in c.state["optimizer"]["state"].values()] for c in (a, b)]
+    assert all(torch.equal(x, y) for x, y in zip(*momenta, strict=True))
+    assert (one / "issues.csv").read_text() == (two / "issues.csv").read_text()
+
+
+def test_a_truncated_checkpoint_is_refused_and_the_one_before_used(
+    digits: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    final = loop.start(resolve("digits-alasca", digits, "epochs=3"), run, quiet=True)
+    newest = checkpoint.listing(run / "checkpoints")[-1]
+    path = newest / "state.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FastnoisyError, match=r"damaged: state.pt has \d+ bytes, \d+ were written"):
+        checkpoint.load(newest)
+    assert loop.resume(run) == final
+    said = capfd.readouterr().err
+    assert "is damaged" in said
+    assert "at epoch 2, step 0" in said
+    for folder in checkpoint.listing(run / "checkpoints"):
+        (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(FastnoisyError, match="no whole checkpoint"):
+        loop.resume(run, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(FastnoisyError, match=r"NaN or infinite at epoch \d, step \d+ of 10.*last good checkpoint is"):
+        loop.start(resolve("digits-ce", digits, "optim.lr=1e18"), tmp_path / "run", quiet=True)
+
+
+def test_micro_batches_keep_the_global_batch(digits: Path, tmp_path: Path) -> None:
+    """Without batch statistics, cutting the batch changes nothing but rounding."""
+    runs = {}
+    for parts in (1, 3):
+        settings = resolve("digits-ce", digits, f"accumulate={parts}", "dtype=float64", "epochs=1")
+        trainer = loop.Trainer(setup.prepare(settings), tmp_path / str(parts), quiet=True)
+        trainer.method.train = lambda mode=True, m=trainer.method: torch.nn.Module.train(m, False)  # type: ignore[method-assign]
+        (tmp_path / str(parts)).mkdir()
+        trainer.run()
+        runs[parts] = trainer.method.state_dict()
+    for name, tensor in runs[1].items():
+        torch.testing.assert_close(runs[3][name], tensor, rtol=1e-9, atol=1e-11)
+
+
+def test_what_cannot_fit_is_refused_before_the_first_step(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = setup.prepare(resolve("digits-alasca", digits))
+    said = " ".join(preflight.check(prepared, "resident", tmp_path))
+    for item in ("networks", "per-sample memory", "canvas slots", "checkpoints"):
+        assert item in said
+    memory = preflight.estimate(prepared, "resident").device["per-sample memory"]
+    assert memory == prepared.split.num_samples * 10 * 4
+    monkeypatch.setattr(preflight, "available_host", lambda: 10_000)
+    with pytest.raises(FastnoisyError, match=r"needs .* of host memory .* are free"):
+        loop.start(resolve("digits-ce", digits, "pipeline=resident"), tmp_path / "run", quiet=True)
+
+
+def test_evaluate_and_predict(digits: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    run = tmp_path / "run"
+    final = loop.start(resolve("digits-alasca", digits, "epochs=4", "noise=none"), run, quiet=True)
+    report = inference.evaluate_run(run)
+    assert report.images == 600
+    assert sum(row["images"] for row in report.classes) == 600
+    for name, numbers in final["eval"]["test"].items():
+        assert report.predictors[name]["accuracy"] == pytest.approx(numbers["accuracy"])
+        assert report.predictors[name]["ece"] == pytest.approx(numbers["ece"], abs=1e-5)
+    split = setup.open_store(digits).split("test")
+    folder = tmp_path / "files" / "deeper"
+    folder.mkdir(parents=True)
+    for row in range(70):
+        Image.fromarray(split.read_image(row)).save(folder / f"{row:03d}.png")
+    (folder / "050x.png").write_bytes(b"not an image")
+    results = list(inference.predict_files(run, [tmp_path / "files", folder / "000.png"]))
+    assert len(results) == 72
+    broken = [r for r in results if r.problem]
+    assert [r.path.name for r in broken] == ["050x.png"]
+    good = [r for r in results if not r.problem]
+    right = np.mean([r.class_name == split.class_names[split.given_labels[i]] for i, r in enumerate(good[:70])])
+    whole = (final["eval"]["test"]["main"]["accuracy"], right)
+    assert abs(whole[0] - whole[1]) < 0.2
+    assert all(0 < r.probability <= 1 for r in good)
+    with pytest.raises(FastnoisyError, match="does not exist"):
+        list(inference.predict_files(run, [tmp_path / "none"]))
+    with pytest.raises(FastnoisyError, match="holds no run"):
+        inference.evaluate_run(tmp_path)
+
+
+def test_amp_on_the_cpu_trains(digits: Path, tmp_path: Path) -> None:
+    for kind in ("bf16", "fp16"):
+        final = loop.start(resolve("digits-nrd", digits, f"amp={kind}", "epochs=1"), tmp_path / kind, quiet=True)
+        assert final["eval"]["test"]["student"]["accuracy"] >= 0
+
+
+def test_an_older_state_of_other_shape_is_refused(digits: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    loop.start(resolve("digits-ce", digits), run, quiet=True)
+    with pytest.raises(FastnoisyError, match=r"does not fit: .* has shape .* this run needs"):
+        loop.resume(run, ["model.width=8"], quiet=True)
+
+
+def test_the_meter_gives_metrics_without_the_method_seeing_clean_labels(digits: Path) -> None:
+    from fastnoisy.methods.base import Forward
+    from fastnoisy.training.logs import Meter
+
+    clean = torch.tensor([0, 1, 2, 0])
+    meter = Meter(clean, torch.device("cpu"))
+    logits = torch.eye(3)[[0, 2, 2, 1]]
+    forward = Forward(0, logits, (), torch.tensor([0, 2, 2, 2]), torch.arange(4))
+    meter.observe(Record(torch.tensor(2.0), [forward], {"x": torch.tensor(4.0)}), 1.0, torch.tensor(0))
+    summary = meter.summary()
+    assert summary == {"loss": 2, "accuracy_given": 0.75, "accuracy_clean": 0.5, "memorised": 0.5, "x": 4}
+    again = Meter(clean, torch.device("cpu"))
+    again.load(meter.state())
+    assert again.summary() == summary
