@@ -6,7 +6,9 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
-    line.split('"')[1] for line in (HERE / "fastnoisy/__init__.py").read_text().splitlines() if line.startswith("__version__")
+    line.split('"')[1]
+    for line in (HERE / "fastnoisy/__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
 )
 # fastnoisy/pipelines is a link to pipelines/, and links get lost in zips: the folder at the top is what is packaged.
 PACKAGES = sorted({*(p for p in find_packages(include=["fastnoisy", "fastnoisy.*"])), "fastnoisy.pipelines"})

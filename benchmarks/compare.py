@@ -1,7 +1,7 @@
 """Train several methods on one data set with the same set-up, over seeds, and print one table.
 
     python benchmarks/compare.py digits --seeds 1,2,3,4,5 --out benchmarks/results
-    python benchmarks/compare.py digits --methods ce --grid "optim.lr=0.02|0.05|0.1" --seeds 1,2 --name digits-grid --out ...
+    python benchmarks/compare.py digits --methods ce --grid "optim.lr=0.02;0.05;0.1" --seeds 1,2 --name lr-grid
     python benchmarks/compare.py cifar10 --data stores/cifar10 data.subset=10000 model=preact_small epochs=15
 
 Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one goes
@@ -16,6 +16,7 @@ import json
 import shutil
 import statistics
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ TINY = ("epochs=2", "data.subset=200", "batch_size=32")
 @click.option("--seeds", default="1", show_default=True, help="Seeds, comma-separated.")
 @click.option("--data", "store", default="", help="Store; digits are converted by themselves.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/compare"), show_default=True)
-@click.option("--grid", multiple=True, help='"KEY=VALUE|VALUE|...", may be given several times.')
+@click.option("--grid", multiple=True, help='"KEY=VALUE;VALUE;...", may be given several times.')
 @click.option("--name", default="", help="Name of the result file; default: DATA-methods.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this folder.")
 @click.option("--device", default="auto", show_default=True)
@@ -50,31 +51,37 @@ def main(
 ) -> None:  # fmt: skip
     """The command; see the module."""
     words = [*overrides, f"device={device}", *(TINY if tiny else ())]
-    store = store or _digits_store(data, runs)
+    store = store or digits_store(data, runs)
     numbers = [int(seed) for seed in seeds.split(",")]
     content: dict[str, Any] = {"data": data, "overrides": words, "seeds": numbers}
     if grid:
         method = methods.split(",")[0]
-        table = [(point, _train_all(data, method, store, [*words, *point], numbers, runs)) for point in _points(grid)]
-        table.sort(key=lambda row: -mean_std([r["accuracy"] for r in row[1]])[0])
-        content["grid"] = [{"point": list(point), "runs": found} for point, found in table]
-        text = markdown(
-            [f"{method} at", "test accuracy %", "memorised %"],
-            [[" ".join(p), _percent(f, "accuracy"), _percent(f, "memorised")] for p, f in table],
-        )
+        content["grid"], text = search(data, method, store, words, numbers, runs, points(grid))
     else:
-        found = {m: _train_all(data, m, store, words, numbers, runs) for m in methods.split(",")}
+        found = {m: train_all(data, m, store, words, numbers, runs) for m in methods.split(",")}
         content["methods"] = {
-            m: {"runs": rows, **_against(rows, found[methods.split(",")[0]])} for m, rows in found.items()
+            m: {"runs": rows, **against(rows, found[methods.split(",")[0]])} for m, rows in found.items()
         }
-        text = _table(content["methods"])
+        text = table(content["methods"])
     content["table"] = text
     print(f"\n{text}\n\nrun folders: {runs}")
     if out is not None:
         print(f"written: {write(out, name or f'{data}-methods', content)}")
 
 
-def _digits_store(data: str, runs: Path) -> str:
+def search(
+    data: str, method: str, store: str, words: list[str], seeds: list[int], runs: Path, grid: list[tuple[str, ...]]
+) -> tuple[list[dict[str, Any]], str]:
+    """Train one method at every point of a grid; the results, best test accuracy first, and their table."""
+    found = [(point, train_all(data, method, store, [*words, *point], seeds, runs)) for point in grid]
+    found.sort(key=lambda row: -mean_std([r["accuracy"] for r in row[1]])[0])
+    rows = [[" ".join(p), _percent(f, "accuracy"), _percent(f, "memorised")] for p, f in found]
+    text = markdown([f"{method} at", "test accuracy %", "memorised %"], rows)
+    return [{"point": list(point), "runs": runs_} for point, runs_ in found], text
+
+
+def digits_store(data: str, runs: Path) -> str:
+    """The store to use for digits, converted on first use."""
     if data != "digits":
         raise FastnoisyError(
             f"no store named for {data}", "Add --data STORE, the folder that 'fastnoisy convert' wrote"
@@ -87,31 +94,35 @@ def _digits_store(data: str, runs: Path) -> str:
     return str(store)
 
 
-def _points(grid: tuple[str, ...]) -> list[tuple[str, ...]]:
+def points(grid: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Every combination of the values of "KEY=VALUE;VALUE" texts, each as overrides."""
     axes = []
     for text in grid:
         key, _, values = text.partition("=")
-        axes.append([f"{key}={value.strip()}" for value in values.split("|")])
+        axes.append([f"{key}={value.strip()}" for value in values.split(";")])
     return list(itertools.product(*axes))
 
 
-def _train_all(
+def train_all(
     data: str, method: str, store: str, words: list[str], seeds: list[int], runs: Path
 ) -> list[dict[str, Any]]:
-    return [_train(data, method, store, [*words, f"seed={seed}"], runs) for seed in seeds]
+    """One run per seed; see `train`."""
+    return [train(data, method, store, [*words, f"seed={seed}"], runs) for seed in seeds]
 
 
-def _train(data: str, method: str, store: str, words: list[str], runs: Path) -> dict[str, Any]:
+def train(data: str, method: str, store: str, words: list[str], runs: Path) -> dict[str, Any]:
+    """Train one run, or read or resume the one that is there; its numbers."""
     from fastnoisy import config
     from fastnoisy.training import loop, setup
 
     settings = setup.resolve(f"{data}-{method}", words, store)
     wanted = config.to_toml(settings.model_dump())
-    label = "".join(c if c.isalnum() or c in "=.-" else "_" for c in "-".join(w for w in words if "device" not in w))
-    folder = runs / f"{data}-{method}-{label}"[:180]
+    plain = settings.recipe and not [w for w in words if not w.startswith(("device=", "seed=", "threads="))]
+    suffix = "" if plain else f"-{zlib.crc32(repr(sorted(words)).encode()):08x}"
+    folder = runs / f"{data}-{method}-seed{settings.seed}{suffix}"
     if (folder / "config.toml").exists() and (folder / "config.toml").read_text() != wanted:
         shutil.rmtree(folder)  # made by another version of the recipe; only folders below --runs are ever removed
-    print(f"\n{folder}", flush=True)
+    print(f"\n{folder}: {' '.join(words)}", flush=True)
     final = _final(folder)
     if final is None:
         try:
@@ -151,7 +162,7 @@ def _final(folder: Path) -> dict[str, Any] | None:
     return last if last.get("event") == "final" else None
 
 
-def _against(rows: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> dict[str, float]:
+def against(rows: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> dict[str, float]:
     """Test errors relative to the yardstick, and the paired difference in accuracy with its standard error."""
     error, base = (1 - mean_std([r["accuracy"] for r in side])[0] for side in (rows, yardstick))
     gains = [a["accuracy"] - b["accuracy"] for a, b in zip(rows, yardstick, strict=True)]
@@ -167,7 +178,8 @@ def _percent(rows: list[dict[str, Any]], key: str) -> str:
     return f"{mean:.2f} ± {std:.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def _table(found: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """The table of a comparison, in Markdown."""
     many = len(next(iter(found.values()))["runs"]) > 1
     header = ["method", "test accuracy %", "memorised %", "suspects found %", "img/s"]
     header += ["errors / yardstick's", "gain ± s.e."] if many else []

@@ -108,18 +108,18 @@ _STRETCH_TABLES: dict[torch.device, Tensor] = {}
 def _stretch_table(device: torch.device) -> Tensor:
     """[span - 1, level] -> level * (255.0 / span) as Python computes it; float64 (255, 256), made once per device."""
     if device not in _STRETCH_TABLES:
-        _STRETCH_TABLES[device] = _stretch_table_on_host().to(device)
+        with torch.inference_mode(False):  # made once, used in every mode
+            _STRETCH_TABLES[device] = _stretch_table_on_host().to(device)
     return _STRETCH_TABLES[device]
 
 
 @op("table")
 def autocontrast(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Stretch each channel's range to 0..255 (ImageOps.autocontrast)."""
-    low, high = images, images
-    if sizes is not None:
-        valid = valid_mask(images, sizes)
-        low, high = images | (~valid).to(torch.uint8) * 255, images * valid
-    low, high = low.amin((2, 3)).long(), high.amax((2, 3)).long()
+    # int32: torch 2.15 compiles reductions of uint8 for a CPU so that the unused lanes of a register take part (measured)
+    pixels = images.int()
+    high = blank_outside(pixels, sizes).amax((2, 3)).long()
+    low = 255 - blank_outside(255 - pixels, sizes).amax((2, 3)).long()
     # int(level * scale - low * scale): both products come from one table, as only a product that is rounded before the
     # subtraction gives Pillow's value where the exact one is a whole number
     products = _stretch_table(images.device)[(high - low - 1).clamp(min=0)]
@@ -244,11 +244,13 @@ def color(images: Tensor, sizes: Tensor | None) -> Tensor:
 @op("blend", "factor, 1 changes nothing")
 def sharpness(images: Tensor, sizes: Tensor | None) -> Tensor:
     """Blend with the image smoothed by 1 1 1 / 1 5 1 / 1 1 1, its border copied (ImageEnhance.Sharpness)."""
+    levels = images.int()
+    if min(images.shape[2:]) < 3:
+        return levels
     height, width = (extent[:, None] for extent in extents(images, sizes))
     row = torch.arange(1, images.shape[2] - 1, device=images.device)
     column = torch.arange(1, images.shape[3] - 1, device=images.device)
     inner = (row < height - 1)[:, None, :, None] & (column < width - 1)[:, None, None, :]
-    levels = images.int()
     total = levels[:, :, :-2] + levels[:, :, 1:-1] + levels[:, :, 2:]
     total = total[..., :-2] + total[..., 1:-1] + total[..., 2:] + 4 * levels[:, :, 1:-1, 1:-1]
     difference = (2 * total + 13) // 26 - levels[:, :, 1:-1, 1:-1]

@@ -48,7 +48,7 @@ class Parameter:
 
         bounds = f" from {self.low:g}" * (self.low > -1e9) + f" to {self.high:g}" * (self.high < 1e9)
         if self.choices:
-            fine = number(value) and value in self.choices
+            fine = number(value, (int,) if self.kind == "integer" else (int, float)) and value in self.choices
             wanted = f"{'one of ' * (len(self.choices) > 1)}{', '.join(map(repr, self.choices))}"
         elif self.kind == "integer":
             fine, wanted = number(value, (int,)), "an integer" + bounds

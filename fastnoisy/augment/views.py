@@ -196,21 +196,22 @@ def _parse_step(node: ast.expr, text: str) -> StepCall:
 
 
 def parse_view(text: str) -> ViewProgram:
-    """Parse a program.
+    """Parse a program; line breaks in it are spaces.
 
     Raises:
         FastnoisyError: not a program, an unknown step or argument (with near misses), an argument of the wrong type or
             out of its bounds, or steps in an impossible order; the message quotes the step and says what is allowed.
     """
+    text = " ".join(text.split())
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(text, mode="eval").body
     except SyntaxError:
         raise FastnoisyError(f"{text!r} is not a view", _EXAMPLE) from None
     nodes: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         nodes.append(node.right)
         node = node.left
-    calls = [_parse_step(part, text.strip()) for part in (node, *reversed(nodes))]
+    calls = [_parse_step(part, text) for part in (node, *reversed(nodes))]
     seen = ""
     for call in calls:
         stage = call.kind.stage

@@ -41,13 +41,14 @@ class PreActResNet(Backbone):
     Args:
         depths: blocks per stage; every stage but the first starts with stride 2.
         widths: channels per stage; the stem has the first stage's.
+        stem_stride: 2 halves every stage's height and width.
     """
 
-    def __init__(self, num_classes: int, depths: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, num_classes: int, depths: Sequence[int], widths: Sequence[int], stem_stride: int = 1) -> None:
         super().__init__()
         self.stage_channels = tuple(widths)
-        self.stage_reductions = tuple(2**stage for stage in range(len(widths)))
-        self.stem = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        self.stage_reductions = tuple(stem_stride * 2**stage for stage in range(len(widths)))
+        self.stem = nn.Conv2d(3, widths[0], 3, stem_stride, 1, bias=False)
         self.stages = nn.ModuleList()
         c_in = widths[0]
         for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
@@ -77,8 +78,8 @@ def gjs_preact34(num_classes: int) -> Backbone:
 
 
 @backbone("preact_small")
-def preact_small(num_classes: int, width: int = 16, blocks: int = 1) -> Backbone:
+def preact_small(num_classes: int, width: int = 16, blocks: int = 1, stem_stride: int = 1) -> Backbone:
     """Three stages of `blocks` blocks, widths w/2w/4w; 77,850 parameters at width 16, one block, 10 classes."""
-    if width < 1 or blocks < 1:
-        raise ValueError("width and blocks must be at least 1")
-    return PreActResNet(num_classes, (blocks,) * 3, (width, 2 * width, 4 * width))
+    if width < 1 or blocks < 1 or stem_stride not in (1, 2):
+        raise ValueError("width and blocks must be at least 1, stem_stride 1 or 2")
+    return PreActResNet(num_classes, (blocks,) * 3, (width, 2 * width, 4 * width), stem_stride)

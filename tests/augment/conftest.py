@@ -1,7 +1,6 @@
 """Pillow as the reference: the same operations on one image at a time."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +95,6 @@ class Reference:
     apply = staticmethod(apply)
     random_images = staticmethod(random_images)
     random_sizes = staticmethod(random_sizes)
-    golden = Path(__file__).parent.parent / "golden"
 
     @staticmethod
     def golden_image():
@@ -114,12 +112,3 @@ class Reference:
 @pytest.fixture(scope="session")
 def reference():
     return Reference
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Two busy processes on a small machine make threaded torch several times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -79,11 +79,11 @@ def test_fill_colour(reference):
         assert result[:, :, :, 7:].amin((0, 2, 3)).tolist() == result[:, :, :, 7:].amax((0, 2, 3)).tolist() == [1, 2, 3]
 
 
-def test_golden_randaugment(reference):
-    golden = json.loads((reference.golden / "randaugment.json").read_text())
+def test_golden_randaugment(reference, golden):
+    expected = golden("randaugment")
     image = reference.golden_image()
-    assert reference.digest(image[0]) == golden["input_image"]["sha256_uint8_hwc"]
-    for case in golden["outputs_M3"]:
+    assert reference.digest(image[0]) == expected["input_image"]["sha256_uint8_hwc"]
+    for case in expected["outputs_M3"]:
         value = -case["v"] if case["sign"] == "-" else case["v"]
         if case["op"] == "Posterize":
             value = max(1, int(value))
@@ -109,11 +109,11 @@ def augmix_value(name, level, sign):
     return torch.tensor([-value if sign == "-" else value], dtype=torch.float64)
 
 
-def test_golden_augmix_operations(reference):
-    golden = json.loads((reference.golden / "augmix.json").read_text())
+def test_golden_augmix_operations(reference, golden):
+    cases = golden("augmix")["op_outputs"]
     image = reference.golden_image()
     exact = 0
-    for case in golden["op_outputs"]:
+    for case in cases:
         value = augmix_value(case["op"], case["level"], case["sign"])
         result = apply_op(case["op"], image, value, bilinear=True)[0]
         if "row10_rgb" in case:
@@ -123,24 +123,24 @@ def test_golden_augmix_operations(reference):
         interpolated = case["op"] in ("rotate", "shear_x", "shear_y")
         assert same or interpolated, case
         exact += same
-    assert exact >= len(golden["op_outputs"]) - 18
+    assert exact >= len(cases) - 18
 
 
-def test_golden_augmix_mixture(reference):
-    golden = json.loads((reference.golden / "augmix.json").read_text())["mix_case"]
+def test_golden_augmix_mixture(reference, golden):
+    case = golden("augmix")["mix_case"]
     image = reference.golden_image()
     mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
     std = torch.tensor([0.2023, 0.1994, 0.2010]).view(1, 3, 1, 1)
-    mixed = (1 - golden["m"]) * (image / 255 - mean) / std
-    for weight, chain in zip(golden["w"], golden["chains"], strict=True):
+    mixed = (1 - case["m"]) * (image / 255 - mean) / std
+    for weight, chain in zip(case["w"], case["chains"], strict=True):
         result = image
         for name in chain:
-            result = apply_op(name, result, augmix_value(name, golden["level"], "+"), bilinear=True)
-        mixed = mixed + golden["m"] * weight * (result / 255 - mean) / std
-    row = torch.tensor(json.loads(golden["row10"]) if isinstance(golden["row10"], str) else golden["row10"])
+            result = apply_op(name, result, augmix_value(name, case["level"], "+"), bilinear=True)
+        mixed = mixed + case["m"] * weight * (result / 255 - mean) / std
+    row = torch.tensor(json.loads(case["row10"]) if isinstance(case["row10"], str) else case["row10"])
     assert (mixed[0, :, 10].T - row).abs().max() < 0.01  # a level is 0.02 before its weight
-    assert mixed.sum().item() == pytest.approx(golden["sum"], abs=1.0)
-    assert mixed.abs().mean().item() == pytest.approx(golden["mean_abs"], abs=1e-3)
+    assert mixed.sum().item() == pytest.approx(case["sum"], abs=1.0)
+    assert mixed.abs().mean().item() == pytest.approx(case["mean_abs"], abs=1e-3)
 
 
 def test_each_sample_gets_its_own_operation(reference):

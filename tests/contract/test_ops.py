@@ -72,6 +72,14 @@ class TestOperation:
         monkeypatch.setattr(rows, "selects_rows", lambda images: False)
         assert torch.equal(mixed(), expected)
 
+    @pytest.mark.slow
+    def test_compiled_gives_the_same_bits(self, name):
+        images, values, sizes, centers = batch(name)
+        torch.compiler.reset()
+        compiled = torch.compile(lambda *arguments: run(name, *arguments), fullgraph=True)
+        for area in (sizes, None):
+            assert torch.equal(compiled(images, values, area, centers), run(name, images, values, area, centers))
+
     def test_documents_itself(self, name):
         assert get_op(name).doc.endswith(".")
         assert name in step_names()

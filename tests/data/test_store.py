@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -201,7 +202,7 @@ def test_a_record_that_was_never_an_image_is_named(copy: Path) -> None:
         file.write(bytes(length))
     checksums = copy / "jpg/train.meta/checksums.npy"
     values = np.load(checksums)
-    values[1] = __import__("zlib").crc32(bytes(length))
+    values[1] = zlib.crc32(bytes(length))
     np.save(checksums, values)
     (problem,) = verify(copy / "jpg")
     assert "record 1 (train/ant/1.jpg) is damaged: it cannot be decoded" in problem

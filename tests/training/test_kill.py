@@ -16,11 +16,10 @@ from fastnoisy.training import checkpoint, loop
 WORDS = [
     "model.width=4",
     "epochs=4",
-    "batch_size=8",
+    "batch_size=4",
     "eval_every=1",
     "checkpoint.every=1",
     "threads=1",
-    "data.subset=900",
 ]
 
 

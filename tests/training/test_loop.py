@@ -170,8 +170,8 @@ def test_evaluate_and_predict(digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     final = loop.start(resolve("digits-alasca", digits, "epochs=4", "noise=none"), run, quiet=True)
     report = inference.evaluate_run(run)
-    assert report.images == 600
-    assert sum(row["images"] for row in report.classes) == 600
+    assert report.images == 1197
+    assert sum(row["images"] for row in report.classes) == 1197
     for name, numbers in final["eval"]["test"].items():
         assert report.predictors[name]["accuracy"] == pytest.approx(numbers["accuracy"])
         assert report.predictors[name]["ece"] == pytest.approx(numbers["ece"], abs=1e-5)

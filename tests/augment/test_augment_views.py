@@ -1,0 +1,330 @@
+"""View programs: parsing and its errors, the steps, and that a sample's view is its own."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from fastnoisy.augment import op_names, ops, parse_view, step_docs, step_names
+from fastnoisy.augment.steps import Cutout, RandomResizedCrop
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.keyed_random import fold, key
+
+STUDENT = "randaugment(n=1, m=3) | random_crop(32, padding=4) | hflip | normalize | cutout(5)"
+TEACHER = "augmix | random_crop(32, padding=4) | hflip | normalize"
+PHOTOGRAPH = "augmix(depth=1) | random_resized_crop(24) | hflip | normalize"
+STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+
+
+def build(text, name="student", **options):
+    return parse_view(text).build(name, **STATISTICS, **options)
+
+
+def run(view, images, sizes=None, indices=None, seed=1):
+    indices = torch.arange(len(images)) if indices is None else indices
+    return view(images, sizes, indices, key(seed, 0))
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            STUDENT,
+            TEACHER,
+            PHOTOGRAPH,
+            "augmix(severity=5, width=2, depth=4)",
+            "resize(64) | center_crop(56) | normalize(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))",
+            "random_resized_crop(64, scale=(0.3, 1.0), ratio=(1, 1))",
+            "rotate(-10.5, bilinear=True) | equalize | posterize(4) | hflip(p=0.25)",
+        ],
+    )
+    def test_canonical_text_round_trips(self, text):
+        assert str(parse_view(text)) == text
+        assert parse_view(str(parse_view(text))) == parse_view(text)
+
+    def test_equal_programs_are_equal(self):
+        assert parse_view("random_crop(size=32)|hflip()|augmix(alpha=1.0)") == parse_view(
+            " random_crop(32, 0) | hflip(p=0.5)\n| augmix"
+        )
+        assert str(parse_view("random_crop(size=32)|hflip()")) == "random_crop(32) | hflip"
+
+    def test_every_operation_is_a_step(self):
+        assert set(op_names()) < set(step_names())
+        for signature, doc in step_docs().items():
+            assert doc.endswith("."), signature
+        assert "random_crop(size, padding=0)" in step_docs()
+
+    @pytest.mark.parametrize(
+        ("text", "parts"),
+        [
+            ("", ["''", "for example"]),
+            ("hflip |", ["'hflip |'"]),
+            ("'hflip'", ["is not a step"]),
+            ("__import__('os')", ["unknown view step '__import__'"]),
+            ("os.path()", ["is not a step"]),
+            ("randagument(n=1, m=3)", ["did you mean randaugment", "augmix"]),
+            ("random_crop(32, pading=4)", ["random_crop(32, pading=4)", "did you mean padding", "size, padding=0"]),
+            ("random_crop()", ["size is missing", "random_crop(size, padding=0)"]),
+            ("random_crop(32, 4, 5)", ["too many arguments"]),
+            ("random_crop(32, size=3)", ["size is given twice"]),
+            ("random_crop('32')", ["size must be an integer from 1, got '32'"]),
+            ("random_crop(True)", ["size must be an integer"]),
+            ("random_crop(2.5)", ["size must be an integer"]),
+            ("random_crop(-3)", ["got -3"]),
+            ("random_crop(size)", ["'size' is not a literal"]),
+            ("random_crop(*[1])", ["too many arguments"]),
+            ("random_crop(**{})", ["unknown argument"]),
+            ("randaugment(n=1, m=31)", ["m must be a number from 0 to 30, got 31"]),
+            ("rotate(10, bilinear=1)", ["bilinear must be True or False"]),
+            ("equalize(3)", ["too many arguments", "Allowed: equalize."]),
+            ("augmix(alpha=0.5)", ["alpha must be 1", "Dirichlet", "0.5"]),
+            ("augmix(depth=0)", ["depth must be one of -1, 1, 2"]),
+            ("augmix(depth=2.0)", ["got 2.0"]),
+            ("random_resized_crop(9, scale=(1.0, 0.5))", ["the smaller first"]),
+            ("normalize(mean=0.5)", ["three numbers"]),
+            ("normalize | normalize", ["only once"]),
+            ("cutout(5) | normalize", ["after normalize"]),
+            ("normalize | hflip", ["before normalize"]),
+        ],
+    )
+    def test_errors_quote_the_step_and_what_is_allowed(self, text, parts):
+        with pytest.raises(FastnoisyError) as caught:
+            parse_view(text)
+        for part in parts:
+            assert part in str(caught.value)
+
+    def test_a_view_to_train_on_is_normalized(self):
+        with pytest.raises(FastnoisyError, match="has no normalize"):
+            build("hflip")
+        with pytest.raises(FastnoisyError, match="has no std"):
+            parse_view("normalize").build("student", mean=(0, 0, 0))
+        with pytest.raises(FastnoisyError, match="mean must be three numbers"):
+            parse_view("normalize").build("student", mean=(120, 120, 120), std=(1, 1, 1))
+        with pytest.raises(FastnoisyError, match="float32"):
+            run(build("normalize"), torch.zeros(1, 3, 4, 4))
+
+    def test_output_size(self):
+        assert parse_view(STUDENT).output_size((40, 50)) == (32, 32)
+        assert parse_view("resize(256) | center_crop(224) | normalize").output_size((40, 50)) == (224, 224)
+        assert parse_view("hflip | normalize").output_size((40, 50)) == (40, 50)
+
+
+@pytest.mark.parametrize("text", [STUDENT, TEACHER, PHOTOGRAPH, "hflip | cutout_abs(6) | normalize"])
+class TestEveryProgram:
+    def batch(self, reference):
+        return reference.random_images(16, 32, 32), reference.random_sizes(16, 32, 32)
+
+    def test_samples_do_not_depend_on_their_batch(self, text, reference):
+        view = build(text)
+        images, sizes = self.batch(reference)
+        indices = torch.arange(100, 116)
+        whole = run(view, images, sizes, indices)
+        assert whole.dtype == torch.float32
+        assert whole.shape == (16, 3, *parse_view(text).output_size((32, 32)))
+        parts = [run(view, images[rows], sizes[rows], indices[rows]) for rows in (slice(0, 8), slice(8, 16))]
+        assert torch.equal(whole, torch.cat(parts))
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(whole[order], run(view, images[order], sizes[order], indices[order]))
+
+    def test_full_sizes_are_no_sizes(self, text, reference):
+        images, _ = self.batch(reference)
+        full = torch.full((16, 2), 32, dtype=torch.int32)
+        assert torch.equal(run(build(text), images, full), run(build(text), images, None))
+
+    def test_key_index_and_name_matter(self, text, reference):
+        images, _ = self.batch(reference)
+        plain = run(build(text), images)
+        assert torch.equal(plain, run(build(text), images))
+        assert not torch.equal(plain, run(build(text), images, seed=2))
+        assert not torch.equal(plain, run(build(text, name="teacher"), images))
+        assert not torch.equal(plain, run(build(text), images, indices=torch.arange(16) + 1))
+
+    def test_key_as_a_tensor(self, text, reference):
+        images, _ = self.batch(reference)
+        with_tensor = build(text)(images, None, torch.arange(16), torch.tensor(key(1, 0)))
+        assert torch.equal(with_tensor, run(build(text), images))
+
+    def test_memory_order(self, text, reference):
+        images, _ = self.batch(reference)
+        last = run(build(text, channels_last=True), images.contiguous(memory_format=torch.channels_last))
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(last, run(build(text), images))
+
+    def test_uint8_is_what_normalize_sees(self, text, reference):
+        images, _ = self.batch(reference)
+        view = build(text)
+        pixels = view.uint8(images, None, torch.arange(16), key(1, 0))
+        assert pixels.dtype == torch.uint8
+        mean, std = (torch.tensor(STATISTICS[name]).view(3, 1, 1) for name in ("mean", "std"))
+        expected = (pixels / 255 - mean) / std
+        result = run(view, images)
+        hole = (result == 0).all(1, keepdim=True)
+        assert ((result - expected).abs() < 1e-5).logical_or(hole).all()
+
+
+class TestSteps:
+    def test_more_draws_in_one_step_do_not_shift_another(self, reference):
+        """Each step folds in its position: the crops and flips after one operation or two are the same."""
+        images = torch.arange(32 * 32).view(1, 1, 32, 32).remainder(251).to(torch.uint8).repeat(16, 3, 1, 1)
+        corners = []
+        for steps in ("identity", "hflip(p=0)", "augmix(severity=1, width=1, depth=1)"):
+            view = build(f"{steps} | random_crop(32, padding=4) | hflip | normalize")
+            corners.append((view.uint8(images, None, torch.arange(16), 0) == 0).all(1).sum((1, 2)))
+        assert torch.equal(corners[0], corners[1])
+
+    def test_random_crop_is_uniform_over_the_padded_image(self, reference):
+        images = torch.arange(1, 82).view(1, 1, 9, 9).expand(5000, 3, 9, 9).to(torch.uint8)
+        view = build("random_crop(9, padding=1) | normalize")
+        result = view.uint8(images, None, torch.arange(5000), 3)
+        centre = result[:, 0, 4, 4].long() - 1
+        rows, columns = centre // 9 - 3, centre % 9 - 3
+        counts = torch.bincount(3 * rows + columns, minlength=9)
+        assert ((counts - 5000 / 9) ** 2 / (5000 / 9)).sum() < 37.3  # 8 degrees of freedom: 1 in 100,000
+        assert (result[rows == 0][:, :, 0] == 0).all()
+
+    def test_random_crop_of_areas_of_different_size(self, reference):
+        images, sizes = reference.random_images(40, 20, 20, seed=5), reference.random_sizes(40, 20, 20)
+        result = build("random_crop(6, padding=2) | normalize").uint8(images, sizes, torch.arange(40), 0)
+        for row in range(40):
+            height, width = sizes[row].tolist()
+            image = functional.pad(images[row, :, :height, :width], 2)
+            image = torch.nn.functional.pad(image, (0, 6, 0, 6))
+            windows = image.unfold(1, 6, 1).unfold(2, 6, 1)[:, : max(height - 1, 1), : max(width - 1, 1)]
+            assert (windows == result[row][:, None, None]).all(-1).all(-1).all(0).any()
+
+    def test_flip_probability(self):
+        images = torch.zeros(4000, 3, 1, 2, dtype=torch.uint8)
+        images[..., 1] = 255
+        for probability in (0.0, 0.25, 0.5, 1.0):
+            view = build(f"hflip(p={probability}) | normalize")
+            flipped = view.uint8(images, None, torch.arange(4000), 0)[:, 0, 0, 0] == 255
+            assert flipped.double().mean().item() == pytest.approx(probability, abs=0.03 * (0 < probability < 1))
+
+    @pytest.mark.parametrize("size", [1, 4, 7, 10])
+    def test_center_crop_is_torchvisions(self, reference, size):
+        images, sizes = reference.random_images(60, 12, 15), reference.random_sizes(60, 12, 15)
+        result = build(f"center_crop({size}) | normalize").uint8(images, sizes, torch.arange(60), 0)
+        for row in range(60):
+            height, width = sizes[row].tolist()
+            assert torch.equal(result[row], functional.center_crop(images[row, :, :height, :width], [size, size]))
+
+    def test_resize_takes_the_valid_area(self, reference):
+        images, sizes = reference.random_images(6, 20, 25), reference.random_sizes(6, 20, 25)
+        view = build("resize(16) | normalize")
+        result = view.uint8(images, sizes, torch.arange(6), 0)
+        for row in range(6):
+            height, width = sizes[row].tolist()
+            alone = view.uint8(images[row : row + 1, :, :height, :width], None, torch.arange(1), 0)
+            assert torch.equal(result[row : row + 1], alone)
+
+    def test_random_resized_crop_draws_torchvisions_boxes(self):
+        """Mean and spread of height, width, top and left, against `get_params`, in two areas (one that needs fallbacks)."""
+        torch.manual_seed(0)
+        for height, width in ((48, 64), (20, 90)):
+            crop = RandomResizedCrop(8, (0.08, 1.0), (3 / 4, 4 / 3))
+            count = 4000
+            drawn = crop.boxes(fold(0, torch.arange(count)), torch.full((count,), height), torch.full((count,), width))
+            top, left, tall, wide = (part.double() for part in drawn)
+            assert (top >= 0).all()
+            assert (left >= 0).all()
+            assert (top + tall <= height).all()
+            assert (left + wide <= width).all()
+            image = torch.zeros(3, height, width)
+            peer = transforms.RandomResizedCrop.get_params
+            theirs = torch.tensor([peer(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]).double()
+            for ours, column in zip((top, left, tall, wide), theirs.T, strict=True):
+                error = (ours.var() / count + column.var() / count).sqrt()
+                assert (ours.mean() - column.mean()).abs() < 4 * error
+                assert ours.std() == pytest.approx(column.std().item(), rel=0.1)
+
+    def test_random_resized_crop_whole_image(self):
+        crop = RandomResizedCrop(8, (1.0, 1.0), (1, 1))
+        side = torch.tensor([7, 30, 512])
+        top, left, tall, wide = crop.boxes(fold(0, torch.arange(3)), side, side)
+        assert torch.equal(tall, side)
+        assert torch.equal(wide, side)
+        assert not top.any()
+        assert not left.any()
+
+    def test_cutout_holes_are_the_golden_ones(self, golden):
+        for case in golden("cutout")["cases"]:
+            cutout = Cutout(case["length"])
+            rows, columns = (cutout.hole(torch.tensor([center]), 32)[0].nonzero() for center in case["y_x"])
+            assert [int(rows.min()), int(rows.max())] == case["zero_rows"]
+            assert [int(columns.min()), int(columns.max())] == case["zero_cols"]
+            assert len(rows) * len(columns) == case["n_zero_pixels"]
+
+    def test_cutout_fills_with_the_mean(self, reference):
+        images = reference.random_images(2000, 8, 8)
+        result = run(build("normalize | cutout(5)"), images)
+        plain = run(build("normalize"), images)
+        hole = (result == 0).all(1)
+        assert torch.equal(result.masked_fill(hole[:, None], 1), plain.masked_fill(hole[:, None], 1))
+        sizes = hole.sum((1, 2))
+        assert set(np.unique(sizes)) == {4, 6, 8, 9, 12, 16}  # 4 x 4, clipped by 0, 1 or 2 on each axis
+        assert not torch.signbit(result[hole[:, None].expand_as(result)]).any()
+
+    def test_single_operations(self, reference):
+        images = reference.random_images(4, 16, 16)
+        for text, name, value in (
+            ("rotate(20)", "rotate", 20.0),
+            ("posterize(3)", "posterize", 3.0),
+            ("equalize", "equalize", 0.0),
+        ):
+            result = build(f"{text} | normalize").uint8(images, None, torch.arange(4), 0)
+            for row in range(4):
+                assert np.array_equal(result[row], reference.apply(name, images[row].numpy(), value))
+
+
+@pytest.mark.parametrize("text", [STUDENT, PHOTOGRAPH, "center_crop(30) | rotate(3) | cutout_abs(4) | normalize"])
+def test_a_gpu_is_never_waited_for(text, monkeypatch):
+    """On fake CUDA tensors, which need no GPU: an operation that reads a value or mixes devices raises."""
+    monkeypatch.setattr(ops, "_STRETCH_TABLES", {})
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        view = build(text).to("cuda")
+        images = torch.empty(8, 3, 32, 40, dtype=torch.uint8, device="cuda")
+        sizes, indices = (torch.empty(shape, dtype=torch.int64, device="cuda") for shape in ((8, 2), (8,)))
+        for area in (sizes, None):
+            assert view(images, area, indices, key(1, 0)).device.type == "cuda"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("text", [STUDENT, TEACHER, PHOTOGRAPH])
+def test_a_gpu_gives_the_same_bits(text, reference):
+    images, sizes = reference.random_images(64, 40, 32), reference.random_sizes(64, 40, 32)
+    view = build(text)
+    expected = view.uint8(images, sizes, torch.arange(64), 0)
+    view, images, sizes, indices = view.cuda(), images.cuda(), sizes.cuda(), torch.arange(64).cuda()
+    assert torch.equal(view.uint8(images, sizes, indices, 0).cpu(), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the mode announces itself as a prototype
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            view(images, sizes, indices, 0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def compiled_equals_eager(text, reference, H, W, areas):
+    view = build(text)
+    compiled = torch.compile(view, fullgraph=True)
+    count = 64  # enough for every operation of a policy to occur
+    images, sizes = reference.random_images(count, H, W), reference.random_sizes(count, H, W)
+    for seed, area in enumerate(areas):
+        arguments = (images, sizes if area else None, torch.arange(count), torch.tensor(key(seed, 0)))
+        assert torch.equal(compiled(*arguments), view(*arguments))
+
+
+def test_compiled_view_gives_the_same_bits(reference):
+    text = "autocontrast | random_crop(8) | hflip | normalize | cutout(3)"
+    compiled_equals_eager(text, reference, 10, 12, [True, True])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [STUDENT, PHOTOGRAPH])
+def test_compiled_policies_give_the_same_bits(reference, text):
+    compiled_equals_eager(text, reference, 32, 40, [True, True, False])

@@ -1,0 +1,114 @@
+"""What is installed: an sdist and a wheel hold the same package, `pipelines` within it and never beside it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK = """
+import pathlib, sys, fastnoisy, fastnoisy.pipelines.resident, fastnoisy.recipes as recipes
+here = pathlib.Path(fastnoisy.__file__).resolve()
+assert here.is_relative_to(pathlib.Path(sys.argv[1]).resolve()), here
+assert "digits" in recipes.data_names()
+try:
+    import pipelines
+except ImportError:
+    pass
+else:
+    raise AssertionError("a top-level pipelines was installed")
+from fastnoisy.cli import cli
+cli.main(["--help"], standalone_mode=False)
+"""
+
+
+def copy_of_checkout(target: Path, keep_links: bool) -> Path:
+    names = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "fastnoisy", "pipelines", "tests", "benchmarks"]
+    target.mkdir()
+    for name in names:
+        path = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        if path.is_dir():
+            shutil.copytree(path, target / name, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy(path, target / name)
+    if not keep_links:  # as in a zip made by a web site: the link is a small text file
+        (target / "fastnoisy" / "pipelines").unlink()
+        (target / "fastnoisy" / "pipelines").write_text("../pipelines")
+    return target
+
+
+def build(checkout: Path, kind: str, out: Path) -> Path:
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(out), str(checkout)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+
+
+def install_and_check(what: Path, target: Path) -> None:
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(target),
+    ]
+    done = subprocess.run([*pip, str(what)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {p.name for p in target.iterdir() if p.is_dir() and not p.name.endswith(".dist-info")} <= {
+        "fastnoisy",
+        "bin",
+    }
+    assert (target / "bin" / "fastnoisy").is_file()
+    environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"}
+    run = [sys.executable, "-P", "-c", CHECK, str(target)]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=target.parent, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def package_files(names: list[str]) -> set[str]:
+    return {n for n in names if n.endswith((".py", ".toml")) and n.startswith("fastnoisy/")}
+
+
+@pytest.mark.parametrize("keep_links", [True, False], ids=["clone", "link lost"])
+def test_wheel(keep_links: bool, tmp_path: Path) -> None:
+    checkout = copy_of_checkout(tmp_path / "checkout", keep_links)
+    wheel = build(checkout, "wheel", tmp_path / "dist")
+    with zipfile.ZipFile(wheel) as archive:
+        found = package_files(archive.namelist())
+        tops = {n.split("/")[0] for n in archive.namelist()}
+    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "fastnoisy").rglob("*") if p.suffix in (".py", ".toml")}
+    expected |= {f"fastnoisy/{p.relative_to(ROOT)}" for p in (ROOT / "pipelines").glob("*.py")}
+    assert found == expected
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"fastnoisy"}
+    install_and_check(wheel, tmp_path / "installed")
+
+
+def test_sdist(tmp_path: Path) -> None:
+    checkout = copy_of_checkout(tmp_path / "checkout", keep_links=True)
+    sdist = build(checkout, "sdist", tmp_path / "dist")
+    with tarfile.open(sdist) as archive:
+        names = {n.split("/", 1)[1] for n in archive.getnames() if "/" in n}
+    assert {"setup.py", "pipelines/resident.py", "fastnoisy/recipes/digits.toml", "LICENSE"} <= names
+    install_and_check(sdist, tmp_path / "installed")
+
+
+def test_bare_checkout_without_the_link(tmp_path: Path) -> None:
+    checkout = copy_of_checkout(tmp_path / "checkout", keep_links=False)
+    code = (
+        "import fastnoisy, fastnoisy.pipelines.resident as r, pathlib, sys\n"
+        "assert pathlib.Path(r.__file__).resolve() == pathlib.Path('pipelines/resident.py').resolve(), r.__file__"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=checkout, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,32 @@
+"""Copy the tables of benchmarks/results/*.json between their marks in README.md; a test holds the file to it.
+
+python tools/readme_tables.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def table(name: str) -> str:
+    """The table of a result file, with a line saying what it was measured on."""
+    content = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    machine = content["environment"]
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {where}, torch {machine['torch']}, {machine['date']})"
+    return f"{content['table']}\n\n{note.strip()}"
+
+
+def render(text: str) -> str:
+    """README.md with every table brought up to date."""
+    marked = re.compile(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+    return marked.sub(lambda found: f"<!-- table {found[1]} -->\n{table(found[1])}\n<!-- end -->", text)
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(render(path.read_text()))
