@@ -7,6 +7,8 @@ last, and the result is validated once. `to_toml` writes what `from_tables` read
 from __future__ import annotations
 
 import ast
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +23,7 @@ Triple = tuple[float, float, float]
 
 
 class Table(BaseModel):
-    """A table of the configuration: unknown keys are errors, values keep their type (no text as number)."""
+    """A table of the configuration: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -151,6 +153,14 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def flat_keys(tables: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys of nested tables."""
+    keys: list[str] = []
+    for key, value in tables.items():
+        keys += flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
+    return keys
+
+
 def parse_value(text: str) -> Any:
     """A TOML value (`0.1`, `true`, `[40, 80]`, `"text"`), or the text itself where it is none."""
     try:
@@ -176,7 +186,8 @@ def parse_call(text: str) -> dict[str, Any]:
         options: dict[str, Any] = {}
         for keyword in call.keywords:
             node = keyword.value
-            options[str(keyword.arg)] = node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+            bare = isinstance(node, (ast.Name, ast.Call))  # a word, or a call of its own: base=gce(q=0.5)
+            options[str(keyword.arg)] = ast.unparse(node) if bare else ast.literal_eval(node)
     except (SyntaxError, ValueError):
         raise problem from None
     return {"name": name.strip(), **options}
@@ -213,6 +224,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise FastnoisyError(f"configuration file {path} does not exist") from None
+    except OSError as error:
+        raise FastnoisyError(f"configuration file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FastnoisyError(f"configuration file {path} is not valid TOML: {error}") from error
 
@@ -255,19 +268,23 @@ def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:
     """Nested tables of strings, numbers, booleans, lists and tables as TOML text; None values are left out."""
     plain = [(k, v) for k, v in tables.items() if not isinstance(v, Mapping) and v is not None]
     nested = [(k, v) for k, v in tables.items() if isinstance(v, Mapping)]
-    lines = [f"{key} = {_toml_value(value)}" for key, value in plain]
-    for key, value in nested:
+    lines = [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in plain]
+    for name, value in nested:
+        key = _toml_key(name)
         body = to_toml(value, f"{prefix}{key}.")
         lines += ["", f"[{prefix}{key}]", body.rstrip("\n")]
     return "\n".join(lines) + "\n"
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
 
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's basic strings are JSON's
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)

@@ -21,6 +21,9 @@ class FastnoisyError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[FastnoisyError], tuple[str, str]]:
+        return FastnoisyError, (self.message, self.remedy)
+
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}" if self.remedy else self.message
 

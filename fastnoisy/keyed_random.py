@@ -72,6 +72,6 @@ def below(bits: Any, limit: Any) -> Any:
 def name_value(name: str) -> int:
     """A 64-bit integer for a name (a view, a stream), so that names can be folded into keys (FNV-1a)."""
     value = 0xCBF29CE484222325
-    for byte in name.encode():
+    for byte in name.encode("utf-8", "surrogateescape"):
         value = ((value ^ byte) * 0x100000001B3) & _MASK64
     return _signed(value)

@@ -6,6 +6,9 @@ A run names its noise by a spec: `none`, `symmetric:0.4`, `symmetric:0.4:exclude
 
 from __future__ import annotations
 
+import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +92,7 @@ def from_file(path: Path, num_samples: int, num_classes: int) -> np.ndarray:
             labels = _from_text(path)
         else:
             raise FastnoisyError(f"label file {path}: unknown ending {path.suffix!r}, known: .npy .npz .csv .txt")
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise FastnoisyError(f"label file {path} cannot be read: {error}") from error
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise FastnoisyError(f"label file {path} must hold a vector of integers, got {labels.dtype} {labels.shape}")
@@ -146,8 +149,12 @@ class NoiseSpec:
 
     def __str__(self) -> str:
         if self.kind == "symmetric":
-            return f"symmetric:{self.rate:g}" + (f":{self.option}" if self.option else "")
+            return f"symmetric:{self.rate!r}" + (f":{self.option}" if self.option else "")
         return f"{self.kind}:{self.option}" if self.option else self.kind
+
+    def absolute(self) -> NoiseSpec:
+        """The same with a file's path made absolute."""
+        return NoiseSpec(self.kind, self.rate, os.path.abspath(self.option)) if self.kind == "file" else self
 
     def apply(self, labels: np.ndarray, num_classes: int, seed: int, rows: np.ndarray) -> np.ndarray:
         """The noisy labels.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,13 @@ class SampleMemory(nn.Module):
         super().__init__()
         self.weight = weight
         self.register_buffer("rows", torch.zeros(num_samples, width, dtype=dtype))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Moves to a device reach the rows; changes of a module's precision do not, for theirs is chosen for its size."""
+        dtype = self.rows.dtype
+        super()._apply(fn, recurse)
+        self.rows = self.rows.to(dtype)
+        return self
 
     def update(self, indices: Tensor, values: Tensor) -> Tensor:
         """Move the rows of `indices` (B,) towards `values` (B, C) and return the new rows, in values' precision.

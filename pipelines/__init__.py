@@ -5,6 +5,8 @@ This folder stands at the top of the checkout and is imported as `fastnoisy.pipe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -31,17 +33,17 @@ def find(name: str) -> type[Pipeline]:
     return found
 
 
-def choose(name: str, split: Split, device: torch.device, available_bytes: int) -> tuple[str, str]:
-    """Resolve `auto`: the resident pipeline where the whole split fits into half of what is available.
+def choose(name: str, splits: Sequence[Split], device: torch.device, available_bytes: int) -> tuple[str, str]:
+    """Resolve `auto`: the resident pipeline where all splits of the run fit into half of what is available.
 
     Returns:
         (name of a pipeline, one line saying why).
     """
     if name != "auto":
         return name, "asked for"
-    need = find("resident").bytes_needed(split)
+    need = sum(find("resident").bytes_needed(split) for split in splits)
     where = "GPU" if device.type == "cuda" else "main"
-    sizes = f"the decoded set takes {need / 2**20:.0f} MiB of {available_bytes / 2**20:.0f} MiB free {where} memory"
+    sizes = f"the decoded images take {need / 2**20:.0f} MiB of {available_bytes / 2**20:.0f} MiB free {where} memory"
     return ("resident" if need <= available_bytes / 2 else "torch-loader"), sizes
 
 

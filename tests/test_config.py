@@ -75,6 +75,7 @@ def test_suites_fix_the_set_up_and_overrides_win() -> None:
         False,
     )
     assert [alasca.optim.factor(e) for e in (0, 39, 40, 80)] == pytest.approx([1, 1, 0.01, 0.0001])
+    assert (nrd.data.holdout, alasca.data.holdout) == (0, 0.1)
     crossed = setup.resolve("cifar10-alasca", ["suite=nrd", "optim.lr=0.3"])
     assert (crossed.model["name"], crossed.optim.lr) == ("gjs_preact34", 0.3)
     assert crossed.views.program("student").startswith("randaugment")

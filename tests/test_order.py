@@ -42,8 +42,10 @@ def test_a_subset_keeps_the_order_of_the_whole() -> None:
 def test_stratified_takes_the_share_of_every_class() -> None:
     labels = np.repeat([0, 1, 2], [100, 50, 10])
     rows = np.arange(1000, 1160)
-    chosen = stratified(rows, labels, 0.1, 1, "holdout")
+    chosen = stratified(rows, labels, 16, 1, "holdout")
     assert np.bincount(labels[chosen - 1000]).tolist() == [10, 5, 1]
-    assert not np.array_equal(chosen, stratified(rows, labels, 0.1, 2, "holdout"))
-    assert not np.array_equal(chosen, stratified(rows, labels, 0.1, 1, "subset"))
-    assert len(stratified(rows, labels, 0.0, 1, "holdout")) == 0
+    assert not np.array_equal(chosen, stratified(rows, labels, 16, 2, "holdout"))
+    assert not np.array_equal(chosen, stratified(rows, labels, 16, 1, "subset"))
+    assert len(stratified(rows, labels, 0, 1, "holdout")) == 0
+    for count in (1, 7, 33, 159, 160):
+        assert len(stratified(rows, labels, count, 1, "subset")) == count

@@ -24,6 +24,7 @@ def command(run: Path, store: str, split: str, device: str) -> None:
     Labels are the store's clean ones where it knows them, else the given ones.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from fastnoisy.training import inference
@@ -42,5 +43,5 @@ def command(run: Path, store: str, split: str, device: str) -> None:
         classes.add_column(column, justify="left" if column == "class" else "right")
     for row in report.classes:
         share = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        classes.add_row(str(row["class"]), str(row["images"]), share)
+        classes.add_row(escape(str(row["class"])), str(row["images"]), share)
     console.print(classes)

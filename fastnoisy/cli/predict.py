@@ -25,10 +25,13 @@ def command(run: Path, paths: tuple[Path, ...], device: str) -> None:
     """
     import csv
     import sys
+    from io import TextIOWrapper
 
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training import inference
 
+    if isinstance(sys.stdout, TextIOWrapper):  # file names need not be valid UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     writer = csv.writer(sys.stdout)
     predicted = 0
     for result in inference.predict_files(run, list(paths), device):

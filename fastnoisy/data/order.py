@@ -58,8 +58,8 @@ def num_batches(num_rows: int, batch_size: int, drop_last: bool) -> int:
     return num_rows // batch_size if drop_last else -(-num_rows // batch_size)
 
 
-def stratified(rows: np.ndarray, labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:
-    """A share of `rows` of every class, chosen by hash: round(share * n_c) of class c's n_c rows.
+def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:
+    """`count` of `rows`, chosen by hash, each class by its share of the whole (largest remainders get what is left over).
 
     Args:
         rows: int64 (n,).
@@ -70,9 +70,13 @@ def stratified(rows: np.ndarray, labels: np.ndarray, share: float, seed: int, pu
         int64, ascending.
     """
     draws = keyed_random.fold(keyed_random.key(seed, keyed_random.name_value(purpose)), rows)
-    chosen = []
-    for label in np.unique(labels):
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * count / max(1, len(rows))
+    quota = np.floor(shares).astype(np.int64)
+    quota[np.argsort(quota - shares, kind="stable")[: count - quota.sum()]] += 1
+    chosen = [rows[:0]]
+    for label, number in zip(classes, quota, strict=True):
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(draws[members], kind="stable")]
-        chosen.append(rows[ranked[: round(share * len(members))]])
-    return np.sort(np.concatenate(chosen)) if chosen else rows[:0]
+        chosen.append(rows[ranked[:number]])
+    return np.sort(np.concatenate(chosen))

@@ -49,7 +49,7 @@ class Alasca(Method):
         ramp_start: float = Field(0.1, ge=0, le=1, description="a_t at epoch 0 of the linear ramp")
         ramp_end: float = Field(0.7, ge=0, le=1, description="a_t from half of the epochs on; 0.9 for SSL methods")
         ramp_epochs: int = Field(30, ge=1, description="length of the aaai ramp; 3 on Clothing1M")
-        stages: list[int] | None = Field(None, description="stages with sub-classifiers; default: all but the last")
+        stages: list[int] | None = Field(None, min_length=1, description="stages with heads; default: all but the last")
 
     suite = "alasca"
     options: Options
@@ -150,7 +150,10 @@ class Alasca(Method):
 
 def base_table(base: str | dict[str, Any]) -> dict[str, Any]:
     """The wrapped method as a table: a name, a call such as `gce(q=0.5)`, or a table with `name`."""
-    return parse_call(base) if isinstance(base, str) else dict(base)
+    table = parse_call(base) if isinstance(base, str) else dict(base)
+    if not isinstance(table.get("name"), str):
+        raise FastnoisyError(f"{base!r} names no method", "Write base=gce, base=gce(q=0.5) or a table with name")
+    return table
 
 
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:

@@ -116,26 +116,29 @@ class Context:
         model: the configuration's `model` table.
         num_classes: C.
         num_samples: rows of the data set, for memories addressed by row.
-        taps: stages that trained networks carry sub-classifiers on; None: no heads.
+        taps: stages that trained networks carry sub-classifiers on; None: every stage but the last; (): no heads.
         memory_dtype: dtype of per-sample memories.
+        restored: a checkpoint will be put into the method, so files it would start from need not be there.
     """
 
     model: dict[str, Any]
     num_classes: int
     num_samples: int
-    taps: tuple[int, ...] | None = None
+    taps: tuple[int, ...] | None = ()
     memory_dtype: torch.dtype = torch.float32
+    restored: bool = False
 
     def network(self) -> Network:
-        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them."""
-        return Network(models.build(self.model, self.num_classes), self.num_classes, self.taps or ())
+        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is drawn
+        first: with and without heads it starts from the same weights.
+        """
+        backbone = models.build(self.model, self.num_classes)
+        taps = range(1, len(backbone.stage_channels)) if self.taps is None else self.taps
+        return Network(backbone, self.num_classes, tuple(taps))
 
     def with_heads(self, taps: Iterable[int] | None = None) -> Context:
         """The same with sub-classifiers on `taps`, by default on every stage but the last."""
-        if taps is None:
-            stages = len(models.build(self.model, self.num_classes).stage_channels)
-            taps = range(1, stages)
-        return replace(self, taps=tuple(taps))
+        return replace(self, taps=None if taps is None else tuple(taps))
 
 
 Predict = Callable[[], dict[str, Tensor]]

@@ -59,7 +59,7 @@ class NoiseRobustDistillation(Method):
         self.frozen = options.teacher != "ema"
         rule = "ema" if self.frozen else options.teacher_bn
         self.teacher = AveragedBackbone(network.backbone, options.ema_decay, rule)
-        if self.frozen:
+        if self.frozen and not context.restored:
             _load_teacher(self.teacher.average, Path(options.teacher.removeprefix("frozen:")))
         names = ["teacher", *(f"teacher_{i}" for i in range(2, options.teacher_views + 1))]
         self.teacher_names = tuple(names)
@@ -73,11 +73,9 @@ class NoiseRobustDistillation(Method):
             found.append(
                 f"method.weights: must be non-negative, sum to 1, the first within (0, 1), got {options.weights}"
             )
-        kind, _, path = options.teacher.partition(":")
+        kind = options.teacher.partition(":")[0]
         if options.teacher != "ema" and kind != "frozen":
             found.append(f"method.teacher: must be 'ema' or 'frozen:PATH', got {options.teacher!r}")
-        elif kind == "frozen" and not Path(path).is_file():
-            found.append(f"method.teacher: {path!r} does not exist; name the model.safetensors of a run's checkpoint")
         return found
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
@@ -108,6 +106,10 @@ class NoiseRobustDistillation(Method):
 
 
 def _load_teacher(backbone: Backbone, path: Path) -> None:
+    if not path.is_file():
+        raise FastnoisyError(
+            f"the frozen teacher {path} does not exist", "Name the model.safetensors of a run's checkpoint"
+        )
     try:
         tensors: dict[str, Any] = load_file(path)
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}

@@ -28,6 +28,12 @@ def option_names(name: str) -> list[str]:
     return [p for p in inspect.signature(_builder(name)).parameters if p != "num_classes"]
 
 
+def defaults(name: str) -> dict[str, Any]:
+    """The options that a backbone takes and their defaults."""
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
 def _builder(name: str) -> Callable[..., Backbone]:
     if name not in names():
         raise unknown_name("model", name, names())

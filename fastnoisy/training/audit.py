@@ -29,7 +29,7 @@ def write_issues(path: Path, split: Split, labels: Labels, logits: Tensor, clean
     rows = rows[clean_probability[rows].argsort(stable=True)]
     predicted = logits.argmax(dim=1)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in rows.tolist():

@@ -14,6 +14,7 @@ import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -100,17 +101,27 @@ def save(
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for path in [*partial.iterdir(), partial]:
             _flush(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # moved aside, so that a whole checkpoint stands at every moment
+            os.rename(final, folder / f".{position.folder}.partial-old")
         os.rename(partial, final)
         _flush(folder)
-    except OSError as error:
+        sweep(folder)
+    except (OSError, SafetensorError, RuntimeError) as error:  # a full disk is each of these, by who meets it
         shutil.rmtree(partial, ignore_errors=True)
         raise FastnoisyError(
             f"the checkpoint {final} could not be written: {error}", "Free disk space and go on with --resume"
         ) from error
-    for old in listing(folder)[:-keep]:
+    found = listing(folder)
+    done = found.index(final) + 1
+    for old in [*found[: max(0, done - keep)], *found[done:]]:  # later ones were damaged, or this would not be earlier
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an interrupted write left behind."""
+    for left in folder.glob(".epoch-*.partial*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _fingerprint(path: Path) -> dict[str, int]:
@@ -131,7 +142,17 @@ def _flush(path: Path) -> None:
 
 def listing(folder: Path) -> list[Path]:
     """The checkpoints of a folder, oldest first."""
-    return sorted(p for p in folder.glob("epoch-*") if p.is_dir())
+    return sorted((p for p in folder.glob("epoch-*-pass-*-step-*") if p.is_dir()), key=_place)
+
+
+def _place(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in path.name.split("-")[1::2])
+
+
+# What readers of JSON, safetensors and torch files raise on damaged bytes.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, SafetensorError, RuntimeError, UnpicklingError,
+)  # fmt: skip
 
 
 def load(path: Path) -> Checkpoint:
@@ -158,7 +179,7 @@ def load(path: Path) -> Checkpoint:
         return Checkpoint(path, Position(**manifest["position"]), model, metadata, state, manifest["machine"])
     except FastnoisyError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise FastnoisyError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
 
 

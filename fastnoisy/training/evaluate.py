@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ def collect_logits(
     rows: np.ndarray,
     batch_size: int,
     memory_format: torch.memory_format,
+    poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """Each predictor's logits in evaluation mode, float32 (n, C) on the CPU in the order of `rows`.
 
-    The method is put back into the mode it was in.
+    The method is put back into the mode it was in. `poll` is called between batches and may raise, to stop.
     """
     was_training = method.training
     method.eval()
@@ -39,6 +41,7 @@ def collect_logits(
             images = view(batch.images, batch.sizes, batch.indices, 0).to(dtype, memory_format=memory_format)
             for name, logits in method.predictions(images).items():
                 parts.setdefault(name, []).append(logits.float().cpu())
+            poll()
     finally:
         method.train(was_training)
     return {name: torch.cat(pieces) for name, pieces in parts.items()}
@@ -56,7 +59,8 @@ def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if num_classes > 5:
         top = logits.topk(5, dim=1).indices
         result["top5"] = (top == labels.unsqueeze(1)).any(dim=1).double().mean().item()
-    probabilities = logits.double().softmax(dim=1)
+    # torchmetrics' bins are [lo, hi), with one more for exactly 1; a hair less than each probability makes them (lo, hi]
+    probabilities = torch.nextafter(logits.double().softmax(dim=1), torch.zeros((), dtype=torch.float64))
     ece = multiclass_calibration_error(probabilities, labels, num_classes, n_bins=ECE_BINS, norm="l1")
     result["ece"] = float(ece)
     return result

@@ -48,7 +48,10 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     device = setup.choose_device(device_name)
     setup.set_threads(settings.threads)
     opened = open_store(Path(store or settings.data.store))
-    part = opened.split(split or settings.data.test_split)
+    own = settings.data.test_split
+    if own == "test" and own not in opened.splits and "val" in opened.splits:
+        own = "val"
+    part = opened.split(split or own)
     names = _metadata(found, "class_names")
     if len(part.class_names) != len(names):
         raise FastnoisyError(
@@ -56,12 +59,12 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
             "Evaluate on a data set with the classes that the run was trained on",
         )
     rows = found.state["num_samples"]
-    method = setup.build_method(settings, len(names), rows)
+    method = setup.build_method(settings, len(names), rows, restored=True)
     checkpoint.restore(method, found)
     method.to(device)
-    view = setup.build_view(settings, "eval", "eval", part.canvas).to(device)
+    view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
-    name, _ = pipelines.choose("auto", part, device, preflight.available_device(device))
+    name, _ = pipelines.choose("auto", [part], device, preflight.available_device(device))
     with pipelines.open_pipeline(name, part, labels, device) as pipeline:
         all_rows = np.arange(part.num_samples)
         logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)

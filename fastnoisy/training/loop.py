@@ -7,6 +7,9 @@ functions of the configuration, so a resumed run needs a position and no generat
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import signal
 import sys
 import time
@@ -53,34 +56,79 @@ def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
     if out.exists() and not out.is_dir():
         raise FastnoisyError(f"{out} is a file, not a folder", "Name a folder with --out")
     prepared = setup.prepare(settings)
+    trainer = Trainer(prepared, out, quiet)
     _make_folder(out)
-    prepared.labels.save(out / "labels.npz", settings.noise)
-    partial = out / ".config.toml.partial"
-    partial.write_text(config.to_toml(settings.model_dump()))
-    partial.replace(out / "config.toml")
-    return Trainer(prepared, out, quiet).run()
+    try:
+        trainer.preflight()  # what cannot fit is refused before anything is written
+    except FastnoisyError:
+        with contextlib.suppress(OSError):  # it held something of the user's
+            out.rmdir()
+        raise
+    with _lock(out):
+        prepared.labels.save(out / "labels.npz", settings.noise)
+        _write_config(out, settings)
+        return trainer.run()
 
 
 def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store: str = "") -> dict[str, Any]:
     """Go on with a run from its newest whole checkpoint.
 
     Args:
-        words: overrides of what may change in a run that goes on: anything that does not change shapes or order.
+        words: overrides of what may change in a run that goes on (see `_MAY_CHANGE`); they are kept in its config.toml.
 
     Raises:
-        FastnoisyError: no run or no whole checkpoint there, or a configuration that does not fit it.
+        FastnoisyError: no run or no whole checkpoint there, a configuration that does not fit it, or another process
+            that is at work in the folder.
     """
     if not (out / "config.toml").is_file():
         raise FastnoisyError(f"{out} holds no run: config.toml is missing", "Name the folder given to --out")
-    tables = config.merge(config.read_toml(out / "config.toml"), config.parse_overrides(words or []))
-    settings = setup.check(config.merge(tables, {"data": {"store": store}}) if store else tables)
-    trainer = Trainer(setup.prepare(settings, out / "labels.npz"), out, quiet)
-    if checkpoint.listing(out / "checkpoints"):
-        trainer.restore(checkpoint.load_newest(out / "checkpoints", trainer.display.line))
-    else:
-        trainer.display.line("no checkpoint yet: the run starts from its beginning")
-        trainer.metrics.rewind(0)
-    return trainer.run()
+    overrides = config.merge(config.parse_overrides(words or []), {"data": {"store": store}} if store else {})
+    for key in config.flat_keys(overrides):
+        if not key.startswith(_MAY_CHANGE):
+            raise FastnoisyError(
+                f"{key} cannot change in a run that goes on; what can: {', '.join(_MAY_CHANGE)}",
+                f"For another {key} start a new run, for example: fastnoisy train {out}/config.toml {key}=... --out NEW",
+            )
+    settings = setup.check(config.merge(config.read_toml(out / "config.toml"), overrides))
+    with _lock(out):
+        begun = bool(checkpoint.listing(out / "checkpoints"))
+        trainer = Trainer(setup.prepare(settings, out / "labels.npz", restored=begun), out, quiet)
+        if begun:
+            trainer.restore(checkpoint.load_newest(out / "checkpoints", trainer.display.line))
+        else:
+            trainer.display.line("no checkpoint yet: the run starts from its beginning")
+            trainer.metrics.rewind(0)
+        trainer.preflight()
+        _write_config(out, settings)
+        return trainer.run()
+
+
+# Beginnings of keys that neither change shapes nor which sample is seen when.
+_MAY_CHANGE = (
+    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.workers", "pipeline",
+    "device", "threads", "compile", "channels_last", "amp",
+)  # fmt: skip
+
+
+def _write_config(out: Path, settings: Config) -> None:
+    partial = out / ".config.toml.partial"
+    partial.write_text(config.to_toml(settings.model_dump()))
+    partial.replace(out / "config.toml")
+
+
+@contextlib.contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """One process at a time works in a run folder; the lock goes with the process, however it ends."""
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise FastnoisyError(f"another process is at work in {out}", "Wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(out: Path) -> None:
@@ -114,14 +162,25 @@ class Trainer:
         )  # fmt: skip
         self.stop_signal = 0
         self.saved = ""
+        self.saved_position: Position | None = None
+        self.pipeline_name, self._why, self._needs = "", "", [""]
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
+    def preflight(self) -> None:
+        """Choose the pipeline and refuse what cannot fit, before anything is written."""
+        free = preflight.available_device(self.device)
+        splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
+        self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
+        self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
+
     def run(self) -> dict[str, Any]:
         """Train from the current position to the end, then evaluate and audit."""
-        free = preflight.available_device(self.device)
-        name, why = pipelines.choose(self.config.pipeline, self.setup.split, self.device, free)
-        self._introduce(name, why)
+        if not self.pipeline_name:
+            self.preflight()
+        name = self.pipeline_name
+        self._introduce()
+        checkpoint.sweep(self.out / "checkpoints")
         self.pipeline = pipelines.open_pipeline(
             name, self.setup.split, self.labels.given, self.device, self.config.data.workers
         )
@@ -144,7 +203,7 @@ class Trainer:
             for pipeline in (self.pipeline, *self.eval_pipelines.values()):
                 pipeline.close()
 
-    def _introduce(self, pipeline: str, why: str) -> None:
+    def _introduce(self) -> None:
         c, say = self.config, self.display.line
         trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
         say(
@@ -155,9 +214,13 @@ class Trainer:
         wrong = f", {(given[rows] != clean[rows]).mean():.2%} of the labels wrong" if clean is not None else ""
         held = f", {len(self.labels.holdout):,} held out" if len(self.labels.holdout) else ""
         say(f"{c.data.store}: {len(rows):,} images, {self.method.num_classes} classes, noise {c.noise}{wrong}{held}")
-        say(f"pipeline {pipeline}: {why}; device {self.device}, {torch.get_num_threads()} threads")
-        for line in preflight.check(self.setup, pipeline, self.out):
+        say(f"pipeline {self.pipeline_name}: {self._why}; device {self.device}, {torch.get_num_threads()} threads")
+        for line in self._needs:
             say(line)
+        if c.optim.milestones and min(c.optim.milestones) >= c.epochs:
+            say(f"note: lr never falls: all milestones {c.optim.milestones} lie beyond the {c.epochs} epochs")
+        if not self.setup.eval_sets:
+            say("note: the store has no test split, so nothing is evaluated; name a set with eval.NAME=STORE")
 
     # -- an epoch -----------------------------------------------------------------------------------------------------
 
@@ -254,7 +317,9 @@ class Trainer:
 
     def _logits(self, pipeline: pipelines.Pipeline, rows: np.ndarray) -> dict[str, Tensor]:
         form = memory_format(self.config, self.device)
-        return evaluate.collect_logits(self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, form)
+        return evaluate.collect_logits(
+            self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, form, self._stop_if_asked
+        )
 
     def _evaluate(self) -> dict[str, Any]:
         """Each evaluation set and the held-out part (against its noisy labels), by predictor."""
@@ -313,21 +378,32 @@ class Trainer:
             "populations": {k: torch.from_numpy(p.indices) for k, p in self.setup.populations.items() if k != "train"},
         }
         folder = self.out / "checkpoints"
+        if not all(bool(p.isfinite().all()) for p in self.method.parameters()):
+            raise FastnoisyError(
+                f"the weights became NaN or infinite in epoch {self.position.epoch}",
+                f"Lower optim.lr; the last good checkpoint is {self.saved or 'none'}",
+            )
         path = checkpoint.save(
             folder, self.position, self.method, metadata, state, self.device, self.config.checkpoint.keep
         )
-        self.saved = str(path)
+        self.saved, self.saved_position = str(path), self.position
         return path
 
     def restore(self, found: checkpoint.Checkpoint) -> None:
         """Continue from a checkpoint: weights, memories, optimiser, sums of the epoch, position."""
+        if found.position.epoch > self.config.epochs:
+            raise FastnoisyError(
+                f"{self.out} has already done {found.position.epoch} epochs, more than epochs={self.config.epochs}",
+                "Name a larger number of epochs",
+            )
         checkpoint.restore(self.method, found)
-        self.optimizer.load_state_dict(found.state["optimizer"])
-        self.stepper.scaler.load_state_dict(found.state["scaler"])
+        optim.load(self.optimizer, found.state["optimizer"])
+        if found.state["scaler"] and self.stepper.scaler.is_enabled():
+            self.stepper.scaler.load_state_dict(found.state["scaler"])
         self.meter.load(found.state["meter"])
         for name, rows in found.state["populations"].items():
             self.setup.populations[name] = Population(name, rows.numpy())
-        self.position, self.saved = found.position, str(found.path)
+        self.position, self.saved, self.saved_position = found.position, str(found.path), found.position
         self.metrics.rewind(found.position.epoch)
         at = f"epoch {found.position.epoch}, step {found.position.step}"
         self.display.line(f"resuming {self.out} at {at} ({found.path.name})")
@@ -344,7 +420,7 @@ class Trainer:
         if not self.stop_signal:
             return
         self.meter.check_finite(self.position.epoch, self.position.step, self.saved)
-        path = self._save()
+        path = Path(self.saved) if self.position == self.saved_position else self._save()
         self.display.line(f"stopped; state in {path}; go on with 'fastnoisy train --resume {self.out}'")
         raise Interrupted(self.stop_signal, path)
 

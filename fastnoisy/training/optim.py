@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ def build(method: nn.Module, config: OptimConfig, device: torch.device) -> torch
     """SGD over every parameter that requires a gradient (EMA copies do not), weight decay on all of them as published."""
     parameters = [p for p in method.parameters() if p.requires_grad]
     lr = torch.tensor(config.lr, dtype=torch.float32, device=device)
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         parameters,
         lr=lr,  # type: ignore[arg-type]
         momentum=config.momentum,
@@ -20,6 +22,17 @@ def build(method: nn.Module, config: OptimConfig, device: torch.device) -> torch
         weight_decay=config.weight_decay,
         fused=True,
     )
+    if config.momentum:
+        # The fused kernel leaves a first momentum uninitialised where fp16's scaler skips the first step. Zeros give the same
+        # first step as no momentum: 0 * m + gradient.
+        for p in parameters:
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over the momenta of a checkpoint; the hyperparameters stay those of this run's configuration."""
+    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

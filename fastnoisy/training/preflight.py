@@ -15,6 +15,8 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training.setup import Setup
 
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 @dataclass(frozen=True)
 class Need:
@@ -59,9 +61,15 @@ def available_host() -> int:
     with open("/proc/meminfo") as file:
         rows = dict(line.split(":", 1) for line in file)
     free = int(rows["MemAvailable"].split()[0]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, max(0, int(text) - int(used.read_text())))
+    own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/") if _CGROUP.exists() else ""
+    for group in {_CGROUP, _CGROUP / own}:
+        limit, used, stat = (group / f"memory.{name}" for name in ("max", "current", "stat"))
+        if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+            counts = dict(line.split() for line in stat.read_text().splitlines()) if stat.exists() else {}
+            taken = int(used.read_text()) - int(
+                counts.get("inactive_file", 0)
+            )  # page cache is given back when asked for
+            free = min(free, max(0, int(text) - taken))
     return free
 
 
@@ -89,6 +97,8 @@ def check(setup: Setup, pipeline: str, out: Path) -> list[str]:
         total = sum(items.values())
         if not total:
             continue
+        if max(items, key=lambda name: items[name]) == "images held":
+            remedy = "Use pipeline=torch-loader, or convert with a smaller --resize"
         parts = ", ".join(f"{name} {_mib(size)}" for name, size in items.items() if size)
         if total > free:
             raise FastnoisyError(f"the run needs {_mib(total)} of {place} ({parts}), {_mib(free)} are free", remedy)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +43,11 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
         tables = recipes.from_file(Path(recipe))
     else:
         data, method = recipes.split_name(recipe, methods.names())
-        method = overrides.get("method", {}).get("name", method)
-        suite = overrides.get("suite") or methods.find(method).suite
+        chosen = overrides.get("method", {})
+        if not isinstance(chosen, Mapping):
+            raise FastnoisyError(f"method={chosen!r} is not a method; known: {', '.join(methods.names())}")
+        method = str(chosen.get("name", method))
+        suite = str(overrides.get("suite") or methods.find(method).suite)
         tables = recipes.compose(data, method, suite)
     return check(config.merge(tables, overrides))
 
@@ -68,12 +74,32 @@ def check(tables: Mapping[str, Any]) -> Config:
     name = tables.get("pipeline", "auto")
     if name != "auto" and name not in pipelines.names():
         found.append(str(unknown_name("pipeline", name, ["auto", *pipelines.names()])))
-    if str(tables.get("device", "auto")).partition(":")[0] not in ("auto", "cpu", "cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tables.get("device", "auto"))):
         found.append(f"device: must be auto, cpu or cuda (or cuda:NUMBER), got {tables['device']!r}")
+    for name in ("holdout", "train", str(dict(tables.get("data", {})).get("test_split", "test"))):
+        if isinstance(tables.get("eval"), Mapping) and name in tables["eval"]:
+            found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
     if found:
         raise config.problems_error(found)
     assert isinstance(result, Config)
-    return result
+    return _spelled_out(result)
+
+
+def _spelled_out(settings: Config) -> Config:
+    """With every option of method and model written down and every path absolute, so that config.toml says it all."""
+    method = {key: value for key, value in settings.method.items() if key != "name"}
+    options = methods.find(settings.method["name"]).Options(**method).model_dump()
+    model = {**models.defaults(settings.model["name"]), **settings.model}
+    here = {
+        "method": {"name": settings.method["name"], **{k: v for k, v in options.items() if v is not None}},
+        "model": {"name": settings.model["name"], **{k: v for k, v in model.items() if k != "name"}},
+        "noise": str(NoiseSpec.parse(settings.noise).absolute()),
+        "data": settings.data.model_copy(
+            update={"store": settings.data.store and os.path.abspath(settings.data.store)}
+        ),
+        "eval": {name: os.path.abspath(path) for name, path in settings.eval.items()},
+    }
+    return settings.model_copy(update=here)
 
 
 def choose_device(name: str) -> torch.device:
@@ -84,7 +110,10 @@ def choose_device(name: str) -> torch.device:
     """
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise FastnoisyError(f"device {name} is not there: torch {torch.__version__} sees no GPU", "Use device=cpu")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise FastnoisyError(f"device {name} is not there: this machine has {torch.cuda.device_count()} GPUs")
+    return device
 
 
 def set_threads(threads: int) -> None:
@@ -114,15 +143,14 @@ class Labels:
         if settings.data.subset is not None:
             if settings.data.subset > len(rows):
                 raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
-            share = settings.data.subset / len(rows)
-            rows = stratified(rows, split.given_labels, share, settings.seed, "subset")
+            rows = stratified(rows, split.given_labels, settings.data.subset, settings.seed, "subset")
         spec = NoiseSpec.parse(settings.noise)
         seed = settings.seed if settings.noise_seed is None else settings.noise_seed
         given = spec.apply(split.given_labels, len(split.class_names), seed, rows)
         clean = split.clean_labels
         if clean is None and spec.kind == "symmetric":
             clean = split.given_labels
-        held = stratified(rows, given[rows], settings.data.holdout, settings.seed, "holdout")
+        held = stratified(rows, given[rows], round(settings.data.holdout * len(rows)), settings.seed, "holdout")
         return cls(given, clean, np.setdiff1d(rows, held), held)
 
     def save(self, path: Path, spec: str) -> None:
@@ -145,7 +173,7 @@ class Labels:
             with np.load(path, allow_pickle=False) as archive:
                 found = {key: archive[key] for key in archive}
             labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise FastnoisyError(f"the run's labels {path} cannot be read: {error}") from error
         if len(labels.given) != split.num_samples:
             raise FastnoisyError(
@@ -158,7 +186,7 @@ class Labels:
 
 @dataclass
 class EvalSet:
-    """A further set that is evaluated on: an open split and the rows used."""
+    """A set that is evaluated on, as a whole."""
 
     name: str
     split: Split
@@ -180,11 +208,12 @@ class Setup:
     eval_view: View
 
 
-def prepare(settings: Config, labels_file: Path | None = None) -> Setup:
+def prepare(settings: Config, labels_file: Path | None = None, restored: bool = False) -> Setup:
     """Open the data, draw the labels, build the method and the views.
 
     Args:
         labels_file: labels.npz of a run that goes on; None draws them.
+        restored: a checkpoint will be put into the method, so files it would start from are not needed.
 
     Raises:
         FastnoisyError: whatever is missing or does not fit.
@@ -197,20 +226,22 @@ def prepare(settings: Config, labels_file: Path | None = None) -> Setup:
     split = store.split("train")
     if split.num_samples == 0:
         raise FastnoisyError(f"the training split of {settings.data.store} is empty")
+    num_classes = len(split.class_names)
+    if num_classes < 2:
+        raise FastnoisyError(f"{settings.data.store} has {num_classes} class, training needs at least two")
     labels = Labels.draw(settings, split) if labels_file is None else Labels.read(labels_file, split)
+    if len(labels.train) == 0:
+        raise FastnoisyError("no training images are left", "Raise data.subset or lower data.holdout")
     if len(labels.train) < settings.batch_size and settings.drop_last:
         raise FastnoisyError(
             f"{len(labels.train)} training images do not fill one batch of {settings.batch_size}",
             "Lower batch_size or set drop_last=false",
         )
-    num_classes = len(split.class_names)
-    if num_classes < 2:
-        raise FastnoisyError(f"{settings.data.store} has {num_classes} class, training needs at least two")
-    method = build_method(settings, num_classes, split.num_samples)
+    method = build_method(settings, num_classes, split.num_samples, restored=restored)
     method.to(device=device)
     method.to(memory_format=memory_format(settings, device))
     views = {
-        stream: {name: build_view(settings, program, name, split.canvas) for name, program in spec.views.items()}
+        stream: {name: build_view(settings, program, name) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
     }
     return Setup(
@@ -219,55 +250,68 @@ def prepare(settings: Config, labels_file: Path | None = None) -> Setup:
         store,
         split,
         labels,
-        eval_sets(settings, store, num_classes),
+        eval_sets(settings, store, split.class_names),
         {"train": Population("train", labels.train)},
         method,
         {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
-        build_view(settings, "eval", "eval", split.canvas).to(device),
+        build_view(settings, "eval", "eval").to(device),
     )
 
 
-def build_method(settings: Config, num_classes: int, num_samples: int) -> Method:
-    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype."""
+def build_method(settings: Config, num_classes: int, num_samples: int, restored: bool = False) -> Method:
+    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see `prepare`."""
     dtype = getattr(torch, settings.dtype)
-    context = Context(settings.model, num_classes, num_samples, memory_dtype=dtype)
+    context = Context(settings.model, num_classes, num_samples, memory_dtype=dtype, restored=restored)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_random.key(settings.seed, keyed_random.name_value("weights")) & 0x7FFFFFFF)
         return methods.build(settings.method, context).to(dtype)
 
 
-def build_view(settings: Config, program: str, name: str, canvas: tuple[int, int]) -> View:
+def build_view(settings: Config, program: str, name: str) -> View:
     """A view of the configuration, drawing random numbers under `name`."""
     data = settings.data
     return parse_view(settings.views.program(program)).build(name, mean=data.mean, std=data.std)
 
 
-def eval_sets(settings: Config, store: Store, num_classes: int) -> list[EvalSet]:
-    """The store's own test split, where it has one, and the sets named under `eval`.
+def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[EvalSet]:
+    """The store's own test split (or val, where it has no test), and the sets named under `eval`.
 
     Raises:
-        FastnoisyError: a store is missing or has another number of classes.
+        FastnoisyError: a store or split is missing, or has other classes than the run.
     """
     sets = []
-    if settings.data.test_split in store.splits:
-        sets.append(EvalSet(settings.data.test_split, store.split(settings.data.test_split)))
+    own = settings.data.test_split
+    if own not in store.splits and own == "test" and "val" in store.splits:
+        own = "val"
+    if own in store.splits:
+        sets.append(EvalSet(own, store.split(own)))
+    elif own != "test":
+        store.split(own)  # says which there are
     for name, text in settings.eval.items():
         path = Path(text)
-        base, part = (path, "test") if (path / "test.meta").exists() or path.is_dir() else (path.parent, path.name)
-        other = open_store(base)
-        split = other.split(part if part in other.splits else next(iter(other.splits)) if part == "test" else part)
-        if len(split.class_names) != num_classes:
-            raise FastnoisyError(f"eval.{name}={text} has {len(split.class_names)} classes, the run has {num_classes}")
+        whole = path.is_dir()
+        other = open_store(path if whole or not path.parent.is_dir() else path.parent)
+        if whole:
+            known = [part for part in ("test", "val") if part in other.splits] or list(other.splits)[:1]
+            if known == ["train"] and len(other.splits) > 1:
+                raise FastnoisyError(f"eval.{name}={text} has neither test nor val", "Name the split: STORE/SPLIT")
+            split = other.split(known[0])
+        else:
+            split = other.split(path.name)
+        if split.class_names != class_names:
+            raise FastnoisyError(f"eval.{name}={text} has other classes than the run's {len(class_names)}")
         sets.append(EvalSet(name, split))
     return sets
 
 
 def prediction_resize(split: Split) -> str:
-    """How a file of any size becomes an image like the store's: the conversion's own resize; where there was none and all
-    images have one size, as with CIFAR, that size.
+    """How a file of any size becomes an image like the store's: the conversion's own resize; where there was none, the
+    size that all images have (CIFAR), or whatever fits the canvas.
     """
     resize = str(split.info["options"]["resize"])
+    if resize != "none":
+        return resize
     height, width = split.canvas
-    if resize == "none" and height == width and bool((split.sizes == split.canvas).all()):
+    if height == width and bool((split.sizes == split.canvas).all()):
         return f"square={height}"
-    return resize
+    return f"max={min(height, width)}"
