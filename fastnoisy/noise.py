@@ -84,7 +84,7 @@ def from_file(path: Path, num_samples: int, num_classes: int) -> np.ndarray:
         if path.suffix == ".npy":
             labels = np.load(path, allow_pickle=False)
         elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 if "given" not in archive:
                     raise FastnoisyError(f"label file {path} holds no array 'given', only {', '.join(archive)}")
                 labels = archive["given"]

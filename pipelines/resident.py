@@ -64,9 +64,11 @@ class ResidentPipeline(Pipeline):
         y = torch.arange(height, device=self.device).view(1, -1, 1)
         x = torch.arange(width, device=self.device).view(1, 1, -1)
         valid = (y < h) & (x < w)
-        start = self.offsets.index_select(0, rows).view(-1, 1, 1) + 3 * (y * w + x)
-        index = torch.where(valid, start, 0).unsqueeze(3) + torch.arange(3, device=self.device)
-        return torch.mul(self.pixels[index], valid.unsqueeze(3), out=out)
+        pixel = (
+            self.offsets.index_select(0, rows).view(-1, 1, 1) // 3 + y * w + x
+        )  # of the flat buffer, three bytes each
+        found = self.pixels.view(-1, 3)[torch.where(valid, pixel, 0)]
+        return torch.mul(found, valid.unsqueeze(3), out=out)
 
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         """See `Pipeline.iterate`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,18 @@ def real_data() -> Path:
     return folder
 
 
+def can_compile() -> bool:
+    """Whether torch.compile can build for the CPU here: it needs a C++ compiler and Python's headers."""
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return headers.exists() and any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
+    missing = {
+        "gpu": None if torch.cuda.is_available() else "no CUDA device",
+        "compiler": None if can_compile() else "no C++ compiler: apt install g++ python3-dev",
+    }
     for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        for keyword, reason in missing.items():
+            if reason and item.get_closest_marker(keyword):
+                item.add_marker(pytest.mark.skip(reason=reason))

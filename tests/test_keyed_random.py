@@ -33,9 +33,18 @@ def test_python_numpy_torch_and_compiled_agree() -> None:
     rows = torch.from_numpy(samples)
     assert in_numpy.tolist() == expected
     assert in_torch(rows).tolist() == expected
-    assert torch.compile(in_torch)(rows).tolist() == expected
     as_tensor = kr.fold(kr.fold(torch.tensor(prefix), rows), torch.tensor(view))
     assert kr.fold(as_tensor, 4).tolist() == expected
+
+
+@pytest.mark.compiler
+def test_compiled_agrees() -> None:
+    rows = torch.arange(-300, 300) * 7_777_777_777
+
+    def draw(x: torch.Tensor) -> torch.Tensor:
+        return kr.below(kr.fold(kr.fold(kr.key(5, 6), x), 3), 1000)
+
+    assert torch.equal(torch.compile(draw)(rows), draw(rows))
 
 
 def test_below_is_uniform_and_in_range() -> None:

@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDED_GIB = 9  # torch with its CUDA libraries takes about 7 GiB installed, and pip unpacks beside it
+NEEDED_GIB = 9  # torch with its CUDA libraries takes about 7 GiB installed
+TEMPORARY_GIB = 4  # where pip keeps its downloads meanwhile
 
 
 def fail(message: str, remedy: str) -> None:
@@ -35,23 +38,29 @@ def check_machine(venv: Path) -> None:
         )
     if not os.access(ROOT, os.W_OK):
         fail(f"{ROOT} cannot be written to", "Clone the repository to a folder of your own")
-    free = shutil.disk_usage(ROOT).free / 2**30
-    if not (venv / "bin" / "python").exists() and free < NEEDED_GIB:
-        fail(
-            f"{free:.1f} GiB are free at {ROOT}, the packages need {NEEDED_GIB}",
-            "Free space, or clone to a larger disk",
-        )
+    if (venv / ".fastnoisy-installed").exists():
+        return
+    temporary = Path(tempfile.gettempdir())
+    for folder, needed, remedy in (
+        (ROOT, NEEDED_GIB, "Free space, or clone to a larger disk"),
+        (temporary, TEMPORARY_GIB, f"Free space, or run: TMPDIR=/a/larger/disk {sys.argv[0]}"),
+    ):
+        free = shutil.disk_usage(folder).free / 2**30
+        if free < needed:
+            fail(f"{free:.1f} GiB are free at {folder}, installing needs {needed}", remedy)
 
 
 def make_environment(venv: Path, what: list[str]) -> Path:
     """Make or reuse a virtual environment with `what` (arguments of pip install) in it; returns its Python."""
     python = venv / "bin" / "python"
-    if not python.exists():
+    works = [str(python), "-m", "pip", "--version"]
+    if not python.exists() or subprocess.run(works, capture_output=True).returncode:  # missing, or cut off half-made
         print(f"making the virtual environment {venv}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
     stamp = venv / ".fastnoisy-installed"
     wanted = repr(what) + (ROOT / "setup.py").read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
+        check_wheels(python)
         print("installing packages (torch with its CUDA libraries is about 3 GB to download) ...", flush=True)
         start = time.monotonic()
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]
@@ -63,6 +72,38 @@ def make_environment(venv: Path, what: list[str]) -> Path:
         stamp.write_text(wanted)
         print(f"installed in {time.monotonic() - start:.0f} s", flush=True)
     return python
+
+
+def check_wheels(python: Path) -> None:
+    """Whether the registry has wheels of the compiled packages for this Python and platform, before the large download."""
+    look = [str(python), "-m", "pip", "install", "--dry-run", "--no-deps", "--only-binary", ":all:", "--quiet"]
+    done = subprocess.run([*look, "--disable-pip-version-check", "torch", "numba"], capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        fail(
+            f"no wheels of torch and numba for Python {version} on {sys.platform} were found ({said})",
+            "Check the network or proxy; on Linux Python 3.11 to 3.13 have them",
+        )
+
+
+def compiler_missing() -> str:
+    """What torch.compile lacks on the CPU: the apt packages, or an empty text."""
+    packages = []
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        packages.append("g++")
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        packages.append("python3-dev")
+    return " ".join(packages)
+
+
+def apt_install(packages: str) -> bool:
+    """Install system packages where that is allowed without asking; says whether they are there now."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "-q", "update"], env=quiet)
+    return subprocess.run(["apt-get", "-q", "install", "-y", *packages.split()], env=quiet).returncode == 0
 
 
 def clean_environment() -> dict[str, str]:

@@ -197,6 +197,12 @@ class Trainer:
                 for epoch in range(self.position.epoch, self.config.epochs):
                     self._epoch(epoch, started, first)
                 return self._finish()
+        except torch.OutOfMemoryError as error:
+            raise FastnoisyError(
+                f"the GPU's memory ran out in epoch {self.position.epoch}, step {self.position.step}",
+                f"Go on with 'fastnoisy train --resume {self.out}' on a larger GPU, or start anew with accumulate="
+                f"{2 * self.config.accumulate}, which keeps the global batch",
+            ) from error
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -170,7 +170,7 @@ class Labels:
             FastnoisyError: unreadable, or of another data set.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 found = {key: archive[key] for key in archive}
             labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -237,6 +237,7 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
             f"{len(labels.train)} training images do not fill one batch of {settings.batch_size}",
             "Lower batch_size or set drop_last=false",
         )
+    _check_batches(settings, len(labels.train))
     method = build_method(settings, num_classes, split.num_samples, restored=restored)
     method.to(device=device)
     method.to(memory_format=memory_format(settings, device))
@@ -256,6 +257,19 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
         build_view(settings, "eval", "eval").to(device),
     )
+
+
+def _check_batches(settings: Config, count: int) -> None:
+    """Batch statistics need at least two samples in every micro-batch, the last batch's included."""
+    sizes = {"batch_size": settings.batch_size}
+    if not settings.drop_last and count % settings.batch_size:
+        sizes[f"the last batch of {count} images"] = count % settings.batch_size
+    for what, size in sizes.items():
+        if size // settings.accumulate < 2:
+            raise FastnoisyError(
+                f"{what} has {size} samples, cut by accumulate={settings.accumulate} into less than two each",
+                "Lower accumulate, choose another batch_size or set drop_last=true",
+            )
 
 
 def build_method(settings: Config, num_classes: int, num_samples: int, restored: bool = False) -> Method:
@@ -290,7 +304,7 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
     for name, text in settings.eval.items():
         path = Path(text)
         whole = path.is_dir()
-        other = open_store(path if whole or not path.parent.is_dir() else path.parent)
+        other = open_store(path.parent if not whole and any(path.parent.glob("*.beton")) else path)
         if whole:
             known = [part for part in ("test", "val") if part in other.splits] or list(other.splits)[:1]
             if known == ["train"] and len(other.splits) > 1:

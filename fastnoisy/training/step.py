@@ -5,6 +5,8 @@ Eager is the reference; compiled equals it to rounding. Nothing here synchronise
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,6 +17,7 @@ from fastnoisy import keyed_random
 from fastnoisy.augment.views import View
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
+from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
 
 ViewTable = Mapping[str, Mapping[str, View]]
@@ -47,6 +50,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.forward: Callable[[Mapping[str, StepBatch], Progress], Record] = method.step
         if config.compile:
+            _check_compiler(device)
             # dynamic=False: a run has at most two batch sizes, and static shapes give the faster code
             self.forward = torch.compile(method.step, dynamic=False)
 
@@ -81,6 +85,13 @@ class Stepper:
         if self.amp is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.amp)
+
+
+def _check_compiler(device: torch.device) -> None:
+    """torch.compile builds C++ on a CPU; without a compiler its own message is a stack."""
+    names = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    if device.type == "cpu" and not any(map(shutil.which, names)):
+        raise FastnoisyError("compile=true needs a C++ compiler on a CPU", "Run: apt install g++ python3-dev")
 
 
 def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:

@@ -319,6 +319,7 @@ def compiled_equals_eager(text, reference, H, W, areas):
         assert torch.equal(compiled(*arguments), view(*arguments))
 
 
+@pytest.mark.compiler
 def test_compiled_view_gives_the_same_bits(reference):
     text = "autocontrast | random_crop(8) | hflip | normalize | cutout(3)"
     compiled_equals_eager(text, reference, 10, 12, [True, True])
@@ -326,5 +327,6 @@ def test_compiled_view_gives_the_same_bits(reference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [STUDENT, PHOTOGRAPH])
+@pytest.mark.compiler
 def test_compiled_policies_give_the_same_bits(reference, text):
     compiled_equals_eager(text, reference, 32, 40, [True, True, False])

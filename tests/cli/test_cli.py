@@ -228,6 +228,63 @@ def no_gpu(store: Path, tmp: Path) -> list[object]:
     return _train(store, tmp, "device=cuda")
 
 
+@wrong("method=3", "known:")
+def method_is_a_number(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, "method=3")
+
+
+@wrong("suite")
+def suite_is_a_list(store: Path, tmp: Path) -> list[object]:
+    return ["train", "cifar10-nrd", "suite=[1]", "--data", store]
+
+
+@wrong("names no method")
+def base_without_a_name(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, "method=alasca", "method.base.ema_decay=0.9")
+
+
+@wrong("method.stages")
+def no_stages(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, "method=alasca(stages=[])")
+
+
+@wrong("device", "cuda:NUMBER")
+def wrong_device(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, "device=cpu:abc")
+
+
+@wrong("cannot be read")
+def recipe_is_a_folder(store: Path, tmp: Path) -> list[object]:
+    return ["train", f"{tmp}/", "--data", store]
+
+
+@wrong("cannot be read")
+def truncated_labels(store: Path, tmp: Path) -> list[object]:
+    np.savez(tmp / "labels.npz", given=np.zeros(600, np.int64))
+    (tmp / "labels.npz").write_bytes((tmp / "labels.npz").read_bytes()[:200])
+    return _train(store, tmp, f"noise=file:{tmp / 'labels.npz'}")
+
+
+@wrong("did you mean test")
+def unknown_test_split(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, "data.test_split=tset")
+
+
+@wrong("does not exist")
+def missing_evaluation_set(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, f"eval.other={tmp / 'nothing'}")
+
+
+@wrong("did you mean test")
+def missing_evaluation_split(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, f"eval.other={store}/tset")
+
+
+@wrong("taken by the run's own data")
+def evaluation_set_with_a_taken_name(store: Path, tmp: Path) -> list[object]:
+    return _train(store, tmp, f"eval.test={store}")
+
+
 @pytest.mark.parametrize("case", list(WRONG))
 def test_wrong_input_gives_one_clear_line_and_exit_code_2(case: str, call: Call, store: Path, tmp_path: Path) -> None:
     import torch

@@ -72,6 +72,7 @@ class TestOperation:
         monkeypatch.setattr(rows, "selects_rows", lambda images: False)
         assert torch.equal(mixed(), expected)
 
+    @pytest.mark.compiler
     @pytest.mark.slow
     def test_compiled_gives_the_same_bits(self, name):
         images, values, sizes, centers = batch(name)

@@ -16,6 +16,7 @@ WORDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("method", ["nrd", "alasca"])
 def test_twenty_compiled_steps_equal_eager_in_float64(method: str, digits: Path, tmp_path: Path) -> None:
     states = []

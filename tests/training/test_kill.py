@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fastnoisy import keyed_random
 from fastnoisy.training import checkpoint, loop
 
 WORDS = [
@@ -82,3 +83,32 @@ def test_killed_in_the_middle_of_an_epoch(number: signal.Signals, whole: Path, d
     for name in a.state["method"]:
         assert torch.equal(a.state["method"][name], b.state["method"][name]), name
     assert (whole / "issues.csv").read_bytes() == (run / "issues.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_moment(whole: Path, digits: Path, tmp_path: Path) -> None:
+    """Start-up, steps, evaluation, a checkpoint being written: wherever SIGKILL falls, the run ends the same."""
+    run, kills = tmp_path / "run", 0
+    for attempt in range(60):
+        if (run / "config.toml").exists():
+            command = [sys.executable, "-m", "fastnoisy", "train", "--resume", str(run)]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        else:
+            process = start(digits, run)
+        # from during the imports to past an epoch's end; later attempts get more time, so that it ends
+        wait = 2 + keyed_random.below(keyed_random.key(9, attempt), 4000 + 300 * attempt) / 1000
+        try:
+            _, said = process.communicate(timeout=wait)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, said
+        break
+    assert kills >= 3
+    a, b = (checkpoint.load_newest(r / "checkpoints") for r in (whole, run))
+    assert all(torch.equal(a.model[name], b.model[name]) for name in a.model)
+    assert all(torch.equal(a.state["method"][name], b.state["method"][name]) for name in a.state["method"])
+    assert (whole / "issues.csv").read_bytes() == (run / "issues.csv").read_bytes()
+    assert not list((run / "checkpoints").glob(".*"))

@@ -301,6 +301,12 @@ def test_evaluate_and_predict(digits: Path, tmp_path: Path) -> None:
         inference.evaluate_run(tmp_path)
 
 
+@pytest.mark.parametrize("words", [["batch_size=199", "drop_last=false"], ["batch_size=20", "accumulate=11"]])
+def test_batches_too_small_for_batch_statistics_are_refused(words: list[str], digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(FastnoisyError, match="less than two each"):
+        loop.start(resolve("digits-ce", digits, *words), tmp_path / "run", quiet=True)
+
+
 def test_amp_on_the_cpu_trains(digits: Path, tmp_path: Path) -> None:
     for kind in ("bf16", "fp16"):
         final = loop.start(resolve("digits-nrd", digits, f"amp={kind}", "epochs=1"), tmp_path / kind, quiet=True)
