@@ -37,7 +37,9 @@ class DataConfig(Table):
     mean: Triple = Field((0.5, 0.5, 0.5), description="per channel, of images in [0, 1]")
     std: Triple = Field((0.25, 0.25, 0.25), description="per channel, of images in [0, 1]")
     test_split: str = Field("test", description="split of the store that is evaluated on")
-    workers: int = Field(0, ge=0, description="processes of the torch-loader pipeline")
+    workers: int = Field(
+        0, ge=0, description="processes of the torch-loader pipeline; 0: none, or one per core where `auto` chose it"
+    )
 
 
 class ViewsConfig(Table):

@@ -28,6 +28,9 @@ def test_overrides_are_typed_and_nested() -> None:
     }
     call = config.parse_overrides(['method=alasca(base="nrd", lam=1.5, lca=off)'])
     assert call == {"method": {"name": "alasca", "base": "nrd", "lam": 1.5, "lca": "off"}}
+    nested = config.parse_overrides(["method=alasca(base=nrd(ema_decay=0.9), lam=1)"])
+    assert nested == {"method": {"name": "alasca", "base": "nrd(ema_decay=0.9)", "lam": 1}}
+    assert not methods.problems(nested["method"])
     with pytest.raises(FastnoisyError, match="not of the form key=value"):
         config.parse_overrides(["seed"])
     with pytest.raises(FastnoisyError, match="neither a name nor a call"):

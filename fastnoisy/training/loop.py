@@ -181,13 +181,12 @@ class Trainer:
         name = self.pipeline_name
         self._introduce()
         checkpoint.sweep(self.out / "checkpoints")
-        self.pipeline = pipelines.open_pipeline(
-            name, self.setup.split, self.labels.given, self.device, self.config.data.workers
-        )
+        workers = self.config.data.workers
+        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
+            workers = len(os.sched_getaffinity(0))
+        self.pipeline = pipelines.open_pipeline(name, self.setup.split, self.labels.given, self.device, workers)
         self.eval_pipelines = {
-            item.name: pipelines.open_pipeline(
-                name, item.split, _eval_labels(item.split), self.device, self.config.data.workers
-            )
+            item.name: pipelines.open_pipeline(name, item.split, _eval_labels(item.split), self.device, workers)
             for item in self.setup.eval_sets
         }
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
