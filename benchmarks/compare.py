@@ -63,6 +63,9 @@ def main(
             m: {"runs": rows, **against(rows, found[methods.split(",")[0]])} for m, rows in found.items()
         }
         text = table(content["methods"])
+    content["note"] = (
+        f"Seed{'s' if len(numbers) > 1 else ''} {seeds}{', mean ± standard deviation' * (len(numbers) > 1)}."
+    )
     content["table"] = text
     print(f"\n{text}\n\nrun folders: {runs}")
     if out is not None:
@@ -191,6 +194,12 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         if many:
             row += [f"{entry['error_ratio']:.2f}", f"{100 * entry['gain']:+.2f} ± {100 * entry['gain_se']:.2f}"]
         rows.append(row)
+        for other in runs[0]["others"]:  # a method's further predictors
+            extra = [
+                f"- {method}, {other} alone",
+                _percent([{"accuracy": r["others"][other]} for r in runs], "accuracy"),
+            ]
+            rows.append(extra + ["" for _ in row[2:]])
     return markdown(header, rows)
 
 

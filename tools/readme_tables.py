@@ -16,7 +16,7 @@ def table(name: str) -> str:
     """The table of a result file, with a line saying what it was measured on."""
     content = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
     machine = content["environment"]
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {where}, torch {machine['torch']}, {machine['date']})"
     return f"{content['table']}\n\n{note.strip()}"
 

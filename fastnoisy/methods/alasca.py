@@ -126,9 +126,10 @@ class Alasca(Method):
         self.base.after_step(progress)
 
     def predictions(self, images: Tensor) -> dict[str, Tensor]:
-        """The base's predictors, and `ensemble`: the mean of main and deepest sub-classifier's logits (A5)."""
-        out = self.primary_network()(images)
-        return {**self.base.predictions(images), "ensemble": (out.logits + out.sub_logits[-1]) / 2}
+        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5);
+        and the base's own predictors beside it.
+        """
+        return {"ensemble": self.primary_network().predict(images), **self.base.predictions(images)}
 
     def primary_network(self) -> Network:
         """The base's."""

@@ -83,3 +83,10 @@ class Network(nn.Module):
         stages = self.backbone.forward_stages(images)
         subs = tuple(head(stages[tap - 1]) for tap, head in zip(self.taps, self.heads, strict=True))
         return Outputs(self.backbone.classify(stages[-1]), subs)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (B, C) to predict by: the main classifier's, with heads the mean of its and the deepest head's, as
+        ALASCA's authors' code does at test time (decision A5).
+        """
+        logits, subs = self(images)
+        return (logits + subs[-1]) / 2 if subs else logits

@@ -118,7 +118,7 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
             with torch.no_grad():
                 indices = torch.arange(len(good), device=device)
                 images = view(canvas.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0).to(dtype)
-                probabilities = network(images).logits.float().softmax(dim=1)
+                probabilities = network.predict(images).float().softmax(dim=1)
             best = probabilities.max(dim=1)
             answers = iter(zip(best.indices.tolist(), best.values.tolist(), strict=True))
         for path, content in chunk:
