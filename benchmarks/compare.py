@@ -154,7 +154,7 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
             for line in lines
             if "eval" in line and "epoch" in line
         ],
-        "run": str(folder),
+        "run": folder.name,
     }
 
 
