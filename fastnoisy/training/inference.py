@@ -48,10 +48,7 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     device = setup.choose_device(device_name)
     setup.set_threads(settings.threads)
     opened = open_store(Path(store or settings.data.store))
-    own = settings.data.test_split
-    if own == "test" and own not in opened.splits and "val" in opened.splits:
-        own = "val"
-    part = opened.split(split or own)
+    part = opened.split(split or setup.test_split(settings, opened))
     names = _metadata(found, "class_names")
     if len(part.class_names) != len(names):
         raise FastnoisyError(

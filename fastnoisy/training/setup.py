@@ -287,6 +287,12 @@ def build_view(settings: Config, program: str, name: str) -> View:
     return parse_view(settings.views.program(program)).build(name, mean=data.mean, std=data.std)
 
 
+def test_split(settings: Config, store: Store) -> str:
+    """The split a run is evaluated on: what the configuration names; `val` where that is `test` and there is none."""
+    own = settings.data.test_split
+    return "val" if own == "test" and own not in store.splits and "val" in store.splits else own
+
+
 def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[EvalSet]:
     """The store's own test split (or val, where it has no test), and the sets named under `eval`.
 
@@ -294,9 +300,7 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
         FastnoisyError: a store or split is missing, or has other classes than the run.
     """
     sets = []
-    own = settings.data.test_split
-    if own not in store.splits and own == "test" and "val" in store.splits:
-        own = "val"
+    own = test_split(settings, store)
     if own in store.splits:
         sets.append(EvalSet(own, store.split(own)))
     elif own != "test":
