@@ -32,7 +32,7 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir={"fastnoisy.pipelines": "pipelines"},
-    package_data={"fastnoisy.recipes": ["*.toml"]},
+    package_data={"fastnoisy.recipes": ["*.toml", "tables/*.csv"]},
     install_requires=[
         "torch>=2.11",
         "timm>=1.0",

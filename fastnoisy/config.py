@@ -20,6 +20,7 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.noise import NoiseSpec
 
 Triple = tuple[float, float, float]
+VIEW_NAMES = ("student", "teacher", "weak", "eval")
 
 
 class Table(BaseModel):
@@ -33,7 +34,9 @@ class DataConfig(Table):
 
     store: str = Field("", description="folder of the converted data set (--data)")
     subset: int | None = Field(None, ge=1, description="train on this many images, stratified by class")
-    holdout: float = Field(0.0, ge=0, lt=1, description="share of the noisy training set held out per class")
+    holdout: float = Field(
+        0.0, ge=0, lt=1, description="share of each class held out; noise is drawn over either part by itself"
+    )
     mean: Triple = Field((0.5, 0.5, 0.5), description="per channel, of images in [0, 1]")
     std: Triple = Field((0.25, 0.25, 0.25), description="per channel, of images in [0, 1]")
     test_split: str = Field("test", description="split of the store that is evaluated on")
@@ -46,6 +49,7 @@ class ViewsConfig(Table):
     """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
 
     executor: Literal["kornia"] = Field("kornia", description="what runs the programs")
+    size: int = Field(32, ge=1, le=4096, description="side in pixels that the word `size` in a program stands for")
     student: str = Field(description="what the network trains on")
     teacher: str = Field(description="what an EMA teacher sees")
     weak: str = Field("", description="crop and flip alone")
@@ -54,7 +58,12 @@ class ViewsConfig(Table):
     def program(self, name: str) -> str:
         """The text of a view's program, names of other views resolved."""
         text = str(getattr(self, name))
-        return str(getattr(self, text)) if text in ("student", "teacher", "weak", "eval") else text
+        return self.expand(str(getattr(self, text)) if text in VIEW_NAMES else text, self.size)
+
+    @staticmethod
+    def expand(text: str, size: int) -> str:
+        """A program with its `size` written out."""
+        return re.sub(r"\bsize\b(?!\s*=)", str(size), text)
 
 
 class OptimConfig(Table):
@@ -92,8 +101,9 @@ class Config(Table):
 
     recipe: str = Field("", description="what this configuration was composed from")
     suite: str = Field("", description="which paper's set-up: nrd or alasca")
+    row: str = Field("", description="where lr, weight decay and the method's options come from")
     seed: int = Field(1, ge=0, le=2**31 - 1)
-    noise: str = Field("none", description="none, symmetric:RATE[:exclude_true], file:PATH")
+    noise: str = Field("none", description="label noise, for example symmetric:0.4; see the list below")
     noise_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="default: seed")
     method: dict[str, Any] = Field(description="name and the method's own options")
     model: dict[str, Any] = Field(description="name and the network's own options")
@@ -141,14 +151,15 @@ class Config(Table):
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested tables, later layers winning key by key.
 
-    A later `method` or `model` table that names another one starts afresh: options belong to the name they were set for.
+    A later `method`, `base` or `model` table that names another one starts afresh: options belong to the name they were
+    set for.
     """
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             old = result.get(key)
             if isinstance(value, Mapping) and isinstance(old, Mapping):
-                renamed = key in ("method", "model") and value.get("name", old.get("name")) != old.get("name")
+                renamed = key in ("method", "base", "model") and value.get("name", old.get("name")) != old.get("name")
                 result[key] = merge(value) if renamed else merge(old, value)
             else:
                 result[key] = merge(value) if isinstance(value, Mapping) else value
@@ -188,11 +199,27 @@ def parse_call(text: str) -> dict[str, Any]:
         options: dict[str, Any] = {}
         for keyword in call.keywords:
             node = keyword.value
-            bare = isinstance(node, (ast.Name, ast.Call))  # a word, or a call of its own: base=gce(q=0.5)
-            options[str(keyword.arg)] = ast.unparse(node) if bare else ast.literal_eval(node)
+            if isinstance(node, ast.Name) and node.id in ("true", "false"):  # as TOML writes them
+                options[str(keyword.arg)] = node.id == "true"
+            elif isinstance(node, (ast.Name, ast.Call)):  # a word, or a call of its own: base=gce(q=0.5)
+                options[str(keyword.arg)] = ast.unparse(node)
+            else:
+                options[str(keyword.arg)] = ast.literal_eval(node)
     except (SyntaxError, ValueError):
         raise problem from None
     return {"name": name.strip(), **options}
+
+
+def call_table(value: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A name, a call such as `gce(q=0.5)`, or a table with `name`, as a table.
+
+    Raises:
+        FastnoisyError: it names no method.
+    """
+    table = parse_call(value) if isinstance(value, str) else dict(value)
+    if not isinstance(table.get("name"), str):
+        raise FastnoisyError(f"{value!r} names no method", "Write for example gce, gce(q=0.5) or a table with name")
+    return table
 
 
 def parse_overrides(words: Iterable[str]) -> dict[str, Any]:

@@ -36,6 +36,21 @@ def probabilities(logits: Tensor) -> Tensor:
     return _raise_precision(logits).softmax(dim=1)
 
 
+def _log_probabilities(logits: Tensor, floor: float) -> Tensor:
+    """log max(softmax(z), floor), (B, C), without a detour over probabilities that underflow; floor 0 does not clamp."""
+    log_p = _raise_precision(logits).log_softmax(dim=1)
+    return log_p.clamp(min=math.log(floor)) if floor > 0 else log_p
+
+
+def _of_label(values: Tensor, labels: Tensor) -> Tensor:
+    return values.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def _within(value: float, name: str) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
     """-log softmax(z)_y."""
     return _reduce(F.cross_entropy(_raise_precision(logits), labels, reduction="none"), reduction)
@@ -68,6 +83,125 @@ def smoothed_targets(
     if rest == "others":
         return confidence * one_hot + (1 - confidence) / (num_classes - 1) * (1 - one_hot)
     raise ValueError(f"rest must be 'uniform' or 'others', not {rest!r}")
+
+
+def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, reduction: Reduction = "none") -> Tensor:
+    """-sum_k t_k log softmax(z)_k with t = (1 - epsilon) e_y + epsilon / C (Szegedy et al. 2016).
+
+    The GJS code reports KL(t || softmax(z)): the same gradient, the value lower by the entropy of t.
+    """
+    _within(epsilon, "epsilon")
+    loss = F.cross_entropy(_raise_precision(logits), labels, reduction="none", label_smoothing=epsilon)
+    return _reduce(loss, reduction)
+
+
+def soft_bootstrapping(logits: Tensor, labels: Tensor, beta: float, reduction: Reduction = "none") -> Tensor:
+    """-(1 - beta) log p_y - beta sum_k p_k log p_k, gradient through p in both places (Reed et al. 2015).
+
+    `beta` is the weight on the prediction, as in the GJS code and NRD's Table 5; Reed et al. call 1 - beta so. Logarithms
+    are clamped at log 1e-7, so that a class below it has no gradient through its logarithm.
+    """
+    _within(beta, "beta")
+    p = probabilities(logits)
+    return _reduce(_bootstrapping(logits, labels, p, beta), reduction)
+
+
+def hard_bootstrapping(logits: Tensor, labels: Tensor, beta: float, reduction: Reduction = "none") -> Tensor:
+    """-(1 - beta) log p_y - beta log p_k with k = argmax p (Reed et al. 2015); `beta` and the clamp as in
+    `soft_bootstrapping`.
+    """
+    _within(beta, "beta")
+    predicted = F.one_hot(logits.argmax(dim=1), logits.shape[1])
+    return _reduce(_bootstrapping(logits, labels, predicted, beta), reduction)
+
+
+def _bootstrapping(logits: Tensor, labels: Tensor, predicted: Tensor, beta: float) -> Tensor:
+    log_p = _log_probabilities(logits, _FLOOR)
+    return -(1 - beta) * _of_label(log_p, labels) - beta * (predicted * log_p).sum(dim=1)
+
+
+def reverse_cross_entropy(logits: Tensor, labels: Tensor, floor: float = 1e-4, reduction: Reduction = "none") -> Tensor:
+    """-sum_k p_k log t_k with t = e_y clamped to [floor, 1] and p to [1e-7, 1]: about -log(floor) (1 - p_y)."""
+    if not 0 < floor < 1:
+        raise ValueError(f"floor must lie strictly between 0 and 1, got {floor}")
+    p = probabilities(logits).clamp(_FLOOR, 1)
+    log_target = F.one_hot(labels, p.shape[1]).to(p.dtype).clamp(min=floor).log()
+    return _reduce(-(p * log_target).sum(dim=1), reduction)
+
+
+def symmetric_cross_entropy(
+    logits: Tensor, labels: Tensor, alpha: float, beta: float, floor: float = 1e-4, reduction: Reduction = "none"
+) -> Tensor:
+    """alpha CE + beta RCE (Wang et al. 2019), RCE as in `reverse_cross_entropy`.
+
+    Args:
+        alpha: weight of cross-entropy.
+        beta: weight of reverse cross-entropy.
+        floor: what the label's zeros become under the logarithm: 1e-4 in the authors' and the GJS code, exp(-4) in FINE's.
+    """
+    reverse = reverse_cross_entropy(logits, labels, floor)
+    return _reduce(alpha * cross_entropy(logits, labels) + beta * reverse, reduction)
+
+
+def generalized_cross_entropy(
+    logits: Tensor, labels: Tensor, q: float, reduction: Reduction = "none", *, floor: float = _FLOOR
+) -> Tensor:
+    """(1 - p_y^q) / q (Zhang & Sabuncu 2018): cross-entropy as q -> 0, mean absolute error at q = 1.
+
+    Args:
+        q: in (0, 1].
+        floor: p_y is clamped to at least this; a clamped sample has no gradient. 1e-7 in the GJS code, 1e-4 in ALASCA's;
+            0 does not clamp.
+    """
+    if not 0 < q <= 1:
+        raise ValueError(f"q must be above 0 and at most 1, got {q}")
+    # through the logarithm: p^q itself has an infinite slope at an underflowed p, and 1 - p^q cancels at small q
+    log_p = _of_label(_log_probabilities(logits, floor), labels)
+    return _reduce(-torch.expm1(q * log_p) / q, reduction)
+
+
+def truncated_generalized_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    q: float,
+    k: float,
+    reduction: Reduction = "none",
+    *,
+    kept: Tensor | None = None,
+) -> Tensor:
+    """w ((1 - p_y^q) / q - (1 - k^q) / q), w = 1 where p_y > k and 0 elsewhere (Zhang & Sabuncu 2018).
+
+    Args:
+        q: in (0, 1].
+        k: in (0, 1); samples whose label is less probable carry neither loss nor gradient.
+        kept: (B,), w as it was found earlier (the reference code renews it every ten epochs); by default of these logits.
+            The mean counts the others as zeros.
+    """
+    if not 0 < k < 1:
+        raise ValueError(f"k must lie strictly between 0 and 1, got {k}")
+    loss = generalized_cross_entropy(logits, labels, q, floor=0) - (1 - k**q) / q
+    weight = _of_label(probabilities(logits.detach()), labels) > k if kept is None else kept
+    return _reduce(weight.to(loss.dtype) * loss, reduction)
+
+
+def mean_absolute_error(logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
+    """1 - p_y (Ghosh et al. 2017; half of the L1 distance between e_y and p)."""
+    return _reduce(1 - _of_label(probabilities(logits), labels), reduction)
+
+
+def normalized_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "none") -> Tensor:
+    """log p_y / sum_k log p_k, unclamped (Ma et al. 2020)."""
+    log_p = _raise_precision(logits).log_softmax(dim=1)
+    return _reduce(_of_label(log_p, labels) / log_p.sum(dim=1), reduction)
+
+
+def nce_rce(logits: Tensor, labels: Tensor, alpha: float, beta: float, reduction: Reduction = "none") -> Tensor:
+    """alpha NCE + beta RCE: an active and a passive loss (Ma et al. 2020).
+
+    NCE as in `normalized_cross_entropy`, RCE as in `reverse_cross_entropy` with floor 1e-4.
+    """
+    reverse = reverse_cross_entropy(logits, labels)
+    return _reduce(alpha * normalized_cross_entropy(logits, labels) + beta * reverse, reduction)
 
 
 def weighted_jensen_shannon(distributions: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

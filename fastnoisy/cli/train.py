@@ -14,6 +14,7 @@ Examples:
   fastnoisy train digits-nrd noise=symmetric:0.4 --data stores/digits --out runs/a
   fastnoisy train cifar10-alasca noise=symmetric:0.4 seed=2 optim.lr=0.05 --data stores/cifar10
   fastnoisy train cifar10-ce data.subset=10000 model=preact_small epochs=20 --data stores/cifar10
+  fastnoisy train cifar100-gjs noise=asymmetric:0.4 --data stores/cifar100 --dry-run
   fastnoisy train folder-nrd --data stores/mine --out runs/mine
   fastnoisy train --resume runs/a
 
@@ -29,6 +30,9 @@ Keys are those of config.toml in a run folder; a wrong key lists the known ones.
 @click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder; default: runs/RECIPE-seedN.")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the step (compile=true).")
+@click.option(
+    "--dry-run", is_flag=True, help="Resolve everything, run three steps, print memory, img/s and ETA; write nothing."
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors; metrics.jsonl is written all the same.")
 def command(
     recipe: str | None,
@@ -37,6 +41,7 @@ def command(
     out: Path | None,
     resume: Path | None,
     compiled: bool,
+    dry_run: bool,
     quiet: bool,
 ) -> None:
     """Train RECIPE on a store, or go on with a run.
@@ -48,7 +53,9 @@ def command(
         overrides, recipe = (recipe, *overrides), None
     if (resume is None) == (recipe is None):
         raise FastnoisyError("name either a RECIPE or --resume RUN", "See 'fastnoisy train --help'")
-    from fastnoisy.training import loop, setup  # torch is imported here, not for --help
+    if dry_run and (resume is not None or quiet):
+        raise FastnoisyError(f"--dry-run does not go with {'--resume' if resume else '--quiet'}", "Leave one of them out")
+    from fastnoisy.training import loop, rehearsal, setup  # torch is imported here, not for --help
 
     words = [*overrides, "compile=true"] if compiled else list(overrides)
     try:
@@ -57,6 +64,10 @@ def command(
         else:
             settings = setup.resolve(str(recipe), words, store)
             name = settings.recipe or Path(str(recipe)).stem
-            loop.start(settings, out or Path("runs") / f"{name}-seed{settings.seed}", quiet)
+            out = out or Path("runs") / f"{name}-seed{settings.seed}"
+            if dry_run:
+                rehearsal.rehearse(settings, out)
+            else:
+                loop.start(settings, out, quiet)
     except loop.Interrupted as stop:
         sys.exit(128 + stop.signal_number)

@@ -173,6 +173,22 @@ class Split:
                 raise self._damaged(i, "its bytes have changed since it was written")
         return images
 
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The images of these rows as uint8 (n, H, W, 3), RGB, in their order.
+
+        Raises:
+            FastnoisyError: the split's images differ in size; or as `read_image`.
+        """
+        if (self.sizes != self.sizes[0]).any():
+            raise FastnoisyError(
+                f"the images of {self.beton_path} differ in size, where one size is needed",
+                "convert the source with --resize square=N",
+            )
+        images = np.empty((len(rows), int(self.sizes[0, 0]), int(self.sizes[0, 1]), 3), np.uint8)
+        for place, row in enumerate(rows.tolist()):
+            images[place] = self.read_image(row)
+        return images
+
     def problems(self) -> list[str]:
         """Read and decode every record; what is wrong, one text per record, naming it and its source."""
         found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastnoisy import config, discovery
@@ -22,6 +23,26 @@ def find(name: str) -> type[Method]:
     """
     found: type[Method] = discovery.load(__name__, "method", name).METHOD
     return found
+
+
+def wrapped(table: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of the method that a method's `table` wraps (its option `base`, or that one's default); None if none.
+
+    Raises:
+        FastnoisyError: unknown method, or a `base` that names nothing.
+    """
+    field = find(str(table["name"])).Options.model_fields.get("base")
+    return None if field is None else config.call_table(table.get("base", field.default))
+
+
+def complete(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A valid table with every option of the method, and of the one it wraps, written down."""
+    name = str(table["name"])
+    options = find(name).Options(**{key: value for key, value in table.items() if key != "name"}).model_dump()
+    inner = wrapped(table)
+    if inner is not None:
+        options["base"] = complete(inner)
+    return {"name": name, **{key: value for key, value in options.items() if value is not None}}
 
 
 def problems(table: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fastnoisy import losses, methods
-from fastnoisy.config import Table, parse_call
+from fastnoisy.config import Table, call_table
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, Forward, Method, Pass, Predict, Progress, Record, StepBatch, Stream
 from fastnoisy.models.heads import Network
@@ -57,7 +57,7 @@ class Alasca(Method):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__(context, options)
         del self.networks  # the base's
-        self.base = methods.build(base_table(options.base), context.with_heads(options.stages))
+        self.base = methods.build(call_table(options.base), context.with_heads(options.stages))
         self.streams: Mapping[str, Stream] = self.base.streams
         self.passes: tuple[Pass, ...] = self.base.passes
         dtype = torch.bfloat16 if options.memory_dtype == "bfloat16" else context.memory_dtype
@@ -70,7 +70,7 @@ class Alasca(Method):
     def option_problems(cls, options: Options) -> list[str]:
         """Problems of the wrapped method's own options."""
         try:
-            table = base_table(options.base)
+            table = call_table(options.base)
         except FastnoisyError as error:
             return [f"method.base: {error}"]
         if table.get("name") == "alasca":
@@ -147,14 +147,6 @@ class Alasca(Method):
             visited = (rows != 0).any(dim=1, keepdim=True)
             ensemble = torch.where(visited, self.options.sharpening * rows, ensemble)
         return ensemble.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
-
-
-def base_table(base: str | dict[str, Any]) -> dict[str, Any]:
-    """The wrapped method as a table: a name, a call such as `gce(q=0.5)`, or a table with `name`."""
-    table = parse_call(base) if isinstance(base, str) else dict(base)
-    if not isinstance(table.get("name"), str):
-        raise FastnoisyError(f"{base!r} names no method", "Write base=gce, base=gce(q=0.5) or a table with name")
-    return table
 
 
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:

@@ -116,7 +116,7 @@ class Context:
         model: the configuration's `model` table.
         num_classes: C.
         num_samples: rows of the data set, for memories addressed by row.
-        taps: stages that trained networks carry sub-classifiers on; None: every stage but the last; (): no heads.
+        taps: stages that trained networks carry sub-classifiers on; None: the network's `default_taps`; (): none.
         memory_dtype: dtype of per-sample memories.
         restored: a checkpoint will be put into the method, so files it would start from need not be there.
     """
@@ -132,12 +132,11 @@ class Context:
         """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is drawn
         first: with and without heads it starts from the same weights.
         """
-        backbone = models.build(self.model, self.num_classes)
-        taps = range(1, len(backbone.stage_channels)) if self.taps is None else self.taps
-        return Network(backbone, self.num_classes, tuple(taps))
+        backbone = models.build(self.model, self.num_classes, restored=self.restored)
+        return Network(backbone, self.num_classes, backbone.default_taps if self.taps is None else self.taps)
 
     def with_heads(self, taps: Iterable[int] | None = None) -> Context:
-        """The same with sub-classifiers on `taps`, by default on every stage but the last."""
+        """The same with sub-classifiers on `taps`, by default on the network's `default_taps`."""
         return replace(self, taps=None if taps is None else tuple(taps))
 
 

@@ -1,11 +1,12 @@
 """Networks: backbones by name, and the sub-classifier heads that attach to any of them.
 
 A backbone is registered with `@backbone("name")` on a function `(num_classes, **options) -> Backbone`; every file of this
-folder is looked at, so a new file needs no list.
+folder is looked at, so a new file needs no list. Any other name is timm's (`timm_nets.py`).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -14,10 +15,11 @@ from typing import Any
 
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.models.base import Backbone, backbones
+from fastnoisy.models.timm_nets import check_name, timm_backbone
 
 
 def names() -> list[str]:
-    """All backbones, sorted."""
+    """All backbones of our own, sorted; timm's come on top."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return sorted(backbones)
@@ -29,15 +31,22 @@ def option_names(name: str) -> list[str]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The options that a backbone takes and their defaults."""
+    """The options that a backbone takes and their defaults; those without a value of their own are left out."""
     parameters = inspect.signature(_builder(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {p.name: p.default for p in parameters if p.default not in (inspect.Parameter.empty, None)}
+
+
+def summary(name: str) -> str:
+    """One line on what a backbone of our own is."""
+    names()
+    return (backbones[name].__doc__ or "").partition("\n\n")[0].replace("\n", " ").strip()
 
 
 def _builder(name: str) -> Callable[..., Backbone]:
-    if name not in names():
-        raise unknown_name("model", name, names())
-    return backbones[name]
+    if name in names():
+        return backbones[name]
+    check_name(name, names())
+    return functools.partial(timm_backbone, name)
 
 
 def problems(table: dict[str, Any]) -> list[str]:
@@ -53,16 +62,24 @@ def problems(table: dict[str, Any]) -> list[str]:
     ]
 
 
-def build(table: dict[str, Any], num_classes: int) -> Backbone:
+def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Backbone:
     """Build the backbone of a configuration's `model` table; weights are drawn from torch's global generator.
+
+    Args:
+        restored: all weights will be put in from a checkpoint, so pretrained ones are not fetched.
 
     Raises:
         FastnoisyError: unknown name or option, or a value the backbone refuses.
     """
     if found := problems(table):
         raise FastnoisyError(found[0])
+    name = str(table["name"])
     options = {key: value for key, value in table.items() if key != "name"}
+    if restored and "pretrained" in options:
+        options["pretrained"] = False
     try:
-        return _builder(str(table["name"]))(num_classes, **options)
+        net = _builder(name)(num_classes, **options)
     except (TypeError, ValueError) as error:
-        raise FastnoisyError(f"model {table['name']} cannot be built with {options}: {error}") from error
+        raise FastnoisyError(f"model {name} cannot be built with {options}: {error}") from error
+    net.name = name
+    return net

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from fastnoisy.errors import FastnoisyError
+
 backbones: dict[str, Callable[..., Backbone]] = {}
 _Builder = TypeVar("_Builder", bound=Callable[..., "Backbone"])
 
@@ -26,12 +28,36 @@ class Backbone(nn.Module):
     """A classifier cut into stages.
 
     Attributes:
+        name: what it was built as, for messages.
         stage_channels: width of each stage's output.
         stage_reductions: how many input pixels one output pixel of each stage stands for, per side.
+        min_tap_reduction: stages of a lower reduction carry no sub-classifier unless they are named.
     """
 
+    name: str = "this network"
     stage_channels: tuple[int, ...]
     stage_reductions: tuple[int, ...]
+    min_tap_reduction: int = 1
+
+    @property
+    def default_taps(self) -> tuple[int, ...]:
+        """Stages, numbered from 1, that carry sub-classifiers where none are named: the deepest three before the last.
+
+        Raises:
+            FastnoisyError: there is none.
+        """
+        last = len(self.stage_channels)
+        taps = [s for s in range(1, last) if self.stage_reductions[s - 1] >= self.min_tap_reduction]
+        if not taps:
+            raise self.no_taps()
+        return tuple(taps[-3:])
+
+    def no_taps(self) -> FastnoisyError:
+        """The error where sub-classifiers are asked of a network that has no stage to carry them."""
+        return FastnoisyError(
+            f"{self.name} has no feature maps before its last stage that could carry sub-classifiers",
+            "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without sub-classifiers",
+        )
 
     def forward_stages(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s)."""

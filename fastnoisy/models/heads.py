@@ -35,6 +35,7 @@ class SubClassifier(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int, num_classes: int) -> None:
         super().__init__()
+        self.stride = stride
         middle = max(1, c_out // 4)
         self.conv1, self.bn1 = nn.Conv2d(c_in, middle, 1), nn.BatchNorm2d(middle)
         self.conv2, self.bn2 = nn.Conv2d(middle, middle, stride, stride), nn.BatchNorm2d(middle)
@@ -44,7 +45,17 @@ class SubClassifier(nn.Module):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c_in, h, w) to logits (B, C); h and w must be at least the stride."""
+        """(B, c_in, h, w) to logits (B, C).
+
+        Raises:
+            FastnoisyError: h or w is below k.
+        """
+        height, width = x.shape[-2:]
+        if min(height, width) < self.stride:
+            raise FastnoisyError(
+                f"a sub-classifier of stride {self.stride} got a map of {height} x {width}: smaller than its convolution",
+                "Use larger images, or attach sub-classifiers to deeper stages alone",
+            )
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.relu(self.bn3(self.conv3(x)))
@@ -58,14 +69,16 @@ class Network(nn.Module):
         taps: stage numbers from 1; the last stage, which the main classifier sits on, cannot be tapped.
 
     Raises:
-        FastnoisyError: a tap that the backbone does not have.
+        FastnoisyError: a tap that the backbone does not have, or a backbone without stages to tap.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, taps: Sequence[int] = ()) -> None:
         super().__init__()
         last = len(backbone.stage_channels)
+        if taps and last == 1:
+            raise backbone.no_taps()
         if bad := [tap for tap in taps if not 1 <= tap < last]:
-            raise FastnoisyError(f"no stage {bad[0]} to attach a sub-classifier to: this net allows 1 to {last - 1}")
+            raise FastnoisyError(f"no stage {bad[0]} to attach a sub-classifier to: {backbone.name} allows 1 to {last - 1}")
         self.backbone = backbone
         self.taps = tuple(sorted(taps))
         self.heads = nn.ModuleList(
@@ -80,6 +93,8 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Images (B, 3, H, W) to the logits of the main classifier and of every sub-classifier."""
+        if not self.taps:
+            return Outputs(self.backbone(images), ())
         stages = self.backbone.forward_stages(images)
         subs = tuple(head(stages[tap - 1]) for tap, head in zip(self.taps, self.heads, strict=True))
         return Outputs(self.backbone.classify(stages[-1]), subs)

@@ -1,6 +1,7 @@
 """Post-activation residual networks with a 3x3 stem for 32x32 images (He et al. 2015; kuangliu's CIFAR variant).
 
-`resnet34_cifar` is the trunk of ALASCA's tables (21,282,122 parameters at 10 classes).
+`resnet34_cifar` is the trunk of ALASCA's tables (21,282,122 parameters at 10 classes), `resnet18_cifar` its smaller sister;
+`resnet32_cifar` is the narrow net of three stages of ALASCA's Table 8.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ class BasicBlock(nn.Module):
 
 
 class ResNetCifar(Backbone):
-    """Stem conv 3x3, BN, ReLU; four stages, the last three at stride 2; global average pool; linear."""
+    """Stem conv 3x3, BN, ReLU; stages, all but the first at stride 2; global average pool; linear.
+
+    Args:
+        depths: blocks per stage.
+        widths: channels per stage; the stem has the first stage's.
+    """
 
     def __init__(self, num_classes: int, depths: Sequence[int], widths: Sequence[int] = (64, 128, 256, 512)) -> None:
         super().__init__()
@@ -62,7 +68,39 @@ class ResNetCifar(Backbone):
         return self.fc(last.mean(dim=(2, 3)))
 
 
+@backbone("resnet18_cifar")
+def resnet18_cifar(num_classes: int) -> Backbone:
+    """ResNet-18 for 32x32 images: blocks 2-2-2-2, widths 64 to 512; 11,173,962 parameters at 10 classes.
+
+    Init: see `resnet34_cifar`.
+    """
+    return _kaiming_everywhere(ResNetCifar(num_classes, (2, 2, 2, 2)))
+
+
 @backbone("resnet34_cifar")
 def resnet34_cifar(num_classes: int) -> Backbone:
-    """Blocks 3-4-6-3, widths 64 to 512: ResNet-34 for 32x32 images, the net of ALASCA's tables."""
-    return ResNetCifar(num_classes, (3, 4, 6, 3))
+    """Blocks 3-4-6-3, widths 64 to 512: ResNet-34 for 32x32 images, the net of ALASCA's tables.
+
+    Init of ALASCA's code: Kaiming normal (fan-in, gain sqrt 2) for convolutions and linear, as in its sub-classifiers.
+    """
+    return _kaiming_everywhere(ResNetCifar(num_classes, (3, 4, 6, 3)))
+
+
+@backbone("resnet32_cifar")
+def resnet32_cifar(num_classes: int) -> Backbone:
+    """The narrow ResNet-32: three stages of five blocks, widths 16/32/64, shortcuts with BN; 466,906 parameters at 10.
+
+    Init of ALASCA's code: Kaiming normal of fan-out for convolutions, PyTorch's default for linear.
+    """
+    net = ResNetCifar(num_classes, (5, 5, 5), (16, 32, 64))
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+def _kaiming_everywhere(net: Backbone) -> Backbone:
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return net

@@ -1,24 +1,31 @@
-"""Recipes: one TOML file per data set; `<data>-<method>` composes it with a suite and what a method needs there.
+"""Recipes: one TOML file per data set; `<data>-<method>` composes it with a suite, a row of the papers' tables and a method.
 
 A file holds the keys of a configuration, and beside them:
 
 * `summary`: one line for listings;
-* `[suite.NAME]`: keys that the set-up of one paper fixes for every method (net, schedule, augmentation, ...);
+* `table`: the data set whose rows of the papers' tables it takes (see `rows.py`); without it, it has its own numbers;
+* `[suite.NAME]`: keys that the set-up of one paper fixes for every method (net, schedule, split, augmentation, ...), and
+  `asymmetric`, the rule that `noise=asymmetric:RATE` means there;
 * `[for.METHOD]`, at the top or within a suite: keys for one method alone.
 
-Layers, later winning: the file, its `[for.METHOD]`, `[suite.NAME]`, its `[for.METHOD]`, then the user's overrides.
+Layers, later winning: the row, the file, its `[for.METHOD]`, `[suite.NAME]`, its `[for.METHOD]`, the user's overrides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fastnoisy import config
 from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.noise import NoiseSpec
+from fastnoisy.recipes import rows
 
-_META = ("summary", "suite", "for")
+PHOTOGRAPH_SIDE = 128
+_META = ("summary", "table", "suite", "for", "asymmetric")
 
 
 def data_names() -> list[str]:
@@ -44,26 +51,67 @@ def split_name(name: str, methods: list[str]) -> tuple[str, str]:
     return data, method
 
 
-def compose(data: str, method: str, suite: str) -> dict[str, Any]:
-    """The tables of `<data>-<method>` under a suite, before the user's overrides.
+def compose(
+    data: str, method: str, suite: str, overrides: Mapping[str, Any] | None = None, base: str | None = None
+) -> dict[str, Any]:
+    """The tables of `<data>-<method>` under a suite, with the user's overrides.
+
+    Args:
+        overrides: nested tables; a wrapper's `base` in table form.
+        base: the method that `method` wraps, if it is a wrapper.
 
     Raises:
-        FastnoisyError: the recipe has no such suite.
+        FastnoisyError: there is no such suite.
     """
-    raw = read(data)
-    suites = raw.get("suite", {})
-    if suites and suite not in suites:
-        raise unknown_name("suite", suite, suites)
-    chosen = suites.get(suite, {})
-    layers = [
-        {key: value for key, value in raw.items() if key not in _META},
-        raw.get("for", {}).get(method, {}),
-        {key: value for key, value in chosen.items() if key != "for"},
-        chosen.get("for", {}).get(method, {}),
-        {"recipe": f"{data}-{method}", "suite": suite},
-    ]
-    tables = config.merge(*layers)
-    return config.merge(tables, {"method": {**tables.get("method", {}), "name": method}})
+    if suite not in rows.TITLES:
+        raise unknown_name("suite", suite, rows.TITLES)
+    raw, overrides = read(data), overrides or {}
+    chosen = raw.get("suite", {}).get(suite, {})
+    names = {"method": {"name": method, **({} if base is None else {"base": {"name": base}})}}
+    layers: list[Mapping[str, Any]] = [names]
+    for level in (raw, chosen):
+        layers.append({key: value for key, value in level.items() if key not in _META})
+        specific = level.get("for", {})
+        if base is not None:
+            inner = specific.get(base, {})
+            own = {"base": {"name": base, **inner.get("method", {})}}
+            layers.append({**inner, "method": own})
+        layers.append(specific.get(method, {}))
+    origin = {"recipe": f"{data}-{method}", "suite": suite, "row": ""}
+    tables = config.merge(*layers, origin, overrides)
+    if "table" in raw:
+        found = rows.choose(suite, raw["table"], method, base, str(tables.get("noise", "none")), data)
+        taken = [key for key in config.flat_keys(found.tables) if not key.endswith(".name")]
+        changed = [key for key in config.flat_keys(overrides) if key in taken]
+        text = found.text + (f"; overridden: {', '.join(changed)}" if changed else "")
+        tables = config.merge(found.tables, tables, {"row": text})
+    return _noise_rule(_normalize(tables), chosen.get("asymmetric", ""))
+
+
+def _noise_rule(tables: dict[str, Any], rule: str) -> dict[str, Any]:
+    """`asymmetric:RATE` with the suite's rule written out."""
+    try:
+        spec = NoiseSpec.parse(str(tables.get("noise", "none")))
+    except FastnoisyError:  # said when the configuration is validated
+        return tables
+    if spec.kind == "asymmetric" and not spec.option and rule:
+        tables["noise"] = str(replace(spec, option=rule))
+    return tables
+
+
+def _normalize(tables: dict[str, Any]) -> dict[str, Any]:
+    """NRD's divergence is scaled as in the GJS code on small images and bare on photographs (decision N1)."""
+    method = tables["method"]
+    for table in (method, method.get("base")):
+        if isinstance(table, dict) and table.get("name") == "nrd" and _side(tables) >= PHOTOGRAPH_SIDE:
+            table.setdefault("normalize", "none")
+    return tables
+
+
+def _side(tables: Mapping[str, Any]) -> int:
+    views = tables.get("views")
+    side = views.get("size", 32) if isinstance(views, Mapping) else 32
+    return side if isinstance(side, int) else 32
 
 
 def is_path(name: str) -> bool:

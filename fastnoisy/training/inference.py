@@ -93,7 +93,8 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
     device = setup.choose_device(device_name)
     setup.set_threads(settings.threads)
     names: list[str] = _metadata(found, "class_names")
-    network = Network(models.build(_metadata(found, "model"), len(names)), len(names), _metadata(found, "taps"))
+    backbone = models.build(_metadata(found, "model"), len(names), restored=True)
+    network = Network(backbone, len(names), _metadata(found, "taps"))
     network.load_state_dict(found.model)
     network.to(device).eval()
     dtype = next(network.parameters()).dtype

@@ -178,17 +178,9 @@ class Trainer:
         """Train from the current position to the end, then evaluate and audit."""
         if not self.pipeline_name:
             self.preflight()
-        name = self.pipeline_name
-        self._introduce()
+        self.introduce()
         checkpoint.sweep(self.out / "checkpoints")
-        workers = self.config.data.workers
-        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = len(os.sched_getaffinity(0))
-        self.pipeline = pipelines.open_pipeline(name, self.setup.split, self.labels.given, self.device, workers)
-        self.eval_pipelines = {
-            item.name: pipelines.open_pipeline(name, item.split, _eval_labels(item.split), self.device, workers)
-            for item in self.setup.eval_sets
-        }
+        self.open_pipelines()
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self.display:
@@ -205,15 +197,36 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            for pipeline in (self.pipeline, *self.eval_pipelines.values()):
-                pipeline.close()
+            self.close_pipelines()
 
-    def _introduce(self) -> None:
+    def open_pipelines(self) -> None:
+        """Open the chosen pipeline on the training split and on every evaluation set."""
+        name, workers = self.pipeline_name, self.config.data.workers
+        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
+            workers = len(os.sched_getaffinity(0))
+        self.pipeline = pipelines.open_pipeline(name, self.setup.split, self.labels.given, self.device, workers)
+        self.eval_pipelines = {
+            item.name: pipelines.open_pipeline(name, item.split, _eval_labels(item.split), self.device, workers)
+            for item in self.setup.eval_sets
+        }
+
+    def close_pipelines(self) -> None:
+        """Close what `open_pipelines` opened."""
+        for pipeline in (self.pipeline, *self.eval_pipelines.values()):
+            pipeline.close()
+
+    def introduce(self) -> None:
+        """Say what will be trained on what."""
         c, say = self.config, self.display.line
         trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
         say(
             f"{c.recipe or c.method['name']}: method {c.method['name']}, suite {c.suite or 'none'}, model {c.model['name']}, "
             f"{trained:,} parameters, seed {c.seed}"
+        )
+        decay, schedule = c.optim.weight_decay, f"x {c.optim.gamma:g} at epochs {c.optim.milestones}"
+        say(
+            f"{c.epochs} epochs, batch {c.batch_size}, lr {c.optim.lr:g} {schedule if c.optim.milestones else 'throughout'}, "
+            f"weight decay {decay:g}; {c.row or 'numbers of the recipe itself'}"
         )
         rows, given, clean = self.labels.train, self.labels.given, self.labels.clean
         wrong = f", {(given[rows] != clean[rows]).mean():.2%} of the labels wrong" if clean is not None else ""
@@ -260,8 +273,8 @@ class Trainer:
     def _pass(self, epoch: int, number: int, watch: Stopwatch) -> None:
         spec = self.method.passes[number]
         done = self.position.step
-        total = self._steps(spec)
-        supply = self._supply(spec, epoch, done)
+        total = self.steps(spec)
+        supply = self.supply(spec, epoch, done)
         for step in range(done, total):
             before = time.perf_counter()
             given = next(supply)
@@ -277,13 +290,14 @@ class Trainer:
                 self._stop_if_asked()
         self.position = Position(epoch, number + 1) if number + 1 < len(self.method.passes) else self.position
 
-    def _steps(self, spec: Pass) -> int:
+    def steps(self, spec: Pass) -> int:
+        """How many steps a pass takes."""
         lead = self.setup.populations[self.method.streams[spec.streams[0]].population]
         return num_batches(len(lead), self.config.batch_size, self.config.drop_last)
 
-    def _supply(self, spec: Pass, epoch: int, done: int) -> Iterator[dict[str, Batch]]:
+    def supply(self, spec: Pass, epoch: int, done: int) -> Iterator[dict[str, Batch]]:
         """One batch of each of the pass's streams per step, from step `done` on."""
-        rows = {name: self._rows(name, epoch, self._steps(spec), lead=name == spec.streams[0]) for name in spec.streams}
+        rows = {name: self._rows(name, epoch, self.steps(spec), lead=name == spec.streams[0]) for name in spec.streams}
         size, drop = self.config.batch_size, self.config.drop_last
         iterators = {name: self.pipeline.iterate(batches(r, size, drop, done)) for name, r in rows.items()}
         while True:

@@ -40,16 +40,17 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
     if store:
         overrides = config.merge(overrides, {"data": {"store": store}})
     if recipes.is_path(recipe):
-        tables = recipes.from_file(Path(recipe))
-    else:
-        data, method = recipes.split_name(recipe, methods.names())
-        chosen = overrides.get("method", {})
-        if not isinstance(chosen, Mapping):
-            raise FastnoisyError(f"method={chosen!r} is not a method; known: {', '.join(methods.names())}")
-        method = str(chosen.get("name", method))
-        suite = str(overrides.get("suite") or methods.find(method).suite)
-        tables = recipes.compose(data, method, suite)
-    return check(config.merge(tables, overrides))
+        return check(config.merge(recipes.from_file(Path(recipe)), overrides))
+    data, method = recipes.split_name(recipe, methods.names())
+    chosen = overrides.get("method", {})
+    if not isinstance(chosen, Mapping):
+        raise FastnoisyError(f"method={chosen!r} is not a method; known: {', '.join(methods.names())}")
+    method = str(chosen.get("name", method))
+    suite = str(overrides.get("suite") or methods.find(method).suite)
+    base = methods.wrapped({"name": method, **chosen})
+    if base is not None and "base" in chosen:
+        overrides = config.merge(overrides, {"method": {"base": base}})
+    return check(recipes.compose(data, method, suite, overrides, None if base is None else base["name"]))
 
 
 def check(tables: Mapping[str, Any]) -> Config:
@@ -66,9 +67,9 @@ def check(tables: Mapping[str, Any]) -> Config:
         found += models.problems(dict(model))
     programs = dict(views) if isinstance(views, Mapping) else {}
     for name, text in programs.items():
-        if name != "executor" and text not in ["", *programs]:
+        if name not in ("executor", "size") and text not in ["", *programs]:
             try:
-                parse_view(str(text))
+                parse_view(config.ViewsConfig.expand(str(text), 32))
             except FastnoisyError as error:
                 found.append(f"views.{name}: {error}")
     name = tables.get("pipeline", "auto")
@@ -87,11 +88,9 @@ def check(tables: Mapping[str, Any]) -> Config:
 
 def _spelled_out(settings: Config) -> Config:
     """With every option of method and model written down and every path absolute, so that config.toml says it all."""
-    method = {key: value for key, value in settings.method.items() if key != "name"}
-    options = methods.find(settings.method["name"]).Options(**method).model_dump()
     model = {**models.defaults(settings.model["name"]), **settings.model}
     here = {
-        "method": {"name": settings.method["name"], **{k: v for k, v in options.items() if v is not None}},
+        "method": methods.complete(settings.method),
         "model": {"name": settings.model["name"], **{k: v for k, v in model.items() if k != "name"}},
         "noise": str(NoiseSpec.parse(settings.noise).absolute()),
         "data": settings.data.model_copy(
@@ -138,20 +137,33 @@ class Labels:
 
     @classmethod
     def draw(cls, settings: Config, split: Split) -> Labels:
-        """Subset, noise and hold-out of a run, pure functions of its configuration."""
+        """Subset, hold-out and noise of a run, pure functions of its configuration.
+
+        The hold-out is taken first, by class as published; noise is drawn over either part by itself (methods.md 4.6).
+        """
         rows = np.arange(split.num_samples, dtype=np.int64)
+        published = split.given_labels
         if settings.data.subset is not None:
             if settings.data.subset > len(rows):
                 raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
-            rows = stratified(rows, split.given_labels, settings.data.subset, settings.seed, "subset")
+            rows = stratified(rows, published, settings.data.subset, settings.seed, "subset")
+        count = round(settings.data.holdout * len(rows))
+        held = stratified(rows, published[rows], count, settings.seed, "holdout")
+        train = np.setdiff1d(rows, held)
         spec = NoiseSpec.parse(settings.noise)
         seed = settings.seed if settings.noise_seed is None else settings.noise_seed
-        given = spec.apply(split.given_labels, len(split.class_names), seed, rows)
+
+        def draw(part: np.ndarray, seed: int) -> np.ndarray:
+            folder = split.beton_path.parent
+            return spec.apply(published, split.class_names, seed, part, images=split.read_rows, folder=folder)
+
+        given = draw(train, seed)
+        if len(held):
+            given[held] = draw(held, keyed_random.key(seed, keyed_random.name_value("holdout")) & 0x7FFFFFFF)[held]
         clean = split.clean_labels
-        if clean is None and spec.kind == "symmetric":
-            clean = split.given_labels
-        held = stratified(rows, given[rows], round(settings.data.holdout * len(rows)), settings.seed, "holdout")
-        return cls(given, clean, np.setdiff1d(rows, held), held)
+        if clean is None and spec.keeps_truth:
+            clean = published
+        return cls(given, clean, train, held)
 
     def save(self, path: Path, spec: str) -> None:
         """labels.npz: given, train, holdout, noise, and clean where known."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,36 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy import cli
-
 TINY = ["model.width=4", "epochs=2", "threads=1", "data.subset=300", "eval_every=1"]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command; gives exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fastnoisy", *map(str, words)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from fastnoisy.data.convert import ConvertOptions, convert
-
-    out = tmp_path_factory.mktemp("cli") / "digits"
-    convert("digits", out, options=ConvertOptions(), progress=None)
-    return out
 
 
 Call = Callable[..., tuple[int, str, str]]

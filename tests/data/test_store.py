@@ -118,6 +118,21 @@ def test_raw_images_come_back_one_by_one_and_all_at_once(raw: Store, converted: 
         assert np.array_equal(images[i], expected)
 
 
+def test_chosen_rows_come_back_in_their_order(raw: Store, jpg: Store) -> None:
+    split = raw.split("train")
+    rows = np.array([7, 0, 7, 3])
+    images = split.read_rows(rows)
+    assert images.dtype == np.uint8
+    assert images.shape == (4, 24, 24, 3)
+    for image, row in zip(images, rows, strict=True):
+        assert (image == split.read_image(int(row))).all()
+    assert split.read_rows(np.zeros(0, np.int64)).shape == (0, 24, 24, 3)
+    with pytest.raises(IndexError):
+        split.read_rows(np.array([split.num_samples]))
+    with pytest.raises(FastnoisyError, match=r"differ in size.*--resize square=N"):
+        jpg.split("train").read_rows(rows)
+
+
 def test_images_can_be_written_to(raw: Store, jpg: Store) -> None:
     for store in (raw, jpg):
         image = store.split("train").read_image(0)

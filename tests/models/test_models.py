@@ -66,7 +66,7 @@ def test_heads_start_kaiming_and_refuse_unknown_stages() -> None:
 
 def test_wrong_names_and_options() -> None:
     with pytest.raises(FastnoisyError, match="did you mean resnet34_cifar"):
-        models.build({"name": "resnet34"}, 10)
+        models.build({"name": "resnet34_cifr"}, 10)
     with pytest.raises(FastnoisyError, match="unknown option of model preact_small 'widht'"):
         models.build({"name": "preact_small", "widht": 3}, 10)
     with pytest.raises(FastnoisyError, match="at least 1"):

@@ -130,7 +130,7 @@ def open_source(source: str) -> tuple[Source, str]:
 
 def describe() -> str:
     """One line per kind: its name and what its path must hold."""
-    return "\n".join(f"  {kind:12} {_module(kind).LAYOUT}" for kind in kinds())
+    return "\n".join(f"  {kind:15} {_module(kind).LAYOUT}" for kind in kinds())
 
 
 def layout_error(kind: str, path: Path, problem: str) -> FastnoisyError:

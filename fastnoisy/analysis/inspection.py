@@ -1,0 +1,202 @@
+"""What a store holds, before anything is trained on it: counts, balance, sizes, storage, labels, origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from fastnoisy.analysis.text import printable, shorten_to
+from fastnoisy.analysis.transitions import Drawn
+from fastnoisy.data.store import Split
+
+ALL_CLASSES_UP_TO = 30
+_EXTREMES = 8  # classes shown at each end beyond that
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One split of a store.
+
+    Attributes (N images, C classes):
+        name: of the split.
+        counts: int64 (C,), images per given class, noise included where it is named.
+        wrong: int64 (C,), how many of them have another clean class; None where clean classes are not known.
+        noise: the noise applied and its seed as text; empty without.
+        changed: share of labels that noise has changed where clean ones are not known; None otherwise.
+        canvas: (height, width) that no image exceeds.
+        sizes: int32 (N, 2), height and width.
+        raw, jpg: how many records are stored how.
+        num_bytes, meta_bytes: of the .beton and of the folder beside it.
+        rejected: images that could not be converted; None where the store does not say.
+        rejected_path: where they are listed with reasons.
+        verified: whether every record has been read and found right.
+        source, options: what was converted, and how; empty where the store does not say.
+    """
+
+    name: str
+    counts: np.ndarray
+    wrong: np.ndarray | None
+    noise: str
+    changed: float | None
+    canvas: tuple[int, int]
+    sizes: np.ndarray
+    raw: int
+    jpg: int
+    num_bytes: int
+    meta_bytes: int
+    rejected: int | None
+    rejected_path: Path
+    verified: bool
+    source: str
+    options: dict[str, Any]
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.sizes)
+
+    @property
+    def rate(self) -> float | None:
+        """The share of labels known to be wrong; None where clean ones are not known."""
+        return None if self.wrong is None else float(self.wrong.sum() / self.num_images)
+
+
+def summarise(split: Split, noise: Drawn | None = None) -> Summary:
+    """Count what a split holds; no image is read.
+
+    Args:
+        noise: drawn on this split; its labels are counted instead of the given ones.
+    """
+    num_classes = len(split.class_names)
+    given = split.given_labels if noise is None else noise.given
+    clean = split.clean_labels
+    if noise is not None and noise.clean_known:
+        clean = noise.reference
+    wrong = None if clean is None else np.bincount(given[given != clean], minlength=num_classes)
+    raw = sum(split.mode(i) == "raw" for i in range(split.num_samples))
+    meta = split.beton_path.with_name(f"{split.name}.meta")
+    return Summary(
+        name=split.name,
+        counts=np.bincount(given, minlength=num_classes),
+        wrong=wrong,
+        noise="" if noise is None else noise.label,
+        changed=noise.rate if noise is not None and clean is None else None,
+        canvas=split.canvas,
+        sizes=split.sizes,
+        raw=raw,
+        jpg=split.num_samples - raw,
+        num_bytes=split.beton_path.stat().st_size,
+        meta_bytes=sum(file.stat().st_size for file in meta.iterdir() if file.is_file()),
+        rejected=_count(split.info.get("num_rejected")),
+        rejected_path=meta / "rejected.csv",
+        verified=split.verified,
+        source=str(split.info.get("source", "")),
+        options=dict(split.info.get("options") or {}),
+    )
+
+
+def describe(summary: Summary, class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """The summary as (what, text) lines, class counts left to `counts_table`."""
+    filled = int((summary.counts > 0).sum())
+    empty = "" if filled == len(class_names) else f", {len(class_names) - filled} of them without an image"
+    lines = [
+        ("images", f"{summary.num_images:,} in {len(class_names):,} classes{empty}"),
+        ("balance", _balance(summary.counts, class_names)),
+        ("sizes", _sizes(summary)),
+        ("stored", f"{summary.raw:,} raw, {summary.jpg:,} jpg; {_megabytes(summary.num_bytes + summary.meta_bytes)}"),
+        ("rejected", _rejected(summary)),
+        ("verified", "yes" if summary.verified else "no: records are checked one by one as they are read"),
+        ("labels", _labels(summary)),
+    ]
+    if summary.source:
+        lines.append(("source", summary.source))
+    if summary.options:
+        lines.append(("options", " ".join(f"{key}={value}" for key, value in summary.options.items())))
+    return [(what, printable(text)) for what, text in lines]
+
+
+def counts_table(summaries: Sequence[Summary], class_names: Sequence[str], all_classes: bool = False) -> Table:
+    """A row per class, and per split its count, with the wrong ones among them where there are any.
+
+    Above 30 classes only the 8 largest and the 8 smallest of the first split, unless `all_classes`.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("class", no_wrap=True)
+    noisy = [summary.wrong is not None and bool(summary.wrong.any()) for summary in summaries]
+    for summary, has_wrong in zip(summaries, noisy, strict=True):
+        table.add_column(summary.name, justify="right", no_wrap=True)
+        if has_wrong:
+            table.add_column("wrong", justify="right", no_wrap=True)
+            table.add_column("wrong %", justify="right", no_wrap=True)
+    chosen = list(range(len(class_names)))
+    if len(chosen) > ALL_CLASSES_UP_TO and not all_classes:
+        chosen = np.argsort(-summaries[0].counts, kind="stable").tolist()
+        chosen = [*chosen[:_EXTREMES], -1, *chosen[-_EXTREMES:]]
+    for number in chosen:
+        if number < 0:
+            table.add_row(f"... {len(class_names) - 2 * _EXTREMES:,} more: --all-classes")
+            continue
+        cells = [escape(shorten_to(printable(class_names[number]), 40))]
+        for summary, has_wrong in zip(summaries, noisy, strict=True):
+            count = int(summary.counts[number])
+            cells.append(f"{count:,}")
+            if has_wrong and summary.wrong is not None:
+                wrong = int(summary.wrong[number])
+                cells += [f"{wrong:,}", f"{100 * wrong / count:.1f}" if count else "-"]
+        table.add_row(*cells)
+    return table
+
+
+def _balance(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    smallest, largest = int(counts.argmin()), int(counts.argmax())
+    if counts[smallest] == counts[largest]:
+        return f"{counts[largest]:,} in every class"
+    ratio = f"ratio {counts[largest] / counts[smallest]:.2f}" if counts[smallest] else "no ratio: it is empty"
+    names = [printable(class_names[number]) for number in (smallest, largest)]
+    return f"smallest {counts[smallest]:,} ({names[0]}), largest {counts[largest]:,} ({names[1]}), {ratio}"
+
+
+def _sizes(summary: Summary) -> str:
+    height, width = summary.canvas
+    heights, widths = summary.sizes[:, 0], summary.sizes[:, 1]
+    distinct = len(np.unique(summary.sizes, axis=0))
+    if distinct == 1:
+        own = f"all {widths[0]}x{heights[0]}"
+        return own if (heights[0], widths[0]) == summary.canvas else f"{own}, canvas {width}x{height}"
+    ranges = ", ".join(
+        f"{name} {values.min()} / {np.median(values):.0f} / {values.max()}"
+        for name, values in (("width", widths), ("height", heights))
+    )
+    shares = {"upright": heights > widths, "landscape": heights < widths, "square": heights == widths}
+    shapes = ", ".join(f"{name} {100 * values.mean():.1f} %" for name, values in shares.items() if values.any())
+    return f"canvas {width}x{height}, {distinct:,} sizes; {ranges} (min / median / max); {shapes}"
+
+
+def _rejected(summary: Summary) -> str:
+    if summary.rejected is None:
+        return "the store does not say"
+    return f"{summary.rejected:,}: {summary.rejected_path}" if summary.rejected else "0"
+
+
+def _labels(summary: Summary) -> str:
+    noise = f"noise {summary.noise}: " if summary.noise else ""
+    if summary.wrong is not None and summary.rate is not None:
+        return f"{noise}{summary.wrong.sum():,} wrong ({100 * summary.rate:.2f} %)"
+    if summary.changed is not None:
+        return f"{noise}{100 * summary.changed:.2f} % differ from the store's labels; which are right is not known"
+    return f"{noise}which are right is not known"
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None

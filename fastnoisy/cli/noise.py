@@ -1,0 +1,94 @@
+"""`fastnoisy noise`: what a noise spec does to a data set's labels, seen before training on it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fastnoisy.analysis.transitions import Drawn
+
+_EPILOG = """\b
+Examples:
+  fastnoisy noise symmetric:0.4 --data stores/cifar10
+  fastnoisy noise asymmetric:0.4 --data stores/cifar10 --seed 2 --out noises/asymmetric
+  fastnoisy train cifar10-nrd noise=file:noises/asymmetric/labels.npy --data stores/cifar10 --out runs/a
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("spec")
+@click.option(
+    "--data", "store", type=click.Path(path_type=Path), metavar="STORE", required=True, help="A converted data set."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, help="What noise_seed= is in training."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="A new folder for labels.npy, labels.csv, transitions.csv and transitions.png.",
+)
+def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
+    """Apply the noise SPEC to the training split of STORE: how many labels change, and from which class to which.
+
+    These are the labels that `fastnoisy train ... noise=SPEC noise_seed=N` trains on where the run uses the whole split.
+    A run with data.holdout or data.subset draws over its own rows; noise=file:FOLDER/labels.npy gives it these very labels.
+    """
+    from fastnoisy.analysis import transitions
+    from fastnoisy.analysis.text import print_table, shorten_to
+    from fastnoisy.data.store import open_store
+    from fastnoisy.noise import NoiseSpec
+
+    parsed = NoiseSpec.parse(spec)
+    if out is not None:
+        transitions.check_new(out)
+    with open_store(store) as opened:
+        drawn = transitions.draw(opened, opened.split("train"), parsed, seed)
+        names, title = opened.class_names, f"{opened.path.resolve().name} / train"
+    _say_rates(f"{store}/train", drawn, names)
+    if len(names) <= transitions.MATRIX_UP_TO:
+        click.echo(f"\ntransitions, % of each {drawn.row_name} class")
+        print_table(transitions.matrix_table(drawn.counts, names, drawn.row_name))
+    else:
+        click.echo("\nper class")
+        print_table(transitions.summary_table(drawn.counts, names, drawn.row_name))
+        click.echo("largest flows")
+        print_table(transitions.flows_table(drawn.counts, names, drawn.row_name))
+    if out is not None:
+        title += f": {shorten_to(drawn.label, 60)}\neffective rate {100 * drawn.rate:.2f} %"
+        transitions.write_folder(out, drawn, names, transitions.heat_map(drawn.counts, names, title, drawn.row_name))
+        click.echo(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
+    _say_how_to_train(drawn, store, out)
+
+
+def _say_how_to_train(drawn: Drawn, store: Path, out: Path | None) -> None:
+    data = shlex.quote(str(store))
+    words = shlex.quote(f"noise={drawn.spec}") + (f" noise_seed={drawn.seed}" if drawn.draws else "")
+    click.echo("to train with this noise:")
+    click.echo(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
+    if drawn.draws:
+        click.echo("  (a run with data.holdout or data.subset draws it over its own rows)")
+    if out is not None:
+        click.echo("to train with exactly these labels:")
+        click.echo(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')} --data {data} --out RUN")
+
+
+def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:
+    import numpy as np
+
+    from fastnoisy.analysis import transitions
+    from fastnoisy.analysis.text import printable
+
+    click.echo(f"{place}: {len(drawn.given):,} images, {len(class_names):,} classes")
+    click.echo(f"noise           {drawn.label}: {drawn.rule}")
+    what = "wrong" if drawn.clean_known else "differ from the store's labels; which are right is not known"
+    click.echo(f"effective rate  {100 * drawn.rate:.2f} % ({int(drawn.wrong.sum()):,} labels {what})")
+    rates = transitions.rates(drawn.counts)
+    ends = int(np.nanargmin(rates)), int(np.nanargmax(rates))
+    least, most = (f"{100 * rates[end]:.2f} % ({printable(class_names[end])})" for end in ends)
+    click.echo(f"per class       lowest {least}, highest {most}")

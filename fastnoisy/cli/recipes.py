@@ -1,0 +1,80 @@
+"""`fastnoisy recipes`: what can be trained, what exactly a recipe does, and whether one's own is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_EPILOG = """\b
+Examples:
+  fastnoisy recipes
+  fastnoisy recipes show cifar100-gjs noise=asymmetric:0.4
+  fastnoisy recipes show cifar10-ce suite=alasca > mine.toml
+  fastnoisy recipes check mine.toml
+"""
+
+
+@click.group(invoke_without_command=True, epilog=_EPILOG)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List all recipes, a line each; `show` prints one in full, `check` validates one of your own."""
+    if context.invoked_subcommand is None:
+        _list()
+
+
+@command.command()
+@click.argument("name")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def show(name: str, overrides: tuple[str, ...]) -> None:
+    """Print a recipe as `train` would run it, every key written out, with what the papers report for it.
+
+    The output is a configuration of its own: saved to a file, it can be changed and trained.
+    """
+    from fastnoisy import config, methods, recipes
+    from fastnoisy.analysis import published
+    from fastnoisy.training import setup
+
+    settings = setup.resolve(name, overrides)
+    data, _, _ = settings.recipe.partition("-")
+    if not recipes.is_path(name):
+        click.echo(f"# {settings.recipe}: {recipes.read(data)['summary']}")
+        click.echo(f"# {_first_line(methods.find(settings.method['name']))}")
+        click.echo(f"# suite {settings.suite}; {settings.row or 'numbers of the recipe itself'}")
+        for cell in published.find(settings):
+            click.echo(f"# published: {cell}")
+    click.echo(config.to_toml(settings.model_dump()), nl=False)
+
+
+@command.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def check(path: Path) -> None:
+    """Validate a configuration file of your own; every problem is named at once."""
+    from fastnoisy.training import setup
+
+    settings = setup.resolve(f"{path.parent}/{path.name}", ())
+    click.echo(
+        f"{path} is sound: method {settings.method['name']}, model {settings.model['name']}, noise {settings.noise}, "
+        f"{settings.epochs} epochs, batch {settings.batch_size}, lr {settings.optim.lr:g}"
+    )
+    if settings.data.store and not Path(settings.data.store).is_dir():
+        click.echo(f"note: its data set {settings.data.store} is not here; name one with --data")
+
+
+def _list() -> None:
+    from fastnoisy import methods, recipes
+    from fastnoisy.training import setup
+
+    for data in recipes.data_names():
+        click.echo(f"{data}: {recipes.read(data)['summary']}")
+        for name in methods.names():
+            settings = setup.resolve(f"{data}-{name}", ())
+            about = f"suite {settings.suite:7} {settings.model['name']:15} {settings.epochs:3} epochs"
+            click.echo(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
+    click.echo(
+        "\nAny method of any data set takes suite=nrd or suite=alasca and noise=KIND:RATE; see 'fastnoisy recipes show NAME'."
+    )
+
+
+def _first_line(method: type) -> str:
+    return (method.__doc__ or "").splitlines()[0]

@@ -1,0 +1,161 @@
+"""timm's networks, under timm's own names: `resnet50`, `convnext_tiny`, or with weights named, `resnet50.tv_in1k`.
+
+timm takes seconds to import, so it is imported when such a network is asked for, not before.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.models.base import Backbone
+
+
+def check_name(name: str, others: Iterable[str] = ()) -> None:
+    """Whether timm has a network of this name.
+
+    Args:
+        others: names outside of timm that may have been meant.
+
+    Raises:
+        FastnoisyError: no such network or no such weights; says which names are near.
+    """
+    import timm
+
+    known, ours = timm.list_models(), sorted(others)
+    architecture, _, tag = name.partition(".")
+    if architecture not in known:
+        near = difflib.get_close_matches(name, [*ours, *known], n=4, cutoff=0.6)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        raise FastnoisyError(
+            f"unknown model {name!r}: {guess}known: {', '.join(ours)}, and every model of timm {timm.__version__}"
+        )
+    tagged = timm.list_models(f"{architecture}.*", include_tags=True)
+    if tag and name not in tagged:
+        near = difflib.get_close_matches(name, tagged, n=4, cutoff=0.6)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        raise FastnoisyError(f"timm has no weights {tag!r} of {architecture}: {guess}known: {', '.join(tagged) or 'none'}")
+
+
+class TimmBackbone(Backbone):
+    """A whole timm model: its own `forward` gives the main classifier's logits.
+
+    A stage is the last feature map of each reduction that timm's `feature_info` names, the last stage what
+    `forward_features` gives; where that is no map (tokens of a transformer), it is handed to the classifier as it is. A model
+    with fewer than two reductions (plain vision transformers) or without `forward_intermediates` is one stage: it trains as
+    any other, and refuses sub-classifiers.
+
+    Sub-classifiers stand at a reduction of 4 or more unless stages are named: on a ResNet-50's stem, at 2, the one kxk
+    convolution would have 67 million weights.
+
+    Args:
+        size: (height, width) that the model is bound to; None: any.
+    """
+
+    min_tap_reduction = 4
+
+    def __init__(self, name: str, model: nn.Module, size: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.name, self.model, self.size = name, model, size
+        found: Any = getattr(model, "feature_info", None)
+        reductions = [int(entry["reduction"]) for entry in found] if isinstance(found, list) else []
+        places = {reduction: place for place, reduction in enumerate(reductions)}  # the last entry of each
+        whole = hasattr(model, "forward_intermediates") and len(places) > 1 and reductions == sorted(reductions)
+        self.places = list(places.values()) if whole else []
+        channels = [int(found[place]["num_chs"]) for place in self.places[:-1]]
+        self.stage_channels = (*channels, int(model.num_features))  # type: ignore[arg-type]
+        self.stage_reductions = tuple(places) if whole else (max(reductions, default=1),)
+        self.nhwc = getattr(model, "output_fmt", None) == "NHWC"
+
+    def forward_stages(self, images: Tensor) -> list[Tensor]:
+        """See `Backbone.forward_stages`; sizes that do not divide are rounded as the model does.
+
+        Raises:
+            FastnoisyError: images of another size than the model is bound to.
+        """
+        self._check_size(images)
+        model: Any = self.model
+        if not self.places:
+            return [model.forward_features(images)]
+        # With the last place among them, since some models (hiera) run no further than the deepest place that is asked for.
+        last, maps = model.forward_intermediates(images, indices=self.places)
+        return [*maps[:-1], last.permute(0, 3, 1, 2) if self.nhwc else last]
+
+    def classify(self, last: Tensor) -> Tensor:
+        """See `Backbone.classify`."""
+        model: Any = self.model
+        return model.forward_head(last.permute(0, 2, 3, 1) if self.places and self.nhwc else last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """timm's own forward."""
+        self._check_size(images)
+        return self.model(images)
+
+    def _check_size(self, images: Tensor) -> None:
+        height, width = images.shape[-2:]
+        if self.size is not None and (height, width) != self.size:
+            raise FastnoisyError(
+                f"{self.name} takes images of {self.size[0]} x {self.size[1]}, got {height} x {width}",
+                "Resize them in the view, or set model.img_size to the size that they have",
+            )
+
+
+def timm_backbone(
+    name: str,
+    num_classes: int,
+    pretrained: bool = False,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    img_size: int | None = None,
+) -> Backbone:
+    """timm's model of a name, with timm's init.
+
+    Args:
+        pretrained: start from timm's weights of that name (`resnet50.tv_in1k` says which; without a tag, timm's default),
+            fetched where they are not in the cache. The classifier always starts fresh, from torch's global generator,
+            also where the weights bring one for as many classes: it was trained on clean labels.
+        drop_rate, drop_path_rate: of the classifier's dropout and of stochastic depth; None: timm's default.
+        img_size: height and width for models that are bound to one size (transformers); None: timm's default.
+
+    Raises:
+        FastnoisyError: the weights do not exist or cannot be fetched.
+        ValueError: options that the model refuses.
+    """
+    import timm
+
+    if not isinstance(pretrained, bool):
+        raise ValueError(f"pretrained must be true or false, got {pretrained!r}")
+    for option, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
+        if rate is not None and not 0 <= rate < 1:
+            raise ValueError(f"{option} must be at least 0 and below 1, got {rate!r}")
+    cfg = timm.get_pretrained_cfg(name)
+    bound, source_classes = (cfg.fixed_input_size, cfg.num_classes) if cfg else (False, 0)
+    if img_size is not None and not bound:
+        raise ValueError(f"{name} takes images of any size; leave img_size out")
+    if pretrained and not (cfg and cfg.has_weights):
+        raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
+    try:
+        model = timm.create_model(
+            name,
+            pretrained=pretrained,
+            num_classes=num_classes,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            img_size=img_size,
+        )
+    except Exception as error:  # models, and the libraries that fetch weights, have a class each for what can go wrong
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if not pretrained or isinstance(error, TypeError):  # TypeError: an option that this model does not have
+            raise ValueError(reason) from error
+        raise FastnoisyError(
+            f"{name} could not be built with its pretrained weights: {reason}",
+            "Point HF_HOME at a cache that holds them, connect to the network, or set model.pretrained=false",
+        ) from error
+    if pretrained and source_classes == num_classes:
+        model.reset_classifier(num_classes)
+    size = (img_size, img_size) if img_size is not None else tuple(cfg.input_size[-2:]) if bound else None
+    return TimmBackbone(name, model, size)

@@ -1,0 +1,139 @@
+"""A dry run: everything is resolved and opened, a few steps are trained and thrown away, nothing is written.
+
+What it tells (memory, images per second, share of time spent waiting for data, time to the end) is measured, on the
+run's own data, network and views.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastnoisy.batch import Batch
+from fastnoisy.config import Config
+from fastnoisy.training import evaluate, setup
+from fastnoisy.training.logs import duration
+from fastnoisy.training.loop import Trainer
+from fastnoisy.training.step import advance, memory_format
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a dry run measured.
+
+    Attributes:
+        warm_up_seconds: the first step, in which kernels are chosen or compiled.
+        step_seconds: the median of the steps after it.
+        images_per_second: training images (of all streams) per second at that pace.
+        wait_share: share of the measured steps' time spent waiting for data, 0 to 1.
+        eval_seconds: of one batch of the evaluation view.
+        peak_bytes: of GPU memory; of the whole process where there is no GPU.
+        total_seconds: to the end of the run, evaluations included.
+    """
+
+    warm_up_seconds: float
+    step_seconds: float
+    images_per_second: float
+    wait_share: float
+    eval_seconds: float
+    peak_bytes: int
+    total_seconds: float
+
+
+def rehearse(settings: Config, out: Path, quiet: bool = False) -> Rehearsal:
+    """Rehearse a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
+
+    Args:
+        out: where the run would be written; only its disk is looked at.
+
+    Raises:
+        FastnoisyError: as a run's start.
+    """
+    trainer = Trainer(setup.prepare(settings), out, quiet)
+    trainer.preflight()
+    trainer.introduce()
+    trainer.open_pipelines()
+    try:
+        found = _measure(trainer)
+    finally:
+        trainer.close_pipelines()
+    for line in _lines(trainer, found):
+        trainer.display.line(line)
+    return found
+
+
+def _measure(trainer: Trainer) -> Rehearsal:
+    settings, device, method = trainer.config, trainer.device, trainer.method
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    method.train()
+    supply = _endless(trainer)
+    seconds, waits, images = [], [], 0
+    for step in range(1 + STEPS):
+        start = time.perf_counter()
+        given = next(supply)
+        waited = time.perf_counter() - start
+        advance(trainer.progress, 0, step)
+        trainer.stepper(given, trainer.progress, 0)
+        trainer.display.step("rehearsing", step + 1, 1 + STEPS)
+        _synchronise(device)
+        seconds.append(time.perf_counter() - start)
+        waits.append(waited)
+        images = sum(len(batch.indices) for batch in given.values())
+    trainer.meter.check_finite(0, 1 + STEPS, "")
+    pace = statistics.median(seconds[1:])
+    rows = trainer.labels.train[: settings.batch_size]
+    form = memory_format(settings, device)
+    timed = []
+    for _ in range(2):  # the first chooses kernels
+        start = time.perf_counter()
+        evaluate.collect_logits(method, trainer.pipeline, trainer.setup.eval_view, rows, settings.batch_size, form)
+        timed.append(time.perf_counter() - start)
+    steps = sum(trainer.steps(spec) for spec in method.passes)
+    test = sum(p.split.num_samples for p in trainer.eval_pipelines.values()) + len(trainer.labels.holdout)
+    rounds = math.ceil(settings.epochs / settings.eval_every) + 1
+    batches = (rounds * test + len(trainer.labels.train)) / settings.batch_size
+    total = seconds[0] + settings.epochs * steps * pace + batches * timed[1]
+    share = sum(waits[1:]) / sum(seconds[1:])
+    return Rehearsal(seconds[0], pace, images / pace, share, timed[1], _peak(device), total)
+
+
+def _endless(trainer: Trainer) -> Iterator[dict[str, Batch]]:
+    """Batches of the first pass, epoch after epoch: a small data set may not have enough steps in one."""
+    for epoch in range(2 + STEPS):
+        yield from trainer.supply(trainer.method.passes[0], epoch, 0)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _lines(trainer: Trainer, found: Rehearsal) -> list[str]:
+    settings, on_gpu = trainer.config, trainer.device.type == "cuda"
+    where = "GPU memory at its peak" if on_gpu else "memory of the whole process at its peak"
+    shape = np.prod([settings.epochs, sum(trainer.steps(spec) for spec in trainer.method.passes)])
+    return [
+        f"dry run: {STEPS} steps of batch {settings.batch_size} after one to warm up ({found.warm_up_seconds:.2f} s)",
+        f"  speed    {found.images_per_second:,.0f} img/s, {1000 * found.step_seconds:.0f} ms a step, "
+        f"{found.wait_share:.0%} of it waiting for data",
+        f"  memory   {found.peak_bytes / 2**30:.2f} GiB, {where}",
+        f"  ETA      {duration(found.total_seconds)} for {settings.epochs} epochs, {shape:,} steps, evaluations included",
+        "nothing was written; leave out --dry-run to train",
+    ]
