@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from fastnoisy.compiler import missing_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,16 +39,10 @@ def real_data() -> Path:
     return folder
 
 
-def can_compile() -> bool:
-    """Whether torch.compile can build for the CPU here: it needs a C++ compiler and Python's headers."""
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    return headers.exists() and any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     missing = {
         "gpu": None if torch.cuda.is_available() else "no CUDA device",
-        "compiler": None if can_compile() else "no C++ compiler: apt install g++ python3-dev",
+        "compiler": f"torch.compile needs: apt install {lacking}" if (lacking := missing_packages()) else None,
     }
     for item in items:
         for keyword, reason in missing.items():

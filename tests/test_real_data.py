@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ pytestmark = pytest.mark.data
 @pytest.fixture(scope="module")
 def unpacked(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real")
-    subprocess.run([sys.executable, real_data / "unpack.py", out, "cifar10", "caltech101", "oddities"], check=True)
+    subprocess.run(
+        [sys.executable, real_data / "unpack.py", out, "cifar10", "cifar100", "cifar-n", "caltech101", "oddities"],
+        check=True,
+    )
     return out
 
 
@@ -34,7 +38,7 @@ def final(run: Path) -> dict:  # type: ignore[type-arg]
 
 
 def test_cifar10_from_the_published_pickles(unpacked: Path, tmp_path: Path) -> None:
-    done = fastnoisy("convert", unpacked, tmp_path / "store")
+    done = fastnoisy("convert", f"cifar10:{unpacked}", tmp_path / "store")
     assert done.returncode == 0, done.stderr
     store = open_store(tmp_path / "store")
     images = store.split("train").read_all_raw()
@@ -53,6 +57,49 @@ def test_cifar10_from_the_published_pickles(unpacked: Path, tmp_path: Path) -> N
     done = fastnoisy("evaluate", tmp_path / "alasca")
     assert done.returncode == 0, done.stderr
     assert "airplane" in done.stdout
+
+
+HUMAN = {
+    "cifar10": {"worse": "40.21", "aggre": "9.01", "random1": "17.23", "random2": "18.12", "random3": "17.64"},
+    "cifar100": {"noisy": "40.20"},
+    "cifar100-coarse": {"noisy_coarse": "26.40"},
+}
+
+
+@pytest.mark.parametrize("data", list(HUMAN))
+def test_human_labels_report_their_published_rates(data: str, unpacked: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    done = fastnoisy("convert", f"{data}:{unpacked}", store)
+    assert done.returncode == 0, done.stderr
+    labels = unpacked / "cifar-n" / ("CIFAR-10_human.pt" if data == "cifar10" else "CIFAR-100_human.pt")
+    done = fastnoisy("noise", f"human:{next(iter(HUMAN[data]))}", "--data", store)
+    assert done.returncode == 2
+    assert labels.name in done.stderr, "says which file belongs into the store"
+    shutil.copy(labels, store)
+    for key, rate in HUMAN[data].items():
+        done = fastnoisy("noise", f"human:{key}", "--data", store)
+        assert done.returncode == 0, done.stderr
+        assert f"{rate} %" in next(line for line in done.stdout.splitlines() if line.startswith("effective rate"))
+    words = ["data.subset=2000", "model=preact_small(width=4)", "epochs=1", f"noise=human:{key}", "threads=1"]
+    recipe = f"{data.partition('-')[0]}-gce"
+    done = fastnoisy("train", recipe, *words, "--data", store, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert f"(there is no row for human:{key})" in done.stderr
+    assert final(tmp_path / "run")["suspects_found"] > 0
+
+
+def test_cifar100_with_asymmetric_noise_in_both_suites(unpacked: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert fastnoisy("convert", f"cifar100:{unpacked}", store).returncode == 0
+    words = ["noise=asymmetric:0.4", "model=preact_small(width=4)", "threads=1", "--data", store, "--dry-run"]
+    done = fastnoisy("train", "cifar100-gjs", *words)
+    assert done.returncode == 0, done.stderr
+    assert "50,000 images, 100 classes, noise asymmetric:0.4:superclass, 40.00% of the labels wrong" in done.stderr
+    assert "NRD Table 5, cifar100 gjs, asymmetric 40 %" in done.stderr
+    done = fastnoisy("train", "cifar100-alasca", *words)
+    assert done.returncode == 0, done.stderr
+    assert "45,000 images, 100 classes, noise asymmetric:0.4:index_blocks" in done.stderr
+    assert "5,000 held out" in done.stderr
 
 
 def test_a_folder_of_photographs(unpacked: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -89,12 +88,10 @@ def check_wheels(python: Path) -> None:
 
 def compiler_missing() -> str:
     """What torch.compile lacks on the CPU: the apt packages, or an empty text."""
-    packages = []
-    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
-        packages.append("g++")
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
-        packages.append("python3-dev")
-    return " ".join(packages)
+    sys.path.insert(0, str(ROOT))
+    from fastnoisy.compiler import missing_packages  # needs the standard library alone
+
+    return missing_packages()
 
 
 def apt_install(packages: str) -> bool:

@@ -6,7 +6,6 @@ its clean class beneath it. Which images are shown is a pure function of the see
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fastnoisy import keyed_random
 from fastnoisy.analysis.text import printable, shorten
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
 
 WRONG = (214, 30, 30)
 _INK, _FAINT, _PAPER, _LINE = (20, 20, 20), (110, 110, 110), (255, 255, 255), (222, 222, 222)
@@ -156,12 +156,8 @@ def save(sheet: Image.Image, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
+    with replacing(path) as partial:
         sheet.save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def plan(

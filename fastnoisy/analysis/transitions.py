@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from rich.table import Table
 from fastnoisy.analysis.text import printable, shorten_to
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
 from fastnoisy.noise import ASYMMETRIC_RULES, INSTANCE_VARIANTS, NoiseSpec, dataset_of, transition_counts
 
 MATRIX_UP_TO = 20  # classes; a wider matrix is read by nobody
@@ -282,17 +282,12 @@ def write_folder(out: Path, drawn: Drawn, class_names: Sequence[str], figure: Fi
     """
     out = check_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
+    with replacing(out) as partial:
+        partial.mkdir()
         np.save(partial / "labels.npy", drawn.given)
         _write_labels(partial / "labels.csv", drawn, class_names)
         _write_counts(partial / "transitions.csv", drawn, class_names)
         save_figure(figure, partial / "transitions.png")
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _write_labels(path: Path, drawn: Drawn, class_names: Sequence[str]) -> None:

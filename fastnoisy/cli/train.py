@@ -54,7 +54,9 @@ def command(
     if (resume is None) == (recipe is None):
         raise FastnoisyError("name either a RECIPE or --resume RUN", "See 'fastnoisy train --help'")
     if dry_run and (resume is not None or quiet):
-        raise FastnoisyError(f"--dry-run does not go with {'--resume' if resume else '--quiet'}", "Leave one of them out")
+        raise FastnoisyError(
+            f"--dry-run does not go with {'--resume' if resume else '--quiet'}", "Leave one of them out"
+        )
     from fastnoisy.training import loop, rehearsal, setup  # torch is imported here, not for --help
 
     words = [*overrides, "compile=true"] if compiled else list(overrides)

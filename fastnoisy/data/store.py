@@ -16,7 +16,6 @@ Opening checks header, tables and length of each .beton against meta.json; readi
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 
 from fastnoisy.data import beton, encode
 from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.files import replacing
 
 FORMAT = 1
 _ORDER = {"train": 0, "val": 1, "test": 2}
@@ -330,9 +330,8 @@ def unescape(line: str) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file so that it is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
 
 
 def _split_names(path: Path) -> list[str]:

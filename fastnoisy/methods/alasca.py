@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from fastnoisy import losses, methods
 from fastnoisy.config import Table, call_table
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, Forward, Method, Pass, Predict, Progress, Record, StepBatch, Stream
-from fastnoisy.models.heads import Network
+from fastnoisy.models.heads import Network, Outputs
 from fastnoisy.sample_memory import SampleMemory
 
 
@@ -49,7 +49,9 @@ class Alasca(Method):
         ramp_start: float = Field(0.1, ge=0, le=1, description="a_t at epoch 0 of the linear ramp")
         ramp_end: float = Field(0.7, ge=0, le=1, description="a_t from half of the epochs on; 0.9 for SSL methods")
         ramp_epochs: int = Field(30, ge=1, description="length of the aaai ramp; 3 on Clothing1M")
-        stages: list[int] | None = Field(None, min_length=1, description="stages with heads; default: all but the last")
+        stages: list[int] | None = Field(
+            None, min_length=1, description="stages with heads; default: the deepest three before the last"
+        )
 
     suite = "alasca"
     options: Options
@@ -126,10 +128,15 @@ class Alasca(Method):
         self.base.after_step(progress)
 
     def predictions(self, images: Tensor) -> dict[str, Tensor]:
-        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5);
-        and the base's own predictors beside it.
+        """Those of `predictors`, from one forward of each of the base's networks."""
+        return self.predictors([network(images) for network in self.base.networks], images)
+
+    def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
+        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5),
+        over all networks; and the base's own predictors beside it.
         """
-        return {"ensemble": self.primary_network().predict(images), **self.base.predictions(images)}
+        ensemble = torch.stack([output.ensemble for output in outputs]).mean(dim=0)
+        return {"ensemble": ensemble, **self.base.predictors(outputs, images)}
 
     def primary_network(self) -> Network:
         """The base's."""

@@ -11,7 +11,7 @@ and whatever changes with time comes in as 0-dimensional tensors, so that nothin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fastnoisy import models
 from fastnoisy.config import Table
 from fastnoisy.models.base import Backbone
-from fastnoisy.models.heads import Network
+from fastnoisy.models.heads import Network, Outputs
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,11 @@ class Method(nn.Module):
 
     def predictions(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, C) of each predictor the method has, for normalised images; the first is the one reported."""
-        return {"main": self.networks[0](images).logits}
+        return self.predictors([network(images) for network in self.networks], images)
+
+    def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
+        """The predictors, from what each of `networks` says of the images: a wrapper adds its own to the same forward."""
+        return {"main": outputs[0].logits}
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the reported predictor."""

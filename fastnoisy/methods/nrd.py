@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from fastnoisy.methods.base import (
     Stream,
 )
 from fastnoisy.models.base import Backbone
+from fastnoisy.models.heads import Outputs
 
 
 class NoiseRobustDistillation(Method):
@@ -95,9 +96,9 @@ class NoiseRobustDistillation(Method):
         if not self.frozen:
             self.teacher.update(self.primary_network().backbone)
 
-    def predictions(self, images: Tensor) -> dict[str, Tensor]:
+    def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
         """Student (reported, decision N3) and teacher."""
-        return {"student": self.networks[0](images).logits, "teacher": self.teacher(images)}
+        return {"student": outputs[0].logits, "teacher": self.teacher(images)}
 
     def clean_probability(self, predict: Predict, labels: Tensor) -> Tensor:
         """The teacher's probability of the given label: it never trains on labels, so it has memorised least."""

@@ -23,6 +23,13 @@ class Outputs(NamedTuple):
     logits: Tensor
     sub_logits: tuple[Tensor, ...]
 
+    @property
+    def ensemble(self) -> Tensor:
+        """Logits (B, C) to predict by: the main classifier's, with heads the mean of its and the deepest head's, as
+        ALASCA's authors' code does at test time (decision A5).
+        """
+        return (self.logits + self.sub_logits[-1]) / 2 if self.sub_logits else self.logits
+
 
 class SubClassifier(nn.Module):
     """conv 1x1, conv kxk stride k, conv 1x1, each with bias, BN and ReLU; global average pool; linear.
@@ -54,7 +61,7 @@ class SubClassifier(nn.Module):
         if min(height, width) < self.stride:
             raise FastnoisyError(
                 f"a sub-classifier of stride {self.stride} got a map of {height} x {width}: smaller than its convolution",
-                "Use larger images, or attach sub-classifiers to deeper stages alone",
+                "Use larger images, or name deeper stages alone (method.stages)",
             )
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
@@ -78,7 +85,9 @@ class Network(nn.Module):
         if taps and last == 1:
             raise backbone.no_taps()
         if bad := [tap for tap in taps if not 1 <= tap < last]:
-            raise FastnoisyError(f"no stage {bad[0]} to attach a sub-classifier to: {backbone.name} allows 1 to {last - 1}")
+            raise FastnoisyError(
+                f"no stage {bad[0]} to attach a sub-classifier to: {backbone.name} allows 1 to {last - 1}"
+            )
         self.backbone = backbone
         self.taps = tuple(sorted(taps))
         self.heads = nn.ModuleList(
@@ -100,8 +109,6 @@ class Network(nn.Module):
         return Outputs(self.backbone.classify(stages[-1]), subs)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits (B, C) to predict by: the main classifier's, with heads the mean of its and the deepest head's, as
-        ALASCA's authors' code does at test time (decision A5).
-        """
-        logits, subs = self(images)
-        return (logits + subs[-1]) / 2 if subs else logits
+        """`Outputs.ensemble` of the images."""
+        outputs: Outputs = self(images)
+        return outputs.ensemble

@@ -38,7 +38,9 @@ def check_name(name: str, others: Iterable[str] = ()) -> None:
     if tag and name not in tagged:
         near = difflib.get_close_matches(name, tagged, n=4, cutoff=0.6)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
-        raise FastnoisyError(f"timm has no weights {tag!r} of {architecture}: {guess}known: {', '.join(tagged) or 'none'}")
+        raise FastnoisyError(
+            f"timm has no weights {tag!r} of {architecture}: {guess}known: {', '.join(tagged) or 'none'}"
+        )
 
 
 class TimmBackbone(Backbone):
@@ -126,20 +128,20 @@ def timm_backbone(
         ValueError: options that the model refuses.
     """
     import timm
+    from timm.models import PretrainedCfg
 
     if not isinstance(pretrained, bool):
         raise ValueError(f"pretrained must be true or false, got {pretrained!r}")
     for option, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
         if rate is not None and not 0 <= rate < 1:
             raise ValueError(f"{option} must be at least 0 and below 1, got {rate!r}")
-    cfg = timm.get_pretrained_cfg(name)
-    bound, source_classes = (cfg.fixed_input_size, cfg.num_classes) if cfg else (False, 0)
-    if img_size is not None and not bound:
+    cfg = timm.get_pretrained_cfg(name) or PretrainedCfg()
+    if img_size is not None and not cfg.fixed_input_size:
         raise ValueError(f"{name} takes images of any size; leave img_size out")
-    if pretrained and not (cfg and cfg.has_weights):
+    if pretrained and not cfg.has_weights:
         raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
     try:
-        model = timm.create_model(
+        model: Any = timm.create_model(
             name,
             pretrained=pretrained,
             num_classes=num_classes,
@@ -155,7 +157,7 @@ def timm_backbone(
             f"{name} could not be built with its pretrained weights: {reason}",
             "Point HF_HOME at a cache that holds them, connect to the network, or set model.pretrained=false",
         ) from error
-    if pretrained and source_classes == num_classes:
+    if pretrained and cfg.num_classes == num_classes:
         model.reset_classifier(num_classes)
-    size = (img_size, img_size) if img_size is not None else tuple(cfg.input_size[-2:]) if bound else None
-    return TimmBackbone(name, model, size)
+    size = cfg.input_size[-2:] if cfg.fixed_input_size else None
+    return TimmBackbone(name, model, size if img_size is None else (img_size, img_size))

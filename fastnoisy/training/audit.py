@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fastnoisy.data.store import Split
+from fastnoisy.files import replacing
 from fastnoisy.training.setup import Labels
 
 COLUMNS = ("index", "path", "given_label", "predicted_label", "label_score", "is_label_issue")
@@ -28,8 +28,7 @@ def write_issues(path: Path, split: Split, labels: Labels, logits: Tensor, clean
     rows = torch.cat([torch.from_numpy(labels.train), torch.from_numpy(labels.holdout)]).sort().values
     rows = rows[clean_probability[rows].argsort(stable=True)]
     predicted = logits.argmax(dim=1)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in rows.tolist():
@@ -37,4 +36,3 @@ def write_issues(path: Path, split: Split, labels: Labels, logits: Tensor, clean
             issue = guess != given and score < 0.5
             names = split.class_names
             writer.writerow([row, split.sources[row], names[given], names[guess], f"{score:.6f}", issue])
-    os.replace(partial, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
 from fastnoisy.methods.base import Record
 
 
@@ -123,9 +123,8 @@ class MetricsFile:
     def rewind(self, epoch: int) -> None:
         """Drop what was written for `epoch` and later ones, and any final line: a resumed run writes it again."""
         kept = [line for line in self.read() if "epoch" in line and line["epoch"] < epoch]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(_json(line) for line in kept))
-        os.replace(partial, self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(_json(line) for line in kept))
 
     def append(self, line: dict[str, Any]) -> None:
         """Write one object and flush it."""

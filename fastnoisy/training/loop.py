@@ -27,6 +27,7 @@ from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches, order
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass
 from fastnoisy.training import audit, checkpoint, evaluate, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
@@ -111,9 +112,8 @@ _MAY_CHANGE = (
 
 
 def _write_config(out: Path, settings: Config) -> None:
-    partial = out / ".config.toml.partial"
-    partial.write_text(config.to_toml(settings.model_dump()))
-    partial.replace(out / "config.toml")
+    with replacing(out / "config.toml") as partial:
+        partial.write_text(config.to_toml(settings.model_dump()))
 
 
 @contextlib.contextmanager

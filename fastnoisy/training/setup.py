@@ -20,6 +20,7 @@ from fastnoisy.config import Config
 from fastnoisy.data.order import Population, stratified
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.files import replacing
 from fastnoisy.methods.base import Context, Method
 from fastnoisy.noise import NoiseSpec, check_range
 from fastnoisy.training.step import memory_format
@@ -170,9 +171,8 @@ class Labels:
         arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
         if self.clean is not None:
             arrays["clean"] = self.clean
-        partial = path.with_name(".labels.partial.npz")
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def read(cls, path: Path, split: Split) -> Labels:

@@ -5,8 +5,6 @@ Eager is the reference; compiled equals it to rounding. Nothing here synchronise
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from fastnoisy import keyed_random
 from fastnoisy.augment.views import View
 from fastnoisy.batch import Batch
+from fastnoisy.compiler import missing_packages
 from fastnoisy.config import Config
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
@@ -89,9 +88,11 @@ class Stepper:
 
 def _check_compiler(device: torch.device) -> None:
     """torch.compile builds C++ on a CPU; without a compiler its own message is a stack."""
-    names = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    if device.type == "cpu" and not any(map(shutil.which, names)):
-        raise FastnoisyError("compile=true needs a C++ compiler on a CPU", "Run: apt install g++ python3-dev")
+    lacking = missing_packages() if device.type == "cpu" else ""
+    if lacking:
+        raise FastnoisyError(
+            "compile=true needs a C++ compiler and Python's headers on a CPU", f"Run: apt install {lacking}"
+        )
 
 
 def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:
