@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from fastnoisy.data.convert import ConvertOptions, convert
+
 ROOT = Path(__file__).resolve().parent.parent
+ON_REAL_DATA = ("cifar10n.py",)
 SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if not p.name.startswith("_"))
 ARGUMENTS = {"compare.py": ["digits", "--methods", "ce,nrd"], "digits.py": ["--seeds", "1"]}
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in ON_REAL_DATA])
 def test_tiny(script: str, tmp_path: Path) -> None:
-    words = [*ARGUMENTS.get(script, []), "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")]
-    if script in ARGUMENTS:
+    check(script, ARGUMENTS.get(script, []), tmp_path)
+
+
+@pytest.mark.data
+def test_tiny_on_cifar10n(real_data: Path, tmp_path: Path) -> None:
+    parts = ["cifar10", "cifar-n"]
+    subprocess.run([sys.executable, real_data / "unpack.py", tmp_path / "real", *parts], check=True)
+    store = tmp_path / "store"
+    convert(f"cifar10:{tmp_path / 'real'}", store, options=ConvertOptions(), progress=None)
+    shutil.copy(tmp_path / "real" / "cifar-n" / "CIFAR-10_human.pt", store)
+    check("cifar10n.py", ["--data", str(store), "--seeds", "1"], tmp_path)
+
+
+def check(script: str, arguments: list[str], tmp_path: Path) -> None:
+    words = [*arguments, "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")]
+    if arguments:
         words += ["--runs", str(tmp_path / "runs")]
     command = [sys.executable, str(ROOT / "benchmarks" / script), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
