@@ -13,7 +13,7 @@ VERSION = next(
 # fastnoisy/pipelines is a link to pipelines/, and links get lost in zips: the folder at the top is what is packaged.
 PACKAGES = sorted({*(p for p in find_packages(include=["fastnoisy", "fastnoisy.*"])), "fastnoisy.pipelines"})
 
-TEST = ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy", "build", "setuptools>=77", "wheel"]
+TEST = ["pytest>=8", "pytest-timeout", "hypothesis", "pyarrow", "ruff", "mypy", "build", "setuptools>=77", "wheel"]
 
 setup(
     name="fastnoisy",
@@ -32,7 +32,7 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir={"fastnoisy.pipelines": "pipelines"},
-    package_data={"fastnoisy.recipes": ["*.toml", "tables/*.csv"]},
+    package_data={"fastnoisy.recipes": ["*.toml", "tables/*.csv"], "fastnoisy.data.sources": ["*.txt"]},
     install_requires=[
         "torch>=2.11",
         "timm>=1.0",
@@ -52,6 +52,7 @@ setup(
     extras_require={
         "ffcv": ["ffcv>=1.0.2"],
         "dali": ["nvidia-dali-cuda130"],
+        "parquet": ["pyarrow"],
         "test": TEST,
         "dev": TEST,
     },

@@ -20,13 +20,14 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.noise import NoiseSpec
 
 Triple = tuple[float, float, float]
+_SIZE = r"\bsize\b(?!\s*=)"
 VIEW_NAMES = ("student", "teacher", "weak", "eval")
 
 
 class Table(BaseModel):
     """A table of the configuration: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class DataConfig(Table):
@@ -44,6 +45,13 @@ class DataConfig(Table):
         0, ge=0, description="processes of the torch-loader pipeline; 0: none, or one per core where `auto` chose it"
     )
 
+    @field_validator("std")
+    @classmethod
+    def _std_is_positive(cls, std: Triple) -> Triple:
+        if min(std) <= 0:
+            raise ValueError("must be above 0")
+        return std
+
 
 class ViewsConfig(Table):
     """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
@@ -60,10 +68,24 @@ class ViewsConfig(Table):
         text = str(getattr(self, name))
         return self.expand(str(getattr(self, text)) if text in VIEW_NAMES else text, self.size)
 
+    @model_validator(mode="after")
+    def _size_is_used(self) -> ViewsConfig:
+        if self.size != 32 and not self.mention_size(self.model_dump()):
+            raise ValueError(
+                f"size={self.size} has no effect: no program of this run uses the word size. Write it into a program, for "
+                'example views.student="random_resized_crop(size) | hflip | normalize"'
+            )
+        return self
+
+    @staticmethod
+    def mention_size(views: Mapping[str, Any]) -> bool:
+        """Whether a program of a table of views uses the word `size`."""
+        return any(re.search(_SIZE, str(views.get(name, ""))) for name in VIEW_NAMES)
+
     @staticmethod
     def expand(text: str, size: int) -> str:
         """A program with its `size` written out."""
-        return re.sub(r"\bsize\b(?!\s*=)", str(size), text)
+        return re.sub(_SIZE, str(size), text)
 
 
 class OptimConfig(Table):
@@ -126,9 +148,11 @@ class Config(Table):
     optim: OptimConfig
     checkpoint: CheckpointConfig = CheckpointConfig()
 
-    @field_validator("noise")
+    @field_validator("noise", mode="before")
     @classmethod
-    def _noise_parses(cls, text: str) -> str:
+    def _noise_parses(cls, text: Any) -> str:
+        if not isinstance(text, str):
+            raise ValueError("must be a text such as symmetric:0.4")
         try:
             return str(NoiseSpec.parse(text))
         except FastnoisyError as error:
@@ -210,15 +234,17 @@ def parse_call(text: str) -> dict[str, Any]:
     return {"name": name.strip(), **options}
 
 
-def call_table(value: str | Mapping[str, Any]) -> dict[str, Any]:
+def call_table(value: Any) -> dict[str, Any]:
     """A name, a call such as `gce(q=0.5)`, or a table with `name`, as a table.
 
     Raises:
         FastnoisyError: it names no method.
     """
-    table = parse_call(value) if isinstance(value, str) else dict(value)
+    table = parse_call(value) if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
     if not isinstance(table.get("name"), str):
-        raise FastnoisyError(f"{value!r} names no method", "Write for example gce, gce(q=0.5) or a table with name")
+        raise FastnoisyError(
+            f"{value!r} names no method", "Write for example base=gce, base=gce(q=0.5), or method.base.name=gce with it"
+        )
     return table
 
 
@@ -253,6 +279,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise FastnoisyError(f"configuration file {path} does not exist") from None
+    except IsADirectoryError:
+        inside = f"Name the file {path / 'config.toml'}" if (path / "config.toml").is_file() else "Name a .toml file"
+        raise FastnoisyError(f"{path} is a folder, not a configuration file", inside) from None
     except OSError as error:
         raise FastnoisyError(f"configuration file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -280,8 +309,12 @@ def _problem(model: type[BaseModel], item: Any, prefix: str) -> str:
             owner = owner.model_fields[part].annotation if part in owner.model_fields else owner
         known = [prefix + ".".join([*place[:-1], name]) for name in getattr(owner, "model_fields", {})]
         return str(unknown_name("key", key, known))
+    if item["type"] == "missing" and place[-1].isdigit():
+        return f"{prefix}{'.'.join(place[:-1])}: too few numbers (got {item['input']!r})"
     if item["type"] == "missing":
         return f"missing key {key!r}"
+    if item["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{key} is a table: set one of its keys, {key}.NAME=VALUE (got {item['input']!r})"
     message = item["msg"].removeprefix("Value error, ")
     return f"{key or 'configuration'}: {message} (got {item['input']!r})" if key else message
 

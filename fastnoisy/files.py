@@ -17,13 +17,15 @@ def replacing(path: Path) -> Iterator[Path]:
     removed when it does not.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: it cannot be written; names `path`.
     """
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (partial, str(partial)):
+            error.filename, error.filename2 = str(path), None
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+KINDS = (".py", ".toml", ".csv", ".txt")
 CHECK = """
 import pathlib, sys, fastnoisy, fastnoisy.pipelines.resident, fastnoisy.recipes as recipes
 here = pathlib.Path(fastnoisy.__file__).resolve()
@@ -78,7 +79,7 @@ def install_and_check(what: Path, target: Path) -> None:
 
 
 def package_files(names: list[str]) -> set[str]:
-    return {n for n in names if n.endswith((".py", ".toml")) and n.startswith("fastnoisy/")}
+    return {n for n in names if n.endswith(KINDS) and n.startswith("fastnoisy/")}
 
 
 @pytest.mark.parametrize("keep_links", [True, False], ids=["clone", "link lost"])
@@ -88,7 +89,7 @@ def test_wheel(keep_links: bool, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         found = package_files(archive.namelist())
         tops = {n.split("/")[0] for n in archive.namelist()}
-    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "fastnoisy").rglob("*") if p.suffix in (".py", ".toml")}
+    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "fastnoisy").rglob("*") if p.suffix in KINDS}
     expected |= {f"fastnoisy/{p.relative_to(ROOT)}" for p in (ROOT / "pipelines").glob("*.py")}
     assert found == expected
     assert {t for t in tops if not t.endswith(".dist-info")} == {"fastnoisy"}

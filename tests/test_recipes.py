@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastnoisy import methods, recipes
+from fastnoisy import config, methods, recipes
 from fastnoisy.analysis import published
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.recipes import rows
@@ -239,3 +239,74 @@ def test_an_override_wins_and_is_named() -> None:
     assert written.noise == "asymmetric:0.4:snapshot"
     with pytest.raises(FastnoisyError, match=r"suite.*nrd.*alasca"):
         setup.resolve("cifar10-nrd", ["suite=ndr"])
+
+
+def test_changing_a_finished_configuration_keeps_its_words_true(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(setup.resolve("cifar100-alasca", ["noise=symmetric:0.4"]).model_dump()))
+    again = setup.resolve(str(path), [])
+    assert again == setup.resolve("cifar100-alasca", ["noise=symmetric:0.4"])
+    other = setup.resolve(str(path), ["noise=asymmetric:0.2", "optim.lr=0.1"])
+    assert other.noise == "asymmetric:0.2:index_blocks", "the rule of the file's own suite"
+    assert other.row.endswith("symmetric 40 %; overridden: noise, optim.lr")
+    renamed = setup.resolve(str(path), ["method=gce(q=0.5)"])
+    assert (renamed.recipe, renamed.method["q"]) == ("", 0.5)
+    assert renamed.row.endswith("overridden: method.name, method.q")
+    with pytest.raises(FastnoisyError, match=r"suite=nrd cannot change.*cifar100-alasca suite=nrd"):
+        setup.resolve(str(path), ["suite=nrd"])
+    for word in ("recipe=foo", "row=foo"):
+        with pytest.raises(FastnoisyError, match="written by fastnoisy itself"):
+            setup.resolve("cifar10-nrd", [word])
+
+
+def test_another_variant_of_a_noise_takes_the_row_of_its_rate_and_says_so() -> None:
+    for noise in ("symmetric:0.8:exclude_true", "asymmetric:0.2:snapshot"):
+        settings = setup.resolve("cifar10-nrd", [f"noise={noise}"])
+        plain = setup.resolve("cifar10-nrd", [f"noise={noise.rpartition(':')[0]}"])
+        assert (settings.optim, settings.method) == (plain.optim, plain.method)
+        assert settings.row.endswith(f"(there is no row for {noise})")
+        assert not plain.row.endswith(")")
+
+
+def test_published_numbers_are_shown_for_their_own_set_up_alone() -> None:
+    assert published.find(setup.resolve("cifar10-ce", ["noise=symmetric:0.4"]))
+    for word in ("data.subset=500", "data.std=[0.1,0.1,0.1]", "drop_last=false", "views.student=weak", "optim.lr=0.3"):
+        assert not published.find(setup.resolve("cifar10-ce", ["noise=symmetric:0.4", word])), word
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["views.size=224"], "no program of this run uses the word size"),
+        (["data=x"], "data is a table"),
+        (["views=weak"], "views is a table"),
+        (["method=alasca(base=5)"], "names no method"),
+        (["optim.lr=inf"], "finite"),
+        (["data.std=[0,0,0]"], "above 0"),
+        (["noise=0.4"], "such as symmetric:0.4"),
+        (["noise=foo"], "symmetric:RATE"),
+        (["method=nrd(weights=[0.5,0.5])"], "method.weights: too few numbers"),
+    ],
+)
+def test_wrong_values_say_what_is_allowed(words: list[str], part: str) -> None:
+    with pytest.raises(FastnoisyError) as caught:
+        setup.resolve("cifar10-ce", words)
+    assert part in str(caught.value)
+
+
+def test_a_default_run_folder_tells_settings_apart() -> None:
+    names = [
+        setup.run_name(setup.resolve(recipe, words), "mine")
+        for recipe, words in [
+            ("cifar10-alasca", []),
+            ("cifar10-alasca", ["method.base=gce", "noise=asymmetric:0.4", "seed=2"]),
+            ("cifar10-nrd", ["noise=human:worse"]),
+            ("folder-nrd", ["noise=file:a/b.npy"]),
+        ]
+    ]
+    assert names == [
+        "cifar10-alasca-symmetric-0.4-seed1",
+        "cifar10-alasca-gce-asymmetric-0.4-sequential-seed2",
+        "cifar10-nrd-human-worse-seed1",
+        "folder-nrd-file-seed1",
+    ]

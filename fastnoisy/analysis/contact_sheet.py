@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from fastnoisy import keyed_random
-from fastnoisy.analysis.text import printable, shorten
+from fastnoisy.analysis.drawing import (
+    FAINT,
+    INK,
+    LINE,
+    MAX_PIXELS,
+    PAPER,
+    WRONG,
+    enlarge,
+    font,
+    shorten_line,
+    shrink,
+    text_width,
+    wrap,
+)
+from fastnoisy.analysis.text import printable
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
 
-WRONG = (214, 30, 30)
-_INK, _FAINT, _PAPER, _LINE = (20, 20, 20), (110, 110, 110), (255, 255, 255), (222, 222, 222)
 _FRAME, _GAP, _MARGIN = 4, 6, 14
 _SMALL, _ENLARGED, _THUMBNAIL = (
     64,
@@ -29,7 +37,7 @@ _SMALL, _ENLARGED, _THUMBNAIL = (
     96,
 )  # a canvas up to 64 pixels is enlarged to about 64, a larger one shrunk to 96
 _MAX_NAME_WIDTH = 190
-_COMFORTABLE, _MAX_PIXELS = 40_000_000, 150_000_000
+_COMFORTABLE = 40_000_000  # pixels of a sheet that nobody gave a number of pictures for
 _TALLEST = 2.6  # height by width from which the rows are set in one more column
 _DEFAULT_PER_CLASS = 10
 
@@ -126,13 +134,13 @@ def draw(
         FastnoisyError: the sheet would have more than 150 million pixels.
     """
     layout = plan(class_names, given, clean, canvas, per_class)
-    lines = _wrap(printable(subtitle), layout.size[0] - 2 * _MARGIN)
+    lines = wrap(printable(subtitle), 14, layout.size[0] - 2 * _MARGIN)
     layout = Layout(**{**vars(layout), "title": 34 + 20 * len(lines) + _GAP})
-    sheet = Image.new("RGB", layout.size, _PAPER)
+    sheet = Image.new("RGB", layout.size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((_MARGIN, _MARGIN), _shorten(printable(title), 22, layout.size[0] - 2 * _MARGIN), _INK, _font(22))
+    pen.text((_MARGIN, _MARGIN), shorten_line(printable(title), 22, layout.size[0] - 2 * _MARGIN), INK, font(22))
     for number, line in enumerate(lines):
-        pen.text((_MARGIN, _MARGIN + 32 + 20 * number), line, _FAINT, _font(14))
+        pen.text((_MARGIN, _MARGIN + 32 + 20 * number), line, FAINT, font(14))
     wrong = np.zeros(len(given), bool) if clean is None else given != clean
     counts = np.bincount(given, minlength=len(class_names))
     wrongs = np.bincount(given[wrong], minlength=len(class_names))
@@ -150,16 +158,6 @@ def draw(
     return sheet, layout
 
 
-def save(sheet: Image.Image, path: Path) -> None:
-    """Write the sheet as PNG, whole or not at all; a file of that name is replaced.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with replacing(path) as partial:
-        sheet.save(partial, format="PNG")
-
-
 def plan(
     class_names: Sequence[str],
     given: np.ndarray,
@@ -173,11 +171,11 @@ def plan(
         FastnoisyError: it would have more than 150 million pixels.
     """
     side = max(canvas) * max(1, round(_ENLARGED / max(canvas))) if max(canvas) <= _SMALL else _THUMBNAIL
-    widest = max(_width(printable(name), 15) for name in class_names)
+    widest = max(text_width(printable(name), 15) for name in class_names)
     wrong = clean is not None and bool((given != clean).any())
     counts = np.bincount(given, minlength=len(class_names))
     full = max(1, int(counts.max(initial=1)))  # more pictures than the largest class has would be blank
-    name_width = min(max(widest, _width(_count_lines(len(given), len(given))[-1], 12)), _MAX_NAME_WIDTH) + 3 * _GAP
+    name_width = min(max(widest, text_width(_count_lines(len(given), len(given))[-1], 12)), _MAX_NAME_WIDTH) + 3 * _GAP
 
     def lay_out(pictures: int) -> Layout:
         for columns in range(1, len(class_names) + 1):
@@ -189,9 +187,9 @@ def plan(
     if per_class is not None:
         per_class = min(per_class, full)
         layout = lay_out(per_class)
-        if layout.size[0] * layout.size[1] <= _MAX_PIXELS:
+        if layout.size[0] * layout.size[1] <= MAX_PIXELS:
             return layout
-        fitting = [n for n in range(1, per_class) if np.prod(lay_out(n).size) <= _MAX_PIXELS]
+        fitting = [n for n in range(1, per_class) if np.prod(lay_out(n).size) <= MAX_PIXELS]
         raise FastnoisyError(
             f"a contact sheet of {per_class} pictures for each of {len(class_names):,} classes would have "
             f"{layout.size[0]:,} x {layout.size[1]:,} pixels",
@@ -211,57 +209,23 @@ def _count_lines(count: int, wrong: int) -> list[str]:
 
 def _draw_name(pen: ImageDraw.ImageDraw, layout: Layout, number: int, name: str, count: int, wrong: int) -> None:
     left, top = layout.row(number)
-    pen.line((left, top - _GAP // 2, left + layout.column_width - 3 * _GAP, top - _GAP // 2), _LINE)
+    pen.line((left, top - _GAP // 2, left + layout.column_width - 3 * _GAP, top - _GAP // 2), LINE)
     room = layout.name_width - 2 * _GAP
     top += _FRAME
-    pen.text((left, top), _shorten(printable(name), 15, room), _INK, _font(15))
+    pen.text((left, top), shorten_line(printable(name), 15, room), INK, font(15))
     for place, line in enumerate(_count_lines(count, wrong)):
-        pen.text((left, top + 20 + 15 * place), _shorten(line, 12, room), WRONG if place else _FAINT, _font(12))
+        pen.text((left, top + 20 + 15 * place), shorten_line(line, 12, room), WRONG if place else FAINT, font(12))
 
 
 def _draw_caption(pen: ImageDraw.ImageDraw, layout: Layout, left: int, bottom: int, name: str) -> None:
     """The clean class beneath a picture, in the largest of three sizes in which it fits, centred."""
     room = layout.side + 2 * _FRAME + _GAP - 3
     text = printable(name)
-    size = next((size for size in (12, 11, 10) if _width(text, size) <= room), 10)
-    text = _shorten(text, size, room)
-    pen.text((left + layout.side / 2, bottom + 8), text, WRONG, _font(size), anchor="mm")
+    size = next((size for size in (12, 11, 10) if text_width(text, size) <= room), 10)
+    text = shorten_line(text, size, room)
+    pen.text((left + layout.side / 2, bottom + 8), text, WRONG, font(size), anchor="mm")
 
 
-def _fit(image: np.ndarray, side: int, enlarge: bool) -> Image.Image:
+def _fit(image: np.ndarray, side: int, enlarged: bool) -> Image.Image:
     """The image within a square: enlarged by a whole number with its pixels kept square, or shrunk with its shape kept."""
-    picture = Image.fromarray(image)
-    longest = max(picture.size)
-    if enlarge:
-        times = max(1, side // longest)
-        return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-    if longest > side:
-        width, height = (max(1, round(pixels * side / longest)) for pixels in picture.size)
-        return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return picture
-
-
-def _wrap(text: str, room: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _width(longer, 14) > room:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return [_shorten(line, 14, room) for line in lines]
-
-
-def _shorten(text: str, size: int, room: int) -> str:
-    return shorten(text, lambda shorter: _width(shorter, size) <= room)
-
-
-def _width(text: str, size: int) -> int:
-    return int(np.ceil(_font(size).getlength(text)))
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no accents, no Greek and no Cyrillic."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size) if path.is_file() else ImageFont.load_default(size)
+    return enlarge(image, max(1, side // max(image.shape[:2]))) if enlarged else shrink(image, side)

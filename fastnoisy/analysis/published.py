@@ -14,7 +14,10 @@ from fastnoisy import methods
 from fastnoisy.config import Config
 from fastnoisy.training import setup
 
-_COMPARED = ("suite", "noise", "method", "model", "optim", "epochs", "batch_size", "data.holdout", "views.student")
+_COMPARED = (
+    "suite", "noise", "method", "model", "optim", "epochs", "batch_size", "drop_last", "data.subset", "data.holdout",
+    "data.mean", "data.std", "views.student", "views.teacher", "views.eval",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def find(settings: Config) -> list[Published]:
 
 
 def _get(settings: Config, key: str) -> object:
-    if key == "views.student":  # the program, by whatever name
-        return settings.views.program("student")
+    if key.startswith("views."):  # the program, by whatever name
+        return settings.views.program(key.removeprefix("views."))
     value: object = settings
     for part in key.split("."):
         value = getattr(value, part)

@@ -111,7 +111,8 @@ def affine(
         images: uint8 (B, C, H, W), H and W at most `MAX_CANVAS`.
         sizes: valid (height, width), (B, 2), or None for the whole canvas.
         matrix: int64 (B, 6) in units of 2**-48, see the module.
-        fill: the colour of pixels that come from outside the valid area (C = 3 unless it is black).
+        fill: the colour of pixels that come from outside the valid area (C = 3 unless it is black). It is never blended
+            in: bilinear repeats the outermost pixels, as Pillow's `fillcolor` goes to whole pixels only.
         bilinear: else nearest.
     """
     H, W = images.shape[2:]
@@ -193,7 +194,9 @@ def flip(images: Tensor, sizes: Tensor | None, mask: Tensor) -> Tensor:
     return images.gather(3, source[:, None, None, :].expand_as(images))
 
 
-def _resize_taps(start: Tensor, length: Tensor, size: int, canvas: int) -> tuple[Tensor, Tensor]:
+def _resize_taps(
+    start: Tensor, length: Tensor, size: Tensor, skip: Tensor, count: int, taps: int
+) -> tuple[Tensor, Tensor]:
     """Pillow's resize coefficients along one axis: for each output pixel the first source pixel and K coefficients.
 
     Output pixel i of n, from a crop of s pixels: source pixel j of the crop weighs max(0, 1 - distance / scale), which
@@ -202,21 +205,23 @@ def _resize_taps(start: Tensor, length: Tensor, size: int, canvas: int) -> tuple
     1 / (2 sum) away (sum below 2**23, so no ties), which Pillow's doubles resolve, so the integers are Pillow's.
 
     Args:
-        start, length: int64 (B,), the crop along this axis, in pixels.
-        size: n, the number of output pixels.
-        canvas: the axis's length; bounds s and thereby K.
+        start, length: int64 (B,), the crop along this axis, in pixels; length is s.
+        size: int64 (B,), n, the number of pixels it is resized to.
+        skip, count: which of these are computed: `count` of them from `skip`, int64 (B,), on. Where they end earlier,
+            the rest is without meaning.
+        taps: K, not below 2 max(s / n, 1), since positive weights lie less than that many pixels apart.
 
     Returns:
-        Index of the first tap on the canvas, int64 (B, n), and coefficients int32 (B, n, K).
+        Index of the first tap on the canvas, int64 (B, count), and coefficients int32 (B, count, K).
     """
-    taps = -(-2 * max(canvas, size) // size)  # positive weights lie less than 2 max(s / n, 1) pixels apart
-    span = length[:, None].clamp(min=size)  # max(s, n)
-    centre = (2 * torch.arange(size, device=start.device) + 1) * length[:, None]  # times 2 n
+    span = torch.maximum(length, size)[:, None]
+    size = size[:, None]
+    centre = (2 * (skip[:, None] + torch.arange(count, device=start.device)) + 1) * length[:, None]  # times 2 n
     first = ((centre - 2 * span + size) // (2 * size)).clamp(min=0)
     source = first[:, :, None] + torch.arange(taps, device=start.device)
-    weight = (2 * span[:, :, None] - ((2 * source + 1) * size - centre[:, :, None]).abs()).clamp(min=0)
-    weight = weight * (source < length[:, None, None])
-    total = weight.sum(2, keepdim=True)
+    weight = 2 * span[:, :, None] - ((2 * source + 1) * size[:, :, None] - centre[:, :, None]).abs()
+    weight = weight.clamp(min=0) * (source < length[:, None, None])
+    total = weight.sum(2, keepdim=True).clamp(min=1)
     coefficient = ((weight << (_PRECISION_BITS + 1)) + total) // (2 * total)
     return start[:, None] + first, coefficient.int()
 
@@ -247,8 +252,44 @@ def resized_crop(images: Tensor, top: Tensor, left: Tensor, height: Tensor, widt
     """
     C, H, W = images.shape[1:]
 
+    taps = [-(-2 * max(extent, size) // size) for extent in (H, W)]
+
     def resize(part: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-        narrow = _resample(part, *_resize_taps(left, width, size, W), dim=3)
-        return _resample(narrow, *_resize_taps(top, height, size, H), dim=2)
+        sides, none = torch.full_like(top, size), torch.zeros_like(top)
+        narrow = _resample(part, *_resize_taps(left, width, sides, none, size, taps[1]), dim=3)
+        return _resample(narrow, *_resize_taps(top, height, sides, none, size, taps[0]), dim=2)
 
     return in_chunks(resize, C * H * size, images, top, left, height, width)
+
+
+def resize_shorter(images: Tensor, sizes: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """Resize each valid area so that its shorter side is `size`, antialiased bilinear, exactly as Pillow.
+
+    The longer side becomes size * longer // shorter (torchvision's `Resize(size)`). The canvas has the fixed side
+    2 * size, whatever the input's. Of an area that would be longer only the middle is kept: a multiple of 4 pixels is
+    cut, half on either end, so that a `center_crop` afterwards takes the very pixels it would take of the whole.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        sizes: valid (height, width), (B, 2), or None for the whole canvas.
+        size: of the shorter side, in pixels; at least 3, so that what is kept of a long area is no shorter than that.
+
+    Returns:
+        uint8 (B, C, 2 * size, 2 * size), 0 outside the valid areas, and these, int64 (B, 2).
+    """
+    C, H, W = images.shape[1:]
+    height, width = extents(images, sizes)
+    resized = [size * extent // torch.minimum(height, width) for extent in (height, width)]
+    cut = [((extent - 2 * size).clamp(min=0) + 3) // 4 * 4 for extent in resized]
+    # longer / (size * longer // shorter) is at most shorter / size * (1 + 1 / size)
+    taps = -(-2 * max(min(H, W) * (size + 1), size * size) // (size * size))
+
+    def resize(part: Tensor, height: Tensor, width: Tensor, *spans: Tensor) -> Tensor:
+        tall, wide, skip_y, skip_x = spans
+        corner = torch.zeros_like(height)
+        narrow = _resample(part, *_resize_taps(corner, width, wide, skip_x, 2 * size, taps), dim=3)
+        return _resample(narrow, *_resize_taps(corner, height, tall, skip_y, 2 * size, taps), dim=2)
+
+    result = in_chunks(resize, C * H * 2 * size, images, height, width, *resized, *(pixels // 2 for pixels in cut))
+    kept = torch.stack([extent - pixels for extent, pixels in zip(resized, cut, strict=True)], 1)
+    return blank_outside(result, kept), kept

@@ -1,6 +1,6 @@
 """The augmentation operations: one function each, with Pillow's pixels, a whole batch at a time.
 
-Images are uint8 (B, 3, H, W); each sample has its own value and, through `apply_ops`, its own operation. There are four
+Images are uint8 (B, 3, H, W); each sample has its own value and, through `apply_ops`, its own operation. There are five
 families, so that a batch in which every sample has another operation costs one pass per family, not one per operation:
 
 - *table*: the function makes a table of new pixel values, (B, 3 or 1, 256) uint8, from the image and its value; one
@@ -8,6 +8,7 @@ families, so that a batch in which every sample has another operation costs one 
 - *affine*: the function makes an affine map, int64 (B, 6), from value and valid area; one gather applies all.
 - *blend*: the function makes a degenerate image; the result is Pillow's blend of it and the image, the value being the
   image's share.
+- *pixel*: the function makes the new image itself, each pixel from that pixel alone.
 - *box*: the function fills a rectangle.
 
 A new operation is one function under `@op(family)`; it is found by its name and tested by tests/contract/test_ops.py.
@@ -19,14 +20,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fastnoisy.augment.colours import shift_hue
 from fastnoisy.augment.geometry import ONE, affine, linear_map, rotation_map, rotation_units, to_units
-from fastnoisy.augment.rows import blank_outside, colour, extents, on_rows, valid_mask
+from fastnoisy.augment.rows import blank_outside, colour, extents, in_chunks, on_rows, valid_mask
 from fastnoisy.errors import FastnoisyError, unknown_name
 
 CUTOUT_COLOUR = (125, 123, 114)  # CutoutAbs of ildoonet/pytorch-randaugment
@@ -46,6 +48,15 @@ class Op:
     def doc(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    def text(self, value: float, center: Sequence[int] | None = None) -> str:
+        """It with its value, and a box with the pixel at its centre: "rotate -3.33", "cutout_abs 4 at 12,30"."""
+        words = [self.name]
+        if self.unit:
+            words.append(f"{value + 0.0:.{'3g' if abs(value) < 1000 else '0f'}}")  # + 0.0: no minus before 0
+        if self.family == "box" and center is not None:
+            words.append(f"at {center[0] >> 16},{center[1] >> 16}")
+        return " ".join(words)
 
 
 def op(family: str, unit: str = "") -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -258,6 +269,16 @@ def sharpness(images: Tensor, sizes: Tensor | None) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Pixels: (images, values) -> images
+
+
+@op("pixel", "shift, 1 is the whole circle")
+def hue(images: Tensor, values: Tensor) -> Tensor:
+    """Turn the hue of Pillow's HSV image by int(255 * value) of 256 steps (torchvision's adjust_hue)."""
+    return in_chunks(shift_hue, images.shape[2] * images.shape[3], images, (values * 255).long())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Boxes: (images, values, sizes, centers) -> images
 
 
@@ -319,6 +340,11 @@ def _enhance(images: Tensor, values: Tensor, sizes: Tensor | None, *, member: Op
     return _blend(member.function(images, sizes), images, values)
 
 
+def _recolour(images: Tensor, values: Tensor, sizes: Tensor | None, *, member: Op) -> Tensor:
+    """The pixel family."""
+    return blank_outside(member.function(images, values), sizes)
+
+
 def _paint(images: Tensor, values: Tensor, sizes: Tensor | None, centers: Tensor, *, member: Op) -> Tensor:
     """The box family."""
     return blank_outside(member.function(images, values, sizes, centers), sizes)
@@ -367,6 +393,8 @@ def apply_ops(
         images = on_rows(chose(maps), move, images, chosen, values, sizes, rotation)
     for code, member in families.get("blend", {}).items():
         images = on_rows(chosen == code, functools.partial(_enhance, member=member), images, values, sizes)
+    for code, member in families.get("pixel", {}).items():
+        images = on_rows(chosen == code, functools.partial(_recolour, member=member), images, values, sizes)
     for code, member in families.get("box", {}).items():
         if centers is None:
             raise FastnoisyError(f"{member.name} needs centers", "Give int64 (B, 2), (y, x) in 1/65536 pixel.")

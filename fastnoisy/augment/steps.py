@@ -3,108 +3,32 @@
 A step is a module called as `step(images, sizes, keys)`, returning images and sizes. Steps up to `normalize` take and
 give uint8 (B, 3, H, W); `normalize` gives float32; steps after it take and give float32. `sizes` are the valid areas
 (integer (B, 2), or None where the whole canvas is valid); `keys` int64 (B,) are the samples' own keys for this step.
-Every single operation of `ops` is a step too, with a fixed value: `rotate(10)`.
+`step.describe(images, sizes, keys)` says in words what it does to each sample. Every single operation of `ops` is a step
+too, with a fixed value: `rotate(10)`. Here are crops, flips, sizes and what follows `normalize`; the policies are in
+`policy_steps`.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import kornia.enhance
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastnoisy.augment import geometry, ops, policies
+from fastnoisy.augment import geometry, ops, policies, policy_steps
+from fastnoisy.augment.draws import TRIES, draw_boxes, first_fit, ratio_table, to_shares
+from fastnoisy.augment.registry import REQUIRED, STEPS, Parameter, Result, Step, StepType, step
 from fastnoisy.augment.rows import extents
 from fastnoisy.errors import unknown_name
 from fastnoisy.keyed_random import below, fold
 
-REQUIRED = object()
-Result = tuple[Tensor, Tensor | None]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """An argument of a step: its name, kind, default, bounds (of a number, or of both ends of a range) or choices."""
-
-    name: str
-    kind: str  # integer, number, switch, range (two numbers), channels (three numbers, or None)
-    default: Any = REQUIRED
-    low: float = -1e9
-    high: float = 1e9
-    choices: tuple[Any, ...] = ()
-    note: str = ""
-
-    def problem(self, value: Any) -> str:
-        """What `value` should have been, or nothing if it is fine."""
-
-        def number(item: Any, types: tuple[type, ...] = (int, float)) -> bool:
-            return type(item) in types and self.low <= item <= self.high
-
-        bounds = f" from {self.low:g}" * (self.low > -1e9) + f" to {self.high:g}" * (self.high < 1e9)
-        if self.choices:
-            fine = number(value, (int,) if self.kind == "integer" else (int, float)) and value in self.choices
-            wanted = f"{'one of ' * (len(self.choices) > 1)}{', '.join(map(repr, self.choices))}"
-        elif self.kind == "integer":
-            fine, wanted = number(value, (int,)), "an integer" + bounds
-        elif self.kind == "number":
-            fine, wanted = number(value), "a number" + bounds
-        elif self.kind == "switch":
-            fine, wanted = isinstance(value, bool), "True or False"
-        elif self.kind == "range":
-            fine = isinstance(value, tuple) and len(value) == 2 and all(map(number, value))
-            fine, wanted = fine and value[0] <= value[1], f"two numbers{bounds}, the smaller first"
-        else:
-            fine = value is None or (isinstance(value, tuple) and len(value) == 3 and all(map(number, value)))
-            wanted = f"three numbers{bounds}, one per channel"
-        return "" if fine else f"{self.name} must be {wanted}{self.note and f' ({self.note})'}, got {value!r}"
-
-
-@dataclass(frozen=True)
-class StepType:
-    """A registered step. `stage` is "uint8", "normalize" or "float"."""
-
-    name: str
-    doc: str
-    parameters: tuple[Parameter, ...]
-    stage: str
-    factory: Callable[..., Step]
-
-    @property
-    def signature(self) -> str:
-        """As a user would write it, for example `random_crop(size, padding=0)`."""
-        shown = [p.name if p.default is REQUIRED else f"{p.name}={p.default!r}" for p in self.parameters]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
-
-
-class Step(nn.Module):
-    """Base of all steps."""
-
-    draws = False  # whether it uses its keys; the others get the sample's keys as they are
-
-
-_STEPS: dict[str, StepType] = {}
-
-
-def step(name: str, *parameters: Parameter, stage: str = "uint8") -> Callable[[type[Step]], type[Step]]:
-    """Register a class as the step `name`; its `__init__` takes the parameters by keyword, already checked."""
-
-    def register(cls: type[Step]) -> type[Step]:
-        doc = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-        _STEPS[name] = StepType(name, doc, parameters, stage, cls)
-        return cls
-
-    return register
+__all__ = ["REQUIRED", "Parameter", "Step", "StepType", "get_step", "policy_steps", "step", "step_docs", "step_names"]
 
 
 def step_names() -> list[str]:
     """The names of all steps, sorted."""
-    return sorted({*_STEPS, *ops.op_names()})
+    return sorted({*STEPS, *ops.op_names()})
 
 
 def step_docs() -> dict[str, str]:
@@ -119,16 +43,23 @@ def get_step(name: str) -> StepType:
     Raises:
         FastnoisyError: no such step; the message lists near misses and all names.
     """
-    if name in _STEPS:
-        return _STEPS[name]
+    if name in STEPS:
+        return STEPS[name]
     if name not in ops.op_names():
         raise unknown_name("view step", name, step_names())
     operation = ops.get_op(name)
     parameters = [Parameter("value", "number")] if operation.unit else []
     if operation.family == "affine":
         parameters.append(Parameter("bilinear", "switch", False))
+        parameters.append(Parameter("fill", "colour", (0, 0, 0), 0, 255))
     doc = operation.doc + (f" value: {operation.unit}." if operation.unit else "")
     return StepType(name, doc, tuple(parameters), "uint8", functools.partial(SingleOp, name))
+
+
+def _rows(*columns: Tensor) -> list[list[int]]:
+    """Integers (B,), read and put side by side."""
+    rows: list[list[int]] = torch.stack(columns, 1).tolist()
+    return rows
 
 
 class SingleOp(Step):
@@ -136,11 +67,17 @@ class SingleOp(Step):
 
     rotation: Tensor
 
-    def __init__(self, name: str, value: float = 0.0, bilinear: bool = False) -> None:
+    def __init__(
+        self, name: str, value: float = 0.0, bilinear: bool = False, fill: tuple[int, int, int] = (0, 0, 0)
+    ) -> None:
         super().__init__()
-        self.name, self.value, self.bilinear = name, float(value), bilinear
+        self.name, self.value, self.bilinear, self.fill = name, float(value), bilinear, fill
         self.draws = name == "cutout_abs"
         self.register_buffer("rotation", geometry.rotation_table([self.value]), persistent=False)
+
+    def centers(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Tensor | None:
+        """The centres of `cutout_abs`; None for other operations."""
+        return policies.cutout_centers(keys, 0, images, sizes) if self.draws else None
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
@@ -151,47 +88,18 @@ class SingleOp(Step):
             torch.zeros(B, dtype=torch.int64, device=images.device),
             torch.full((B,), self.value, dtype=torch.float64, device=images.device),
             sizes,
+            fill=self.fill,
             bilinear=self.bilinear,
-            centers=policies.cutout_centers(keys, 0, images, sizes) if self.draws else None,
+            centers=self.centers(images, sizes, keys),
             rotation=self.rotation.expand(B, 2),
         )
         return images, sizes
 
-
-@step("randaugment", Parameter("n", "integer", low=1, high=16), Parameter("m", "number", low=0, high=30))
-class RandAugment(Step):
-    """RandAugment: n of 16 operations at magnitude m of 30, nearest pixels (ildoonet/pytorch-randaugment)."""
-
-    draws = True
-
-    def __init__(self, n: int, m: float) -> None:
-        super().__init__()
-        self.policy = policies.RandAugment(n, m)
-
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        return self.policy(images, sizes, keys), sizes
-
-
-@step(
-    "augmix",
-    Parameter("severity", "integer", 3, 1, 10),
-    Parameter("width", "integer", 3, 1, 16),
-    Parameter("depth", "integer", -1, choices=(-1, *range(1, 11)), note="-1: 1, 2 or 3, drawn per chain"),
-    Parameter("alpha", "number", 1, choices=(1,), note="mixing weights are gaps between sorted integers, Dirichlet(1)"),
-)
-class AugMix(Step):
-    """AugMix: a random mixture of the image and `width` augmented copies (torchvision's, on Pillow's pixels)."""
-
-    draws = True
-
-    def __init__(self, severity: int, width: int, depth: int, alpha: float) -> None:
-        super().__init__()
-        self.policy = policies.AugMix(severity, width, depth)
-
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        return self.policy(images, sizes, keys), sizes
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The operation with its value."""
+        centers = self.centers(images, sizes, keys)
+        pixels = [None] * len(images) if centers is None else centers.tolist()
+        return [ops.get_op(self.name).text(self.value, pixel) for pixel in pixels]
 
 
 @step("random_crop", Parameter("size", "integer", low=1), Parameter("padding", "integer", 0, 0))
@@ -207,11 +115,19 @@ class RandomCrop(Step):
         super().__init__()
         self.size, self.padding = size, padding
 
+    def corners(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[Tensor]:
+        """The windows' top and left in the images, int64 (B,) each; negative where they begin in the padding."""
+        rooms = [(extent + 2 * self.padding - self.size).clamp(min=0) + 1 for extent in extents(images, sizes)]
+        return [below(fold(keys, draw), room) - self.padding for draw, room in enumerate(rooms)]
+
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        rooms = [(extent + 2 * self.padding - self.size).clamp(min=0) + 1 for extent in extents(images, sizes)]
-        top, left = (below(fold(keys, draw), room) - self.padding for draw, room in enumerate(rooms))
+        top, left = self.corners(images, sizes, keys)
         return geometry.crop(images, sizes, top, left, self.size), None
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The window's top and left."""
+        return ["crop {:+d},{:+d}".format(*corner) for corner in _rows(*self.corners(images, sizes, keys))]
 
 
 @step("hflip", Parameter("p", "number", 0.5, 0, 1))
@@ -224,17 +140,17 @@ class HorizontalFlip(Step):
         super().__init__()
         self.threshold = round(p * (1 << 31))
 
+    def flipped(self, keys: Tensor) -> Tensor:
+        """Which samples are, bool (B,)."""
+        return below(fold(keys, 0), 1 << 31) < self.threshold
+
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        return geometry.flip(images, sizes, below(fold(keys, 0), 1 << 31) < self.threshold), sizes
+        return geometry.flip(images, sizes, self.flipped(keys)), sizes
 
-
-@functools.cache
-def _ratio_table(low: float, high: float) -> Tensor:
-    """65536 log-uniform aspect ratios and their inverses, int64 (65536, 2) in units of 2**-18."""
-    step_size = (math.log(high) - math.log(low)) / 65536
-    ratios = [math.exp(math.log(low) + (index + 0.5) * step_size) for index in range(65536)]
-    return torch.tensor([[round(ratio * (1 << 18)), round((1 << 18) / ratio)] for ratio in ratios])
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """Whether it is mirrored."""
+        return ["flip" if flipped else "" for flipped in self.flipped(keys).tolist()]
 
 
 @step(
@@ -254,43 +170,38 @@ class RandomResizedCrop(Step):
 
     draws = True
     ratios: Tensor
-    _TRIES = 10
 
     def __init__(self, size: int, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
         super().__init__()
         self.size = size
-        self.scale = tuple(round(share * (1 << 18)) for share in scale)
+        self.shares = to_shares(scale)
         self.bounds = tuple((round(side * (1 << 18)), round((1 << 18) / side)) for side in ratio)
-        self.register_buffer("ratios", _ratio_table(*ratio), persistent=False)
+        self.register_buffer("ratios", ratio_table(*ratio), persistent=False)
 
     def boxes(self, keys: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Top, left, height and width of each sample's box, int64 (B,), within an area of `height` x `width`."""
-        tries = torch.arange(self._TRIES, device=keys.device)
-        low, high = self.scale
-        share = low + below(fold(keys[:, None], 2 * tries), high - low + 1)
-        ratio = self.ratios[below(fold(keys[:, None], 2 * tries + 1), 65536)]
-        area = (height * width)[:, None] * share
         half = 1 << 17
-        wide = (geometry.integer_sqrt(area * ratio[..., 0]) + half) >> 18
-        tall = (geometry.integer_sqrt(area * ratio[..., 1]) + half) >> 18
+        wide, tall = draw_boxes(keys, self.shares, self.ratios, height * width)
         fits = (wide > 0) & (wide <= width[:, None]) & (tall > 0) & (tall <= height[:, None])
-        first = torch.where(fits, tries, self._TRIES).amin(1)
-        found = first < self._TRIES
-        pick = first.clamp(max=self._TRIES - 1)[:, None]
+        found, box_height, box_width = first_fit(fits, tall, wide)
         (narrowest, flattest), (widest, _) = self.bounds
         too_narrow, too_wide = (width << 18) < narrowest * height, (width << 18) > widest * height
         tallest = torch.where(too_narrow, (width * flattest + half) >> 18, height).clamp(min=1).minimum(height)
         broadest = torch.where(too_wide, (height * widest + half) >> 18, width).clamp(min=1).minimum(width)
-        box_height = torch.where(found, tall.gather(1, pick).squeeze(1), tallest)
-        box_width = torch.where(found, wide.gather(1, pick).squeeze(1), broadest)
+        box_height, box_width = torch.where(found, box_height, tallest), torch.where(found, box_width, broadest)
         free_y, free_x = height - box_height, width - box_width
-        top = torch.where(found, below(fold(keys, 2 * self._TRIES), free_y + 1), free_y // 2)
-        left = torch.where(found, below(fold(keys, 2 * self._TRIES + 1), free_x + 1), free_x // 2)
+        top = torch.where(found, below(fold(keys, 2 * TRIES), free_y + 1), free_y // 2)
+        left = torch.where(found, below(fold(keys, 2 * TRIES + 1), free_x + 1), free_x // 2)
         return top, left, box_height, box_width
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
         return geometry.resized_crop(images, *self.boxes(keys, *extents(images, sizes)), self.size), None
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The box's height, width, top and left."""
+        boxes = _rows(*self.boxes(keys, *extents(images, sizes)))
+        return [f"crop {height}x{width} at {top},{left}" for top, left, height, width in boxes]
 
 
 @step("resize", Parameter("size", "integer", low=1))
@@ -306,6 +217,31 @@ class Resize(Step):
         height, width = extents(images, sizes)
         corner = torch.zeros_like(height)
         return geometry.resized_crop(images, corner, corner, height, width, self.size), None
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The new side."""
+        return [f"resize {self.size}"] * len(images)
+
+
+@step("resize_shorter", Parameter("size", "integer", low=4), sides=2)
+class ResizeShorter(Step):
+    """Resize the shorter side of the valid area to size, antialiased, as Resize(size) of torchvision; before center_crop.
+
+    What comes out lies on a canvas of 2 size x 2 size pixels; of an area that is longer, only the middle is kept, cut so
+    that a `center_crop` afterwards takes the same pixels as of the whole.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
+        """Apply it."""
+        return geometry.resize_shorter(images, sizes, self.size)
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The new shorter side."""
+        return [f"resize_shorter {self.size}"] * len(images)
 
 
 @step("center_crop", Parameter("size", "integer", low=1))
@@ -327,6 +263,10 @@ class CenterCrop(Step):
 
         top, left = map(start, extents(images, sizes))
         return geometry.crop(images, sizes, top, left, self.size), None
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The window's side."""
+        return [f"center_crop {self.size}"] * len(images)
 
 
 @step(
@@ -365,6 +305,10 @@ class Cutout(Step):
         super().__init__()
         self.reach = length // 2
 
+    def centers(self, images: Tensor, keys: Tensor) -> list[Tensor]:
+        """The holes' middle row and column, int64 (B,) each."""
+        return [below(fold(keys, axis), extent) for axis, extent in enumerate(images.shape[2:])]
+
     def hole(self, center: Tensor, extent: int) -> Tensor:
         """Bool (B, extent): the pixels of one axis that lie in the hole about `center`, int64 (B,)."""
         pixel = torch.arange(extent, device=center.device)
@@ -372,7 +316,57 @@ class Cutout(Step):
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        rows, columns = (
-            self.hole(below(fold(keys, axis), extent), extent) for axis, extent in enumerate(images.shape[2:])
-        )
+        centers = zip(self.centers(images, keys), images.shape[2:], strict=True)
+        rows, columns = (self.hole(center, extent) for center, extent in centers)
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0), sizes
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The hole's middle row and column."""
+        return ["cutout at {},{}".format(*center) for center in _rows(*self.centers(images, keys))]
+
+
+@step(
+    "random_erasing",
+    Parameter("p", "number", 0.5, 0, 1),
+    Parameter("scale", "range", (0.02, 0.33), 0.0, 1.0),
+    Parameter("ratio", "range", (0.3, 3.3), 0.25, 4.0),
+    Parameter("value", "number", 0),
+    stage="float",
+)
+class RandomErasing(Step):
+    """With probability p, set a box of random area and aspect ratio to a value (Zhong et al. 2017, arXiv:1708.04896).
+
+    The distribution is that of torchvision's `RandomErasing`: up to ten tries of a share of the valid area uniform in
+    `scale` and a ratio of height to width log-uniform in `ratio`, then a uniform place; nothing if none is smaller than
+    the area on both sides. Integers as in `random_resized_crop`. 0 is the mean colour.
+    """
+
+    draws = True
+    ratios: Tensor
+
+    def __init__(self, p: float, scale: tuple[float, float], ratio: tuple[float, float], value: float) -> None:
+        super().__init__()
+        self.threshold, self.shares, self.value = round(p * (1 << 31)), to_shares(scale), float(value)
+        self.register_buffer("ratios", ratio_table(*ratio), persistent=False)
+
+    def boxes(self, keys: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Top, left, height and width of each sample's box, int64 (B,); height and width 0 where nothing is erased."""
+        tall, wide = draw_boxes(keys, self.shares, self.ratios, height * width)
+        found, tall, wide = first_fit((tall < height[:, None]) & (wide < width[:, None]), tall, wide)
+        erased = found & (below(fold(keys, 2 * TRIES + 2), 1 << 31) < self.threshold)
+        tall, wide = tall * erased, wide * erased
+        top = below(fold(keys, 2 * TRIES), height - tall + 1)
+        left = below(fold(keys, 2 * TRIES + 1), width - wide + 1)
+        return top, left, tall, wide
+
+    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
+        """Apply it."""
+        top, left, tall, wide = (part[:, None] for part in self.boxes(keys, *extents(images, sizes)))
+        row, column = (torch.arange(extent, device=images.device) for extent in images.shape[2:])
+        rows, columns = (row >= top) & (row < top + tall), (column >= left) & (column < left + wide)
+        return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], self.value), sizes
+
+    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+        """The box's height, width, top and left."""
+        boxes = _rows(*self.boxes(keys, *extents(images, sizes)))
+        return [f"erase {tall}x{wide} at {top},{left}" * (tall * wide > 0) for top, left, tall, wide in boxes]

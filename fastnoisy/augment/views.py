@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastnoisy.augment.registry import REQUIRED, Step, StepType
 from fastnoisy.augment.rows import blank_outside, drop_full_sizes
-from fastnoisy.augment.steps import REQUIRED, Step, StepType, get_step
+from fastnoisy.augment.steps import get_step
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.keyed_random import fold, name_value
 
@@ -64,7 +65,7 @@ class ViewProgram:
         """Height and width of what comes out for images on a canvas (height, width)."""
         for call in self.steps:
             if "size" in call.keywords:
-                canvas = (call.keywords["size"],) * 2
+                canvas = (call.kind.sides * call.keywords["size"],) * 2
         return canvas
 
     def build(
@@ -119,7 +120,10 @@ class View(nn.Module):
         """The name and the program, for `print`."""
         return f"{self.name!r}: {self.program}"
 
-    def _run(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, stop: int) -> Tensor:
+    def _prepare(
+        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """The images, blank outside their valid areas, the sizes, and the samples' keys for each step."""
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
             raise FastnoisyError(f"a view takes uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
         if isinstance(key, int):  # made on the device: a copy from the host would synchronise
@@ -127,9 +131,29 @@ class View(nn.Module):
         keys = fold(fold(key, indices), self._name_value)
         sizes = drop_full_sizes(images, sizes)
         images = blank_outside(images.contiguous(), sizes)
-        for position, step in enumerate(self.steps[:stop]):
-            images, sizes = step(images, sizes, fold(keys, position) if step.draws else keys)
+        steps = enumerate(self.steps)
+        return images, sizes, [fold(keys, position) if step.draws else keys for position, step in steps]
+
+    def _run(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, stop: int) -> Tensor:
+        images, sizes, keys = self._prepare(images, sizes, indices, key)
+        for step, step_keys in zip(self.steps[:stop], keys[:stop], strict=True):
+            images, sizes = step(images, sizes, step_keys)
         return images
+
+    @torch.no_grad()
+    def describe(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> list[list[str]]:
+        """What the view does to each image: for each sample the words of each step, "" where a step does nothing to it.
+
+        Arguments as for calling the view, whose very draws it tells. Reads values, so a GPU is waited for.
+        `normalize` says nothing.
+        """
+        images, sizes, keys = self._prepare(images, sizes, indices, key)
+        columns: list[list[str]] = []
+        step: Any
+        for step, step_keys in zip(self.steps, keys, strict=True):
+            columns.append(step.describe(images, sizes, step_keys))
+            images, sizes = step(images, sizes, step_keys)
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
         """The images just before `normalize`, uint8; arguments as for calling the view."""

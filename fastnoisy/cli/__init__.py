@@ -13,6 +13,7 @@ _SUMMARIES = {
     "convert": "Convert a data set into a store, one fast file per split.",
     "inspect": "Show what a store holds, with a contact sheet of its classes.",
     "noise": "Show what a noise does to a store's labels, and write them.",
+    "views": "Draw what a recipe's network is given of some images.",
     "recipes": "List what can be trained; print a recipe in full; check one of your own.",
     "train": "Train a recipe on a store, or go on with a run.",
     "evaluate": "Evaluate a run: accuracy, calibration, classes.",

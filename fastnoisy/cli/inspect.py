@@ -49,10 +49,11 @@ def command(
     from fastnoisy.analysis import inspection
     from fastnoisy.analysis.text import print_table
     from fastnoisy.data.store import open_store
-    from fastnoisy.errors import FastnoisyError
 
-    if sheet is not None and sheet.suffix.lower() != ".png":
-        raise FastnoisyError(f"the sheet {sheet} is not a .png file", "give it a name that ends in .png")
+    if sheet is not None:
+        from fastnoisy.analysis import drawing
+
+        drawing.check_png(sheet)
     with open_store(store) as opened:
         splits = list(opened.splits.values()) if split_name is None else [opened.split(split_name)]
         drawn = None if noise is None else _draw(opened, noise, seed, split_name)
@@ -83,7 +84,7 @@ def _draw(store: Store, noise: str, seed: int, split_name: str | None) -> Drawn:
 
 
 def _draw_sheet(path: Path, store: Store, split: Split, drawn: Drawn | None, per_class: int | None, seed: int) -> None:
-    from fastnoisy.analysis import contact_sheet
+    from fastnoisy.analysis import contact_sheet, drawing
 
     given, clean = split.given_labels, split.clean_labels
     words = f"{split.num_samples:,} images, {store.num_classes:,} classes"
@@ -98,5 +99,5 @@ def _draw_sheet(path: Path, store: Store, split: Split, drawn: Drawn | None, per
         f"{store.path.resolve().name} / {split.name}", words, store.class_names, given, clean, split.read_image,
         split.canvas, per_class, seed,
     )  # fmt: skip
-    contact_sheet.save(image, path)
+    drawing.save(image, path)
     click.echo(f"wrote {path}: up to {layout.per_class} pictures of each class, {image.width}x{image.height} pixels")

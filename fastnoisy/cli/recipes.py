@@ -23,7 +23,7 @@ def command(context: click.Context) -> None:
         _list()
 
 
-@command.command()
+@command.command(short_help="Print a recipe in full, with what the papers report for it.")
 @click.argument("name")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def show(name: str, overrides: tuple[str, ...]) -> None:
@@ -46,7 +46,7 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     click.echo(config.to_toml(settings.model_dump()), nl=False)
 
 
-@command.command()
+@command.command(short_help="Validate a configuration file of your own.")
 @click.argument("path", type=click.Path(path_type=Path))
 def check(path: Path) -> None:
     """Validate a configuration file of your own; every problem is named at once."""
@@ -72,7 +72,7 @@ def _list() -> None:
             about = f"suite {settings.suite:7} {settings.model['name']:15} {settings.epochs:3} epochs"
             click.echo(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
     click.echo(
-        "\nAny method of any data set takes suite=nrd or suite=alasca and noise=KIND:RATE; see 'fastnoisy recipes show NAME'."
+        "\nOn CIFAR and folders any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them."
     )
 
 

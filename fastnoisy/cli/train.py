@@ -27,7 +27,9 @@ Keys are those of config.toml in a run folder; a wrong key lists the known ones.
 @click.argument("recipe", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--data", "store", metavar="STORE", default="", help="Folder that 'fastnoisy convert' wrote.")
-@click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder; default: runs/RECIPE-seedN.")
+@click.option(
+    "--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder; default: runs/RECIPE-NOISE-seedN."
+)
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the step (compile=true).")
 @click.option(
@@ -65,8 +67,7 @@ def command(
             loop.resume(resume, words, quiet, store)
         else:
             settings = setup.resolve(str(recipe), words, store)
-            name = settings.recipe or Path(str(recipe)).stem
-            out = out or Path("runs") / f"{name}-seed{settings.seed}"
+            out = out or Path("runs") / setup.run_name(settings, Path(str(recipe)).stem)
             if dry_run:
                 rehearsal.rehearse(settings, out)
             else:

@@ -35,6 +35,12 @@ def wrapped(table: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if field is None else config.call_table(table.get("base", field.default))
 
 
+def title(table: Mapping[str, Any]) -> str:
+    """A method for people: its name, and in brackets the one it wraps."""
+    inner = wrapped(table)
+    return str(table["name"]) + ("" if inner is None else f"({inner['name']})")
+
+
 def complete(table: Mapping[str, Any]) -> dict[str, Any]:
     """A valid table with every option of the method, and of the one it wraps, written down."""
     name = str(table["name"])

@@ -16,8 +16,6 @@ class MeanAbsoluteError(SingleNetwork):
     2. A reference beside Table 5, which has no row of it.
     """
 
-    suite = "nrd"
-
     def loss(self, logits: Tensor, labels: Tensor, indices: Tensor, progress: Progress) -> Tensor:
         """See `fastnoisy.losses.mean_absolute_error`."""
         return losses.mean_absolute_error(logits, labels)

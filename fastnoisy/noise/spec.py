@@ -76,7 +76,8 @@ class NoiseSpec:
         """
         kind, _, rest = text.partition(":")
         if kind not in _FORMS:
-            raise unknown_name("noise", kind, _FORMS)
+            near = unknown_name("noise", kind, _FORMS)
+            raise FastnoisyError(near.message, f"Write one of {', '.join(cls.kinds())}")
         if kind == "none":
             if rest:
                 raise FastnoisyError(f"noise {text!r}: none takes nothing after it")

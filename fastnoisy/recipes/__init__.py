@@ -80,12 +80,46 @@ def compose(
     origin = {"recipe": f"{data}-{method}", "suite": suite, "row": ""}
     tables = config.merge(*layers, origin, overrides)
     if "table" in raw:
-        found = rows.choose(suite, raw["table"], method, base, str(tables.get("noise", "none")), data)
+        noise, rule = str(tables.get("noise", "none")), chosen.get("asymmetric", "")
+        found = rows.choose(suite, raw["table"], method, base, noise, data, rule)
         taken = [key for key in config.flat_keys(found.tables) if not key.endswith(".name")]
         changed = [key for key in config.flat_keys(overrides) if key in taken]
         text = found.text + (f"; overridden: {', '.join(changed)}" if changed else "")
         tables = config.merge(found.tables, tables, {"row": text})
     return _noise_rule(_normalize(tables), chosen.get("asymmetric", ""))
+
+
+def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A finished configuration with overrides; what they make untrue of `recipe` and `row` is taken out or said.
+
+    Raises:
+        FastnoisyError: another suite: that is a matter of composing anew.
+    """
+    before = tables.get("suite", "")
+    if "suite" in overrides and overrides["suite"] != before:
+        name = tables.get("recipe") or "DATA-METHOD"
+        raise FastnoisyError(
+            f"suite={overrides['suite']} cannot change in {path}, which is a finished configuration of suite {before}",
+            f"Compose anew, for example: fastnoisy train {name} suite={overrides['suite']}",
+        )
+    result = config.merge(tables, overrides)
+    row = str(tables.get("row", ""))
+    keys = ("noise", "optim.lr", "optim.weight_decay")
+    changed = [key for key in config.flat_keys(overrides) if key in keys or key.startswith("method.")]
+    if row and changed:
+        result["row"] = f"{row}{',' if '; overridden: ' in row else '; overridden:'} {', '.join(changed)}"
+    old, new = tables.get("method"), result.get("method")
+    data = str(tables.get("recipe", "")).partition("-")[0]
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("name") != new.get("name"):
+        result["recipe"] = ""
+    rule = read(data).get("suite", {}).get(before, {}).get("asymmetric", "") if data in data_names() else ""
+    return _noise_rule(result, rule)
+
+
+def table_of(recipe: str) -> str:
+    """The data set whose rows of the papers' tables a recipe takes; empty for none."""
+    data = recipe.partition("-")[0]
+    return str(read(data).get("table", "")) if data in data_names() else ""
 
 
 def _noise_rule(tables: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -110,7 +144,7 @@ def _normalize(tables: dict[str, Any]) -> dict[str, Any]:
 
 def _side(tables: Mapping[str, Any]) -> int:
     views = tables.get("views")
-    side = views.get("size", 32) if isinstance(views, Mapping) else 32
+    side = views.get("size") if isinstance(views, Mapping) and config.ViewsConfig.mention_size(views) else None
     return side if isinstance(side, int) else 32
 
 

@@ -74,14 +74,16 @@ class Choice:
     text: str
 
 
-def choose(suite: str, data: str, method: str, base: str | None, noise: str, recipe: str) -> Choice:
+def choose(suite: str, data: str, method: str, base: str | None, noise: str, recipe: str, rule: str = "") -> Choice:
     """The row of a run.
 
     Args:
         data: whose rows to take, `cifar10` or `cifar100`.
         method, base: the run's method and, for a wrapper, the one it wraps; the wrapped one's row counts.
         recipe: the recipe's own data name; where it is not `data`, the tables know nothing of it.
-        noise: the run's noise spec. Where no row fits, the 40 % symmetric one serves.
+        noise: the run's noise spec. Where no row fits, the 40 % symmetric one serves; for another variant of a noise in
+            the table, the row of the same rate.
+        rule: the suite's asymmetric rule.
 
     Learning rate and weight decay are the suite's, those of cross-entropy for a method that the suite's paper does not
     have; the options of such a method are taken from the other paper.
@@ -90,6 +92,7 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
     key = _key(noise) if recipe == data else None
     listed = wanted if any(row[:2] == (data, wanted) for row in table(suite)) else "ce"
     row, exact = _lookup(suite, data, listed, key)
+    exact = exact and _is_the_papers(noise, rule)
     missing = [] if listed == wanted else [wanted]
     if not exact:
         missing.append(noise if recipe == data else recipe)
@@ -122,6 +125,12 @@ def _key(noise: str) -> tuple[str, float] | None:
     if spec.kind == "symmetric" and spec.rate == 0:
         kind = "none"
     return None if kind is None else (kind, round(100 * spec.rate, 6))
+
+
+def _is_the_papers(noise: str, rule: str) -> bool:
+    """Whether a noise that has a row is the variant that the paper uses."""
+    spec = NoiseSpec.parse(noise)
+    return spec.option in {"asymmetric": ("", rule), "instance": ("", "cores")}.get(spec.kind, ("",))
 
 
 def _options(text: str) -> dict[str, Any]:

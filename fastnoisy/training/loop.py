@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, pipelines
+from fastnoisy import config, methods, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches, order
@@ -220,8 +220,8 @@ class Trainer:
         c, say = self.config, self.display.line
         trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
         say(
-            f"{c.recipe or c.method['name']}: method {c.method['name']}, suite {c.suite or 'none'}, model {c.model['name']}, "
-            f"{trained:,} parameters, seed {c.seed}"
+            f"{c.recipe or c.method['name']}: method {methods.title(c.method)}, suite {c.suite or 'none'}, "
+            f"model {c.model['name']}, {trained:,} parameters, seed {c.seed}"
         )
         decay, schedule = c.optim.weight_decay, f"x {c.optim.gamma:g} at epochs {c.optim.milestones}"
         say(

@@ -126,7 +126,7 @@ def _peak(device: torch.device) -> int:
 
 
 def _lines(trainer: Trainer, found: Rehearsal) -> list[str]:
-    settings, on_gpu = trainer.config, trainer.device.type == "cuda"
+    settings, out, on_gpu = trainer.config, trainer.out, trainer.device.type == "cuda"
     where = "GPU memory at its peak" if on_gpu else "memory of the whole process at its peak"
     shape = np.prod([settings.epochs, sum(trainer.steps(spec) for spec in trainer.method.passes)])
     return [
@@ -135,5 +135,7 @@ def _lines(trainer: Trainer, found: Rehearsal) -> list[str]:
         f"{found.wait_share:.0%} of it waiting for data",
         f"  memory   {found.peak_bytes / 2**30:.2f} GiB, {where}",
         f"  ETA      {duration(found.total_seconds)} for {settings.epochs} epochs, {shape:,} steps, evaluations included",
-        "nothing was written; leave out --dry-run to train",
+        f"nothing was written; {out} holds a run already, so train with another --out"
+        if (out / "config.toml").exists()
+        else "nothing was written; leave out --dry-run to train",
     ]

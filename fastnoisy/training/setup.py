@@ -22,7 +22,7 @@ from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import Context, Method
-from fastnoisy.noise import NoiseSpec, check_range
+from fastnoisy.noise import NoiseSpec, check_range, dataset_of
 from fastnoisy.training.step import memory_format
 
 
@@ -40,8 +40,13 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
     overrides = config.parse_overrides(words)
     if store:
         overrides = config.merge(overrides, {"data": {"store": store}})
+    for key in ("recipe", "row"):
+        if key in overrides:
+            raise FastnoisyError(
+                f"{key}= is written by fastnoisy itself", "Leave it out; suite= and noise= choose the row"
+            )
     if recipes.is_path(recipe):
-        return check(config.merge(recipes.from_file(Path(recipe)), overrides))
+        return check(recipes.change(recipes.from_file(Path(recipe)), overrides, recipe))
     data, method = recipes.split_name(recipe, methods.names())
     chosen = overrides.get("method", {})
     if not isinstance(chosen, Mapping):
@@ -52,6 +57,16 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
     if base is not None and "base" in chosen:
         overrides = config.merge(overrides, {"method": {"base": base}})
     return check(recipes.compose(data, method, suite, overrides, None if base is None else base["name"]))
+
+
+def run_name(settings: Config, stem: str) -> str:
+    """A run folder's default name: recipe (or `stem`), wrapped method, noise and seed."""
+    base = settings.method.get("base")
+    noise = NoiseSpec.parse(settings.noise)
+    parts = [settings.recipe or stem]
+    parts += [str(base["name"])] if isinstance(base, Mapping) and base["name"] != "ce" else []
+    parts += [noise.kind, f"{noise.rate:g}" if noise.rate else "", "" if noise.path else noise.option]
+    return "-".join([part for part in parts if part] + [f"seed{settings.seed}"])
 
 
 def check(tables: Mapping[str, Any]) -> Config:
@@ -78,12 +93,13 @@ def check(tables: Mapping[str, Any]) -> Config:
         found.append(str(unknown_name("pipeline", name, ["auto", *pipelines.names()])))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tables.get("device", "auto"))):
         found.append(f"device: must be auto, cpu or cuda (or cuda:NUMBER), got {tables['device']!r}")
-    for name in ("holdout", "train", str(dict(tables.get("data", {})).get("test_split", "test"))):
-        if isinstance(tables.get("eval"), Mapping) and name in tables["eval"]:
+    data, extra = tables.get("data"), tables.get("eval")
+    own = str(data.get("test_split", "test")) if isinstance(data, Mapping) else "test"
+    for name in ("holdout", "train", own):
+        if isinstance(extra, Mapping) and name in extra:
             found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
-    if found:
+    if found or not isinstance(result, Config):
         raise config.problems_error(found)
-    assert isinstance(result, Config)
     return _spelled_out(result)
 
 
@@ -236,6 +252,12 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
     set_threads(settings.threads)
     store = open_store(Path(settings.data.store))
     split = store.split("train")
+    meant, there = recipes.table_of(settings.recipe), dataset_of(split.class_names)
+    if meant.startswith("cifar") and there and there != meant and settings.recipe.startswith(meant):
+        raise FastnoisyError(
+            f"recipe {settings.recipe} is for {meant}, but {settings.data.store} holds {there}",
+            f"Use {there}-{settings.method['name']}, or name a store of {meant} with --data",
+        )
     if split.num_samples == 0:
         raise FastnoisyError(f"the training split of {settings.data.store} is empty")
     num_classes = len(split.class_names)

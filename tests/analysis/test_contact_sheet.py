@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.analysis import contact_sheet
-from fastnoisy.analysis.contact_sheet import WRONG, Layout
+from fastnoisy.analysis import contact_sheet, drawing
+from fastnoisy.analysis.contact_sheet import Layout
+from fastnoisy.analysis.drawing import WRONG
 from fastnoisy.errors import FastnoisyError
 
 NAMES = ["airplane", "automobile", "bird"]
@@ -115,9 +116,9 @@ def test_odd_names_are_drawn() -> None:
 def test_saving_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
     folder = tmp_path
     sheet, _ = draw()
-    contact_sheet.save(sheet, folder / "a.png")
+    drawing.save(sheet, folder / "a.png")
     with Image.open(folder / "a.png") as read:
         assert read.size == sheet.size
     with pytest.raises(OSError, match="missing"):
-        contact_sheet.save(sheet, folder / "missing" / "a.png")
+        drawing.save(sheet, folder / "missing" / "a.png")
     assert [path.name for path in folder.iterdir()] == ["a.png"]

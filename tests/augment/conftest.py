@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from torchvision.transforms import functional
 
 VALUES = {
     "rotate": (-200.0, 200.0),
@@ -21,6 +22,7 @@ VALUES = {
     "translate_x": (-40.0, 40.0),
     "translate_y": (-40.0, 40.0),
     "cutout_abs": (0.0, 40.0),
+    "hue": (-0.5, 0.5),
 }
 
 
@@ -38,9 +40,14 @@ def _solarize_add(image, value):
     return ImageOps.solarize(Image.fromarray(added), 128)
 
 
-def apply(name, pixels, value, bilinear=False, center=None):
-    """One operation by Pillow on one uint8 array (3, H, W)."""
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+def to_pillow(pixels):
+    """One uint8 array (3, H, W) as an image."""
+    return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0)))
+
+
+def apply(name, pixels, value, bilinear=False, center=None, fill=None):
+    """One operation by Pillow (hue by torchvision on Pillow) on one uint8 array (3, H, W)."""
+    image = to_pillow(pixels)
     filter_ = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
     maps = {
         "shear_x": (1, value, 0, 0, 1, 0),
@@ -49,9 +56,9 @@ def apply(name, pixels, value, bilinear=False, center=None):
         "translate_y": (1, 0, 0, 0, 1, value),
     }
     if name in maps:
-        image = image.transform(image.size, Image.Transform.AFFINE, maps[name], filter_)
+        image = image.transform(image.size, Image.Transform.AFFINE, maps[name], filter_, fillcolor=fill)
     elif name == "rotate":
-        image = image.rotate(value, filter_)
+        image = image.rotate(value, filter_, fillcolor=fill)
     elif name in ("color", "contrast", "brightness", "sharpness"):
         image = getattr(ImageEnhance, name.capitalize())(image).enhance(value)
     elif name == "posterize":
@@ -62,6 +69,8 @@ def apply(name, pixels, value, bilinear=False, center=None):
         image = _solarize_add(image, value)
     elif name == "cutout_abs":
         image = _cutout(image, value, center)
+    elif name == "hue":
+        image = functional.adjust_hue(image, value)
     elif name != "identity":
         image = getattr(ImageOps, name)(image)
     return np.asarray(image).transpose(2, 0, 1)
@@ -88,11 +97,21 @@ def random_sizes(count, H, W, seed=0):
     return torch.from_numpy(sizes.astype(np.int32))
 
 
+def plain_images(H, W):
+    """Black, white, grey noise, one grey, and four colours, uint8 (8, 3, H, W)."""
+    grey = np.random.default_rng(5).integers(0, 256, (1, 1, H, W))
+    colours = [(0, 0, 0), (255, 255, 255), (90, 90, 90), (255, 0, 0), (0, 255, 1), (200, 3, 201), (1, 0, 0)]
+    flat = np.array(colours)[:, :, None, None] + np.zeros((1, 3, H, W), int)
+    return torch.from_numpy(np.concatenate([np.repeat(grey, 3, 1), flat]).astype(np.uint8))
+
+
 class Reference:
     """What the tests share; given out as a fixture, since test folders are no packages."""
 
     values = VALUES
     apply = staticmethod(apply)
+    to_pillow = staticmethod(to_pillow)
+    plain_images = staticmethod(plain_images)
     random_images = staticmethod(random_images)
     random_sizes = staticmethod(random_sizes)
 

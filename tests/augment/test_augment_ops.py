@@ -70,13 +70,33 @@ def test_whole_canvas_needs_no_sizes(reference, name, bilinear):
     assert torch.equal(apply_op(name, images, values, **options), apply_op(name, images, values, sizes, **options))
 
 
-def test_fill_colour(reference):
-    images = reference.random_images(4, H, W)
-    shift = torch.full((4,), 30.0)
+@pytest.mark.parametrize("name", [name for name in op_names() if get_op(name).family == "affine"])
+def test_fill_colour_equals_pillows(reference, name):
+    """Pillow fills whole pixels and blends no fill colour in, so the same pixels get the colour, bilinear or not."""
+    images, sizes = reference.random_images(60, 15, 18), reference.random_sizes(60, 15, 18)
+    values = torch.linspace(*reference.values[name], 60, dtype=torch.float64)
+    fill = (125, 123, 114)
     for bilinear in (False, True):
-        result = apply_op("translate_x", images, shift, fill=(1, 2, 3), bilinear=bilinear)
-        assert torch.equal(result[:, :, :, :7], images[:, :, :, 30:])
-        assert result[:, :, :, 7:].amin((0, 2, 3)).tolist() == result[:, :, :, 7:].amax((0, 2, 3)).tolist() == [1, 2, 3]
+        result = apply_op(name, images, values, sizes, fill=fill, bilinear=bilinear).numpy().astype(int)
+        for row in range(60):
+            height, width = sizes[row].tolist()
+            pixels = images[row, :, :height, :width].numpy()
+            expected = reference.apply(name, pixels, values[row].item(), bilinear, fill=fill)
+            assert np.abs(result[row, :, :height, :width] - expected).max() <= bilinear
+            assert result[row].sum() == result[row, :, :height, :width].sum()
+
+
+@pytest.mark.parametrize(("name", "bilinear"), CASES)
+def test_plain_images_and_single_pixels(reference, name, bilinear):
+    """Images of one colour, of greys, and of 1 x 1 pixels, where a range or a spread is 0."""
+    for H, W in ((1, 1), (3, 5)):
+        images = reference.plain_images(H, W)
+        value = torch.full((len(images),), 0.3 if name == "hue" else 2.0)
+        centers = torch.zeros(len(images), 2, dtype=torch.int64)
+        result = apply_op(name, images, value, bilinear=bool(bilinear), centers=centers).numpy().astype(int)
+        for row in range(len(images)):
+            expected = reference.apply(name, images[row].numpy(), value[row].item(), bool(bilinear), (0, 0))
+            assert np.abs(result[row] - expected).max() <= bool(bilinear), row
 
 
 def test_golden_randaugment(reference, golden):

@@ -1,4 +1,4 @@
-"""RandAugment and AugMix: what is drawn, how often, and that every sample draws for itself.
+"""RandAugment and both kinds of AugMix: what is drawn, how often, and that every sample draws for itself.
 
 Uniform draws pass the chi-square limits below in all but 1 of 100,000 runs, and the keys are fixed.
 """
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastnoisy.augment import policies, rows
+from fastnoisy.augment import autoaugment, jitter, policies, rows
+from fastnoisy.augment.geometry import rotation_table
 from fastnoisy.augment.ops import apply_op
 from fastnoisy.keyed_random import fold, key
 
@@ -25,8 +26,18 @@ def chi_square(draws, categories):
     return float(((torch.bincount(draws, minlength=categories) - expected) ** 2 / expected).sum())
 
 
+POLICIES = {
+    "randaugment": lambda: policies.RandAugment(2, 9),
+    "augmix": policies.AugMix,
+    "google_augmix": lambda: policies.GoogleAugMix(severity=5, all_ops=True),
+    "autoaugment": autoaugment.AutoAugment,
+    "torchvision_randaugment": lambda: autoaugment.TorchvisionRandAugment(2, 11),
+    "color_jitter": lambda: jitter.ColorJitter(0.4, 0.4, 0.4, 0.2),
+}
+
+
 def policy(name):
-    return policies.RandAugment(2, 9) if name == "randaugment" else policies.AugMix()
+    return POLICIES[name]()
 
 
 class TestRandAugment:
@@ -171,7 +182,102 @@ class TestAugMix:
         assert len(collections.Counter(chosen.tolist())) == 13
 
 
-@pytest.mark.parametrize("name", ["randaugment", "augmix"])
+def google_value(name, level, size):
+    """google-research/augmix's value of an operation at a level, before its sign (augmentations.py)."""
+    if name == "posterize":
+        return 4 - int(level * 4 / 10)
+    if name == "rotate":
+        return int(level * 30 / 10)
+    if name == "solarize":
+        return 256 - int(level * 256 / 10)
+    if name.startswith("shear"):
+        return level * 0.3 / 10
+    if name.startswith("translate"):
+        return int(level * (size / 3) / 10)
+    return level * 1.8 / 10 + 0.1 if name in policies.ENHANCEMENTS else 0
+
+
+class TestGoogleAugMix:
+    @pytest.mark.parametrize("severity", [1, 3, 10])
+    def test_values_are_the_authors_at_every_level(self, severity, golden, monkeypatch):
+        augment = policies.GoogleAugMix(severity, all_ops=True)
+        number = torch.arange(65536)
+        levels = (0.1 + (number.double() + 0.5) / 65536 * (severity - 0.1)).tolist()
+        side = torch.full((65536,), 32)
+        found = {}
+        for code, name in enumerate(augment.names):
+            for negative in (0, 1):
+                drawn = (torch.full_like(number, code), number, torch.full_like(number, negative))
+                monkeypatch.setattr(augment, "choose", lambda keys, position, drawn=drawn: drawn)
+                slot = augment.operations(number, 0, side, side)
+                signed = name.startswith(("rotate", "shear", "translate"))
+                sign = -1 if signed and negative else 1
+                expected = torch.tensor([sign * google_value(name, level, 32) for level in levels]).double()
+                assert (slot.values - expected).abs().max() < (1e-7 if expected.frac().any() else 1e-12), name
+                if name == "rotate":
+                    assert torch.equal(slot.rotation, rotation_table(slot.values.tolist()))
+            found[name] = slot.values.abs()
+        ranges = golden("augmix")["ranges_by_severity"][str(severity)]
+        for name, column in (
+            ("rotate", "rotate_deg_int"), ("solarize", "solarize_threshold"), ("shear_x", "shear"),
+            ("translate_x", "translate_px_int_32"), ("color", "color_contrast_brightness_sharpness_factor"),
+        ):  # fmt: skip
+            # the golden upper end is that of level = severity, which a level drawn below it just misses
+            low, high = found[name].min().item(), found[name].max().item()
+            step = 1 if name in ("rotate", "solarize", "translate_x") else 1e-4
+            assert low == pytest.approx(ranges[column][0], abs=step)
+            assert high == pytest.approx(ranges[column][1], abs=step)
+
+    def test_operations_are_the_golden_ones(self, golden):
+        assert sorted(golden("augmix")["ops_default"]) == sorted(policies.GoogleAugMix().names)
+        assert sorted(golden("augmix")["ops_all"]) == sorted(policies.GoogleAugMix(all_ops=True).names)
+
+    def test_equals_a_mixture_of_floats_within_half_a_level(self, reference):
+        """Chains by `apply_op`, mixed in float64 with the drawn weights and never rounded, as the authors do."""
+        count = 60
+        images, sizes = reference.random_images(count, 24, 33), reference.random_sizes(count, 24, 33)
+        images = rows.blank_outside(images, sizes)
+        augment = policies.GoogleAugMix()
+        result = augment(images, sizes, keys(count))
+        share, gaps = augment.mixture(keys(count))
+        mixed = images * (1 - share / 65536).view(-1, 1, 1, 1).double()
+        slots = augment.slots(images, sizes, keys(count))
+        for chain in range(3):
+            part = slice(chain * count, (chain + 1) * count)
+            pixels = images.clone()
+            for row in range(count):
+                one = slice(row, row + 1)
+                for slot in slots:
+                    if (code := slot.chosen[part][row]) >= 0:
+                        value = slot.values[part][one]
+                        pixels[one] = apply_op(slot.names[code], pixels[one], value, sizes[one], bilinear=True)
+            mixed += pixels * (share * gaps[:, chain] / 65536**2).view(-1, 1, 1, 1)
+        assert (result - mixed).abs().max() < 0.52
+
+    def test_golden_mixture(self, reference, golden, monkeypatch):
+        """The authors' own numbers: three given chains at level 2, given weights, on normalised floats."""
+        case = golden("augmix")["mix_case"]
+        augment = policies.GoogleAugMix(severity=10)
+        number = round((2.0 - 0.1) / 9.9 * 65536)  # the level nearest to 2 from above
+
+        def choose(chain_keys, position):
+            names = [chain[position] if position < len(chain) else chain[0] for chain in case["chains"]]
+            codes = torch.tensor([augment.names.index(name) for name in names])
+            return codes, torch.full_like(codes, number), torch.zeros_like(codes)
+
+        weights = [round(weight * case["m"] * 65536) for weight in case["w"]]
+        monkeypatch.setattr(augment, "choose", choose)
+        monkeypatch.setattr(augment, "depths", lambda keys: torch.tensor([len(chain) for chain in case["chains"]]))
+        monkeypatch.setattr(augment, "weights", lambda keys: torch.tensor([[65536 - sum(weights), *weights]]))
+        image = augment(reference.golden_image(), None, keys(1))
+        mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
+        std = torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)
+        row = torch.as_tensor(case["row10"])
+        level = 1 / 255 / 0.2
+        assert (((image[0] / 255 - mean) / std)[:, 10].T - row).abs().max() < level
+
+
+@pytest.mark.parametrize("name", POLICIES)
 class TestEveryPolicy:
     def batch(self, reference):
         sizes = reference.random_sizes(16, 14, 19)
@@ -200,6 +306,12 @@ class TestEveryPolicy:
         expected = augment(*batch)
         monkeypatch.setitem(rows._CHUNK_PIXELS, "cpu", 1)
         assert torch.equal(augment(*batch), expected)
+
+    def test_descriptions_are_of_the_sample_alone(self, name, reference):
+        augment, batch = policy(name), self.batch(reference)
+        texts = augment.describe(*batch)
+        assert texts == [augment.describe(*(tensor[row : row + 1] for tensor in batch))[0] for row in range(16)]
+        assert len(set(texts)) > 8
 
     def test_tables_are_no_state_and_survive_half_precision(self, name, reference):
         augment, batch = policy(name), self.batch(reference)

@@ -1,21 +1,26 @@
 """View programs: parsing and its errors, the steps, and that a sample's view is its own."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.stats import chi2_contingency
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision import transforms
 from torchvision.transforms import functional
 
 from fastnoisy.augment import op_names, ops, parse_view, step_docs, step_names
-from fastnoisy.augment.steps import Cutout, RandomResizedCrop
+from fastnoisy.augment.steps import Cutout, RandomErasing, RandomResizedCrop
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.keyed_random import fold, key
 
 STUDENT = "randaugment(n=1, m=3) | random_crop(32, padding=4) | hflip | normalize | cutout(5)"
 TEACHER = "augmix | random_crop(32, padding=4) | hflip | normalize"
+JITTERED = "torchvision_randaugment | resize_shorter(20) | center_crop(18) | color_jitter | normalize | random_erasing"
+AUTHORS = "random_crop(32, padding=4) | hflip | google_augmix(width=2) | autoaugment | normalize"
 PHOTOGRAPH = "augmix(depth=1) | random_resized_crop(24) | hflip | normalize"
 STATISTICS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
@@ -36,6 +41,9 @@ class TestParsing:
             STUDENT,
             TEACHER,
             PHOTOGRAPH,
+            JITTERED,
+            "google_augmix(depth=2, all_ops=True) | normalize | random_erasing(p=0.25, scale=(0.02, 0.1), value=1.5)",
+            "rotate(10, bilinear=True, fill=(125, 123, 114)) | hue(0.1)",
             "augmix(severity=5, width=2, depth=4)",
             "resize(64) | center_crop(56) | normalize(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))",
             "random_resized_crop(64, scale=(0.3, 1.0), ratio=(1, 1))",
@@ -80,6 +88,13 @@ class TestParsing:
             ("random_crop(**{})", ["unknown argument"]),
             ("randaugment(n=1, m=31)", ["m must be a number from 0 to 30, got 31"]),
             ("rotate(10, bilinear=1)", ["bilinear must be True or False"]),
+            ("shear_x(0.1, fill=(1, 2))", ["fill must be three integers from 0 to 255", "(1, 2)"]),
+            ("rotate(1, fill=(0, 0, 256))", ["fill must be three integers"]),
+            ("equalize(fill=(0, 0, 0))", ["unknown argument", "Allowed: equalize."]),
+            ("color_jitter(hue=0.6)", ["hue must be a number from 0 to 0.5, got 0.6"]),
+            ("resize_shorter(3)", ["size must be an integer from 4, got 3"]),
+            ("random_erasing | normalize", ["after normalize"]),
+            ("torchvision_randaugment(m=31)", ["m must be an integer from 0 to 30"]),
             ("equalize(3)", ["too many arguments", "Allowed: equalize."]),
             ("augmix(alpha=0.5)", ["alpha must be 1", "Dirichlet", "0.5"]),
             ("augmix(depth=0)", ["depth must be one of -1, 1, 2"]),
@@ -113,7 +128,10 @@ class TestParsing:
         assert parse_view("hflip | normalize").output_size((40, 50)) == (40, 50)
 
 
-@pytest.mark.parametrize("text", [STUDENT, TEACHER, PHOTOGRAPH, "hflip | cutout_abs(6) | normalize"])
+PROGRAMS = [STUDENT, TEACHER, PHOTOGRAPH, JITTERED, AUTHORS, "hflip | cutout_abs(6) | normalize"]
+
+
+@pytest.mark.parametrize("text", PROGRAMS)
 class TestEveryProgram:
     def batch(self, reference):
         return reference.random_images(16, 32, 32), reference.random_sizes(16, 32, 32)
@@ -250,6 +268,69 @@ class TestSteps:
         assert not top.any()
         assert not left.any()
 
+    def test_resize_shorter_equals_torchvision(self, reference):
+        """Areas of every shape, long ones included, whose middle is kept: `Resize(size)` and `CenterCrop` on Pillow."""
+        H, W, count = 23, 61, 120
+        images, sizes = reference.random_images(count, H, W), reference.random_sizes(count, H, W)
+        for size, side in ((13, 11), (13, 12), (30, 27), (4, 4)):
+            text = f"resize_shorter({size}) | center_crop({side}) | normalize"
+            assert parse_view(text).output_size((H, W)) == (side, side)
+            assert parse_view(f"resize_shorter({size})").output_size((H, W)) == (2 * size, 2 * size)
+            result = build(text).uint8(images, sizes, torch.arange(count), 0)
+            whole = build(f"resize_shorter({size}) | normalize").uint8(images, sizes, torch.arange(count), 0)
+            assert whole.shape[2:] == (2 * size, 2 * size)
+            for row in range(count):
+                height, width = sizes[row].tolist()
+                image = reference.to_pillow(images[row, :, :height, :width])
+                wide, tall = functional.resize(image, size).size
+                image = image.resize((wide, height), Image.Resampling.BILINEAR)
+                image = image.resize((wide, tall), Image.Resampling.BILINEAR)
+                expected = functional.pil_to_tensor(functional.center_crop(image, [side, side]))
+                assert torch.equal(result[row], expected), (size, height, width)
+                if max(tall, wide) <= 2 * size:
+                    assert torch.equal(whole[row, :, :tall, :wide], functional.pil_to_tensor(image))
+                    assert whole[row].sum() == whole[row, :, :tall, :wide].sum()
+
+    def test_resize_shorter_of_photograph_size(self, reference):
+        images = reference.random_images(2, 375, 500)
+        result = build("resize_shorter(256) | center_crop(224) | normalize").uint8(images, None, torch.arange(2), 0)
+        for row in range(2):
+            image = functional.center_crop(functional.resize(reference.to_pillow(images[row]), 256), [224, 224])
+            assert torch.equal(result[row], functional.pil_to_tensor(image))
+
+    @pytest.mark.parametrize(("height", "width"), [(32, 32), (6, 9)])
+    def test_random_erasing_draws_torchvisions_boxes(self, height, width):
+        """The same shapes and places equally often, and nothing as often where no try fits."""
+        torch.manual_seed(0)
+        count, image = 20_000, torch.zeros(3, height, width)
+        erasing = RandomErasing(1.0, (0.02, 0.33), (0.3, 3.3), 0)
+        sides = torch.full((count,), height), torch.full((count,), width)
+        ours = torch.stack(erasing.boxes(fold(0, torch.arange(count)), *sides), 1)
+        peer = transforms.RandomErasing.get_params
+        theirs = torch.tensor([peer(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(count)])
+        theirs[(theirs[:, 2] == height) & (theirs[:, 3] == width)] = 0  # how it says that none fitted
+        for columns in ([2, 3], [0, 2], [1, 3]):
+            ids = [part[:, columns[0]] * 64 + part[:, columns[1]] for part in (ours, theirs)]
+            counts = torch.stack([torch.bincount(part, minlength=64 * 64) for part in ids])
+            counts = counts[:, counts.sum(0) > 20]
+            assert chi2_contingency(counts.numpy()).pvalue > 1e-4
+
+    def test_random_erasing_fills_its_box_alone(self, reference):
+        images, sizes = reference.random_images(400, 20, 24), reference.random_sizes(400, 20, 24)
+        plain = run(build("normalize"), images, sizes)
+        result = run(build("normalize | random_erasing(p=0.25, value=7)"), images, sizes)
+        erased = (result == 7).all(1)
+        assert torch.equal(result.masked_fill(erased[:, None], 0), plain.masked_fill(erased[:, None], 0))
+        for row in range(400):
+            height, width = sizes[row].tolist()
+            inside = erased[row, :height, :width]
+            assert inside.sum() == erased[row].sum()
+            assert inside.sum() == inside.any(0).sum() * inside.any(1).sum()
+        assert 40 < erased.any(2).any(1).sum() < 125
+        for p, text in ((0, "random_erasing(p=0)"), (1, "random_erasing(p=1, scale=(0.1, 0.1))")):
+            always = run(build(f"normalize | {text}"), images[sizes.amin(1) > 9], sizes[sizes.amin(1) > 9])
+            assert (always == 0).all(1).any(2).any(1).double().mean() == p
+
     def test_cutout_holes_are_the_golden_ones(self, golden):
         for case in golden("cutout")["cases"]:
             cutout = Cutout(case["length"])
@@ -280,7 +361,105 @@ class TestSteps:
                 assert np.array_equal(result[row], reference.apply(name, images[row].numpy(), value))
 
 
-@pytest.mark.parametrize("text", [STUDENT, PHOTOGRAPH, "center_crop(30) | rotate(3) | cutout_abs(4) | normalize"])
+class TestDescription:
+    """The words say what the pixels show, since both come from the same draws."""
+
+    def describe(self, text, images, sizes=None, indices=None):
+        indices = torch.arange(len(images)) if indices is None else indices
+        return parse_view(text).build("student", **STATISTICS).describe(images, sizes, indices, key(1, 0))
+
+    def test_one_text_per_sample_and_step(self, reference):
+        images, sizes = reference.random_images(12, 32, 32), reference.random_sizes(12, 32, 32)
+        for text in (STUDENT, TEACHER, PHOTOGRAPH, JITTERED, AUTHORS):
+            rows = self.describe(text, images, sizes)
+            assert [len(row) for row in rows] == [len(parse_view(text).steps)] * 12
+            one = slice(5, 6)
+            assert self.describe(text, images[one], sizes[one], torch.tensor([5])) == [rows[5]]
+
+    def test_crops_flips_and_holes(self, reference):
+        images = reference.random_images(60, 14, 16)
+        text = "random_crop(10, padding=2) | hflip | normalize | cutout(4) | random_erasing(value=9)"
+        rows, result = self.describe(text, images), run(build(text), images)
+        before = build(text).uint8(images, None, torch.arange(60), key(1, 0))
+        padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+        for row, (crop, flip, normalize, cutout, erase) in enumerate(rows):
+            top, left = (int(number) for number in crop.removeprefix("crop ").split(","))
+            window = padded[row, :, top + 2 : top + 12, left + 2 : left + 12]
+            assert normalize == ""
+            assert flip in ("", "flip")
+            assert torch.equal(before[row], window.flip(2) if flip else window)
+            box = (result[row] == 9).all(0).nonzero()
+            if erase:
+                tall, wide, top, left = map(int, re.fullmatch(r"erase (\d+)x(\d+) at (\d+),(\d+)", erase).groups())
+                assert box.amin(0).tolist() == [top, left]
+                assert box.amax(0).tolist() == [top + tall - 1, left + wide - 1]
+                continue
+            assert len(box) == 0
+            y, x = (int(number) for number in cutout.removeprefix("cutout at ").split(","))
+            hole = (result[row] == 0).all(0).nonzero()
+            assert hole.amin(0).tolist() == [max(0, y - 2), max(0, x - 2)]
+            assert hole.amax(0).tolist() == [min(9, y + 1), min(9, x + 1)]
+
+    def test_resized_crops(self, reference):
+        images = reference.random_images(10, 20, 30)
+        rows = self.describe("random_resized_crop(8) | normalize", images)
+        result = build("random_resized_crop(8) | normalize").uint8(images, None, torch.arange(10), key(1, 0))
+        for row, (text, _) in enumerate(rows):
+            tall, wide, top, left = map(int, re.fullmatch(r"crop (\d+)x(\d+) at (\d+),(\d+)", text).groups())
+            box = images[row : row + 1, :, top : top + tall, left : left + wide]
+            alone = build("resize(8) | normalize").uint8(box.contiguous(), None, torch.zeros(1).long(), 0)
+            assert torch.equal(result[row : row + 1], alone)
+
+    def test_operations_are_those_that_were_applied(self, reference):
+        """Magnitude 15: all values but solarize_add's are printed whole, so the words can be carried out."""
+        images = reference.random_images(80, 12, 13)
+        rows = self.describe("randaugment(n=2, m=15) | normalize", images)
+        result = build("randaugment(n=2, m=15) | normalize").uint8(images, None, torch.arange(80), key(1, 0))
+        checked = 0
+        for row, (text, _) in enumerate(rows):
+            if "cutout" in text:
+                continue
+            image = images[row : row + 1]
+            for operation in text.split(", "):
+                name, _, value = operation.partition(" ")
+                image = ops.apply_op(name, image, torch.tensor([float(value or 0)], dtype=torch.float64))
+            assert torch.equal(result[row : row + 1], image), text
+            checked += 1
+        assert checked > 60
+
+    def test_mixtures_show_chains_and_weights(self, reference):
+        images = reference.random_images(20, 9, 9)
+        for text, _ in self.describe("augmix | normalize", images):
+            chains, weights = text.split(" | ")
+            assert len(chains.split(" / ")) == 3
+            assert all(1 <= len(chain.split(", ")) <= 3 for chain in chains.split(" / "))
+            assert sum(map(float, weights.split())) == pytest.approx(1, abs=0.021)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("rotate(-10, bilinear=True)", "rotate -10"),
+            ("equalize", "equalize"),
+            ("shear_x(0.0333333)", "shear_x 0.0333"),
+            ("translate_x(0)", "translate_x 0"),
+            ("center_crop(5)", "center_crop 5"),
+            ("resize(7)", "resize 7"),
+            ("resize_shorter(7)", "resize_shorter 7"),
+            ("hflip(p=0)", ""),
+            ("solarize(1000)", "solarize 1000"),
+        ],
+    )
+    def test_words(self, text, words):
+        assert self.describe(f"{text} | normalize", torch.zeros(2, 3, 8, 8, dtype=torch.uint8)) == [[words, ""]] * 2
+
+    def test_box_centre(self):
+        (words, _), *_ = self.describe("cutout_abs(4) | normalize", torch.zeros(1, 3, 30, 30, dtype=torch.uint8))
+        assert re.fullmatch(r"cutout_abs 4 at \d+,\d+", words)
+
+
+@pytest.mark.parametrize(
+    "text", [STUDENT, PHOTOGRAPH, JITTERED, AUTHORS, "center_crop(30) | rotate(3) | cutout_abs(4) | normalize"]
+)
 def test_a_gpu_is_never_waited_for(text, monkeypatch):
     """On fake CUDA tensors, which need no GPU: an operation that reads a value or mixes devices raises."""
     monkeypatch.setattr(ops, "_STRETCH_TABLES", {})
@@ -293,7 +472,7 @@ def test_a_gpu_is_never_waited_for(text, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("text", [STUDENT, TEACHER, PHOTOGRAPH])
+@pytest.mark.parametrize("text", [STUDENT, TEACHER, PHOTOGRAPH, JITTERED, AUTHORS])
 def test_a_gpu_gives_the_same_bits(text, reference):
     images, sizes = reference.random_images(64, 40, 32), reference.random_sizes(64, 40, 32)
     view = build(text)
@@ -330,3 +509,23 @@ def test_compiled_view_gives_the_same_bits(reference):
 @pytest.mark.compiler
 def test_compiled_policies_give_the_same_bits(reference, text):
     compiled_equals_eager(text, reference, 32, 40, [True, True, False])
+
+
+@pytest.mark.compiler
+def test_compiled_hue_and_erasing_give_the_same_bits(reference):
+    compiled_equals_eager("hue(0.1) | normalize | random_erasing", reference, 9, 11, [True, True])
+
+
+@pytest.mark.slow
+@pytest.mark.compiler
+@pytest.mark.parametrize(
+    "text",
+    [
+        "color_jitter(contrast=0)",
+        "autoaugment",
+        "google_augmix(width=2, depth=1)",
+        "resize_shorter(8) | center_crop(8)",
+    ],
+)
+def test_compiled_steps_give_the_same_bits(reference, text):
+    compiled_equals_eager(f"{text} | normalize", reference, 17, 21, [True, True])

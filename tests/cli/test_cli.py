@@ -223,7 +223,7 @@ def wrong_device(store: Path, tmp: Path) -> list[object]:
     return _train(store, tmp, "device=cpu:abc")
 
 
-@wrong("cannot be read")
+@wrong("is a folder")
 def recipe_is_a_folder(store: Path, tmp: Path) -> list[object]:
     return ["train", f"{tmp}/", "--data", store]
 

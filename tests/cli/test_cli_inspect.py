@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.analysis import contact_sheet
+from fastnoisy.analysis import drawing
 from fastnoisy.data.convert import ConvertOptions, convert
 
 Call = Callable[..., tuple[int, str, str]]
@@ -108,13 +108,13 @@ def test_the_sheet_frames_wrong_labels(call: Call, store: Path, tmp_path: Path) 
     with Image.open(tmp_path / "a.png") as sheet:
         assert f"wrote {tmp_path / 'a.png'}: up to 6 pictures of each class, {sheet.width}x{sheet.height} pixels" in out
         pixels = np.asarray(sheet)
-    assert (pixels == contact_sheet.WRONG).all(axis=2).sum() > 1000
+    assert (pixels == drawing.WRONG).all(axis=2).sum() > 1000
     first = (tmp_path / "a.png").read_bytes()
     call("inspect", store, "--sheet", tmp_path / "a.png", "--noise", "symmetric:0.4", "--per-class", 6)
     assert (tmp_path / "a.png").read_bytes() == first
     assert call("inspect", store, "--sheet", tmp_path / "b.png", "--split", "test")[0] == 0
     with Image.open(tmp_path / "b.png") as sheet:
-        assert not (np.asarray(sheet) == contact_sheet.WRONG).all(axis=2).any()
+        assert not (np.asarray(sheet) == drawing.WRONG).all(axis=2).any()
 
 
 def test_the_sheet_of_photographs(call: Call, photos: Path, tmp_path: Path) -> None:
@@ -164,3 +164,13 @@ def test_help_imports_neither_torch_nor_matplotlib(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Examples:" in done.stdout
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_any_work(call: Call, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for sheet, part in ((tmp_path / "none" / "a.png", "does not exist"), (tmp_path / "folder.png", "is a folder")):
+        code, out, err = call("inspect", store, "--sheet", sheet)
+        assert code == 2
+        assert part in err
+        assert not out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png"]

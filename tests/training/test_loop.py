@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
 from fastnoisy.training import checkpoint, inference, loop, preflight, setup
@@ -337,3 +339,12 @@ def test_the_meter_gives_metrics_without_the_method_seeing_clean_labels(digits: 
     again = Meter(clean, torch.device("cpu"))
     again.load(meter.state())
     assert again.summary() == summary
+
+
+def test_a_recipe_of_one_cifar_refuses_the_other(tmp_path: Path) -> None:
+    source = importlib.import_module("fastnoisy.data.sources.cifar10").make_example(tmp_path / "raw")
+    convert(source, tmp_path / "store", options=ConvertOptions(), progress=None)
+    with pytest.raises(FastnoisyError, match=r"is for cifar100, but .* holds cifar10.*cifar10-nrd"):
+        setup.prepare(setup.resolve("cifar100-nrd", [], str(tmp_path / "store")))
+    words = ["batch_size=20", "model=preact_small(width=4)"]
+    assert setup.prepare(setup.resolve("cifar10-nrd", words, str(tmp_path / "store"))).split.num_samples == 100

@@ -9,13 +9,18 @@ A source is one file in this folder, and the file's name is its kind. It defines
     recognises(path)        bool: whether an existing path has this layout; looks at names only, reads no data
     open(path)              the Source; FastnoisyError, naming the place and LAYOUT, where the data are not as described
     make_example(folder)    writes a tiny example of the layout and returns the SOURCE that opens it; tests run on it
+
+and, where its path may be a pattern for many files, `TAKES_PATTERNS = True`: it then says itself what does not exist.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +73,14 @@ class Source:
         splits: at least one, none empty.
         fixed_size: (height, width) where every image has it; None where sizes differ or are not known.
         root: a folder in which a store must not be written, since it would be taken for a class; None where it may.
+        notes: what the user should be told though it is no error, one line each, as other counts than the published.
     """
 
     class_names: list[str]
     splits: list[SourceSplit]
     fixed_size: tuple[int, int] | None = None
     root: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def kinds() -> list[str]:
@@ -115,7 +122,7 @@ def open_source(source: str) -> tuple[Source, str]:
         FastnoisyError: as `resolve`, or what the kind says about data that are not as described.
     """
     kind, path = resolve(source)
-    if path is not None and not path.exists():
+    if path is not None and not path.exists() and not getattr(_module(kind), "TAKES_PATTERNS", False):
         raise FastnoisyError(f"{kind}: {path} does not exist")
     if path is None and _module(kind).NEEDS_PATH:
         raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {_module(kind).LAYOUT}")
@@ -130,7 +137,7 @@ def open_source(source: str) -> tuple[Source, str]:
 
 def describe() -> str:
     """One line per kind: its name and what its path must hold."""
-    return "\n".join(f"  {kind:15} {_module(kind).LAYOUT}" for kind in kinds())
+    return "\n".join(f"  {kind:18} {_module(kind).LAYOUT}" for kind in kinds())
 
 
 def layout_error(kind: str, path: Path, problem: str) -> FastnoisyError:
@@ -142,11 +149,17 @@ def read_file(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no file: a pipe, say, which is not waited for.
         FastnoisyError: it has more than 1 GiB, so it is no training image.
     """
-    with open(path, "rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise FastnoisyError("more than 1 GiB in one file")
     return data

@@ -1,0 +1,292 @@
+"""WebDataset shards: uncompressed .tar files in which a sample is an image and a label of the same name.
+
+A sample is a run of members that share their name up to its first dot: an image (jpg, jpeg, png, webp, ...) and its label
+in NAME.cls, or under "label" in NAME.json. Labels are numbers from 0, or names; a file `classes.txt` beside the shards,
+one name a line, gives names to numbers or an order to names. Shards whose names tell of train, val or test (as
+`set-val-0003.tar`, or `val/0003.tar`) make these splits, others are train. Nothing is unpacked: the headers are read once,
+then each image where it lies.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import re
+import tarfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path
+from typing import BinaryIO
+
+from fastnoisy.data.sources._example import picture
+from fastnoisy.data.sources._labels import NAMES_FILE, Labels, as_text, read_class_names, understand
+from fastnoisy.data.sources._lists import Texts, empty_class_notes, split_of
+from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, Source, SourceSplit, layout_error
+from fastnoisy.errors import FastnoisyError
+
+LAYOUT = "a .tar, a folder of .tar shards, or a pattern such as shards/train-{000..009}.tar or shards/*.tar"
+NEEDS_PATH = True
+FALLBACK = True  # an archive may be another data set's, and a folder may hold class folders too
+TAKES_PATTERNS = True
+KIND = "wds"
+IMAGES = ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "avif", "bmp", "gif", "jp2", "pgm", "ppm", "tif", "tiff")
+MAX_LABEL_BYTES = 1 << 20
+MAX_SHARDS = 100_000
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass
+class _Part:
+    """One split: where each image lies, and its label."""
+
+    names: Texts = field(default_factory=Texts)
+    labels: Labels = field(default_factory=Labels)
+    shards: array[int] = field(default_factory=lambda: array("l"))
+    starts: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+
+
+def recognises(path: Path) -> bool:
+    """Whether the path is a .tar, or a folder that holds .tar files and no folders, or has such a folder called train."""
+    if path.is_file():
+        return path.suffix == ".tar"
+    return _holds_shards(path) or _holds_shards(path / "train")
+
+
+def open(path: Path | None) -> Source:
+    """Read the headers and labels of all shards; no image is read yet.
+
+    Raises:
+        FastnoisyError: a shard is missing, compressed, cut off or leads out of itself, or no sample has image and label.
+    """
+    if path is None:
+        raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")
+    root, files = _shards(path)
+    parts: dict[str, _Part] = {}
+    left_out: dict[str, tuple[int, str]] = {}
+    notes: list[str] = []
+    for number, file in enumerate(files):
+        shown = file.relative_to(root).as_posix()
+        part = parts.setdefault(split_of(shown), _Part())
+        with file.open("rb") as raw:
+            for members in _samples(raw, file, notes):
+                problem = _add_sample(part, raw, file, number, shown, members)
+                if problem:
+                    count, first = left_out.get(problem, (0, f"{shown}/{next(iter(members.values())).name}"))
+                    left_out[problem] = count + 1, first
+    splits = {name: parts[name] for name in SPLIT_NAMES if name in parts and len(parts[name].names)}
+    for problem, (count, first) in left_out.items():
+        notes.append(f"{KIND}: samples left out since they {problem}: {count:,}; the first begins with {first}")
+    if not splits:
+        raise layout_error(KIND, path, f"has no sample with an image and a label ({'; '.join(notes) or 'it is empty'})")
+    names = read_class_names(KIND, root / NAMES_FILE) if (root / NAMES_FILE).is_file() else None
+    class_names, labels = understand(KIND, [part.labels for part in splits.values()], names)
+    notes += empty_class_notes(KIND, class_names, labels)
+    found = [
+        SourceSplit(name, part.names, labels[i], None, _Reader(part, files))
+        for i, (name, part) in enumerate(splits.items())
+    ]
+    return Source(class_names, found, notes=notes)
+
+
+def make_example(folder: Path) -> str:
+    """Two training shards and a test shard, with names for the classes."""
+    root = folder / "shards"
+    root.mkdir(parents=True)
+    (root / NAMES_FILE).write_text("cat\ndog\nhorse\n")
+    for shard, name in enumerate(("train-000.tar", "train-001.tar", "test-000.tar")):
+        with tarfile.open(root / name, "w") as archive:
+            for i in range(4 * shard, 4 * shard + 4):
+                label = {"cls": b"%d\n" % (i % 3)} if i % 2 else {"json": json.dumps({"label": i % 3}).encode()}
+                for suffix, content in {"jpg": picture(i % 3, i), **label}.items():
+                    member = tarfile.TarInfo(f"{i:06d}.{suffix}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return str(root)
+
+
+# Which shards there are
+
+
+def _holds_shards(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return any(entry.name.endswith(".tar") for entry in shown) and not any(entry.is_dir() for entry in shown)
+
+
+def _in_folder(path: Path) -> list[Path]:
+    return sorted(file for place in (path, *(path / name for name in SPLIT_NAMES)) for file in place.glob("*.tar"))
+
+
+def _shards(path: Path) -> tuple[Path, list[Path]]:
+    """The folder that shards are named within, and the shards."""
+    if path.is_dir():
+        root, files = path, _in_folder(path)
+        if not files:
+            packed = [file.name for file in sorted(path.iterdir()) if file.name.endswith(_COMPRESSED)]
+            if packed:
+                raise _compressed(path / packed[0])
+            raise layout_error(KIND, path, "has no .tar files")
+    elif path.is_file():
+        root, files = path.parent, [path]
+    else:
+        files = [Path(name) for name in _expand(str(path))]
+        missing = [file for file in files if not file.is_file()]
+        if missing or not files:
+            problem = (
+                f"means {len(files)} files, of which {len(missing)} are missing: {missing[0]}"
+                if files
+                else "fits no file"
+            )
+            raise layout_error(KIND, path, problem if has_magic(str(path)) or "{" in str(path) else "does not exist")
+        root = Path(os.path.commonpath([file.parent for file in files]))
+    for file in files:
+        if file.name.endswith(_COMPRESSED):
+            raise _compressed(file)
+        if file.suffix != ".tar":
+            raise layout_error(KIND, file, "is no .tar")
+    return root, files
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """The paths that a pattern with {000..009}, {a,b}, * or ? means."""
+    parts = _BRACES.split(pattern)  # texts and the insides of braces, by turns
+    choices = [_choices(text, pattern) if i % 2 else [text] for i, text in enumerate(parts)]
+    total = 1
+    for choice in choices:
+        total *= len(choice)
+    if total > MAX_SHARDS:
+        raise FastnoisyError(f"{KIND}: {pattern} means {total:,} files", f"at most {MAX_SHARDS:,} are read at once")
+    for words in itertools.product(*choices):
+        name = "".join(words)
+        yield from sorted(glob(name)) if has_magic(name) else [name]
+
+
+def _choices(inside: str, pattern: str) -> list[str]:
+    numbers = re.fullmatch(r"([0-9]{1,9})\.\.([0-9]{1,9})", inside)
+    if not numbers:
+        return inside.split(",")
+    first, last = int(numbers[1]), int(numbers[2])
+    if not first <= last < first + MAX_SHARDS:
+        raise FastnoisyError(f"{KIND}: {{{inside}}} in {pattern} is no range", "write it as {000..009}")
+    width = len(numbers[1]) if numbers[1].startswith("0") else 0
+    return [f"{number:0{width}d}" for number in range(first, last + 1)]
+
+
+def _compressed(file: Path) -> FastnoisyError:
+    return FastnoisyError(
+        f"{KIND}: {file} is compressed, so that no image in it can be read without all before it",
+        "unpack it to an uncompressed .tar first, for example with gunzip; images are compressed already",
+    )
+
+
+# What is in them
+
+
+def _samples(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[dict[str, tarfile.TarInfo]]:
+    """Each sample of a shard: its members by what follows the first dot of their names, in lower case."""
+    key = ""
+    members: dict[str, tarfile.TarInfo] = {}
+    for member in _members(raw, file, notes):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        if not stem or not suffix:  # hidden, or no part of a sample
+            continue
+        if members and (f"{folder}/{stem}" != key or suffix.lower() in members):
+            yield members
+            members = {}
+        key = f"{folder}/{stem}"
+        members[suffix.lower()] = member
+    if members:
+        yield members
+
+
+def _members(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[tarfile.TarInfo]:
+    """The files in a shard; the library's own list of them is emptied, for it would outgrow the memory."""
+    if raw.read(2) == b"\x1f\x8b":
+        raise _compressed(file)
+    raw.seek(0)
+    size = os.fstat(raw.fileno()).st_size
+    remedy = "copy or download it again"
+    try:
+        with tarfile.open(fileobj=raw, mode="r:") as archive:
+            end = -1
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]
+                if archive.offset <= end:  # a negative size would have the library go round for ever
+                    raise FastnoisyError(f"{KIND}: {file} is damaged at {member.name}", remedy)
+                end = archive.offset
+                if not member.isreg() or member.issparse():
+                    continue
+                if member.name.startswith("/") or ".." in member.name.split("/"):
+                    raise FastnoisyError(f"{KIND}: {file} has a member {member.name!r}", "names must stay within it")
+                if member.offset_data + member.size > size:
+                    raise FastnoisyError(f"{KIND}: {file} ends within {member.name}", remedy)
+                yield member
+            end = archive.offset
+    except tarfile.TarError as error:
+        raise FastnoisyError(f"{KIND}: {file} is no .tar, or damaged: {error}", remedy) from None
+    rest = os.pread(raw.fileno(), 1 << 20, end)
+    if rest.strip(b"\0"):  # the library takes a broken header for the end
+        problem = f"{KIND}: {file} has something that is no header at byte {end} of {size}: damaged, or archives joined"
+        raise FastnoisyError(problem, f"{remedy}, or pack its files anew")
+    if not rest:
+        notes.append(f"{KIND}: {file} has no end mark; it may have been cut off between two samples")
+
+
+def _add_sample(
+    part: _Part, raw: BinaryIO, file: Path, number: int, shown: str, members: dict[str, tarfile.TarInfo]
+) -> str | None:
+    """Add a sample to its split, or say why not."""
+    image = next((member for suffix, member in members.items() if suffix in IMAGES), None)
+    if image is None:
+        return "have no image"
+    label = _label(raw, members)
+    if not label:
+        return "have no label in .cls or under 'label' in .json"
+    part.names.append(os.fsencode(f"{shown}/{image.name}"))
+    part.labels.append(label, file, image.name)
+    part.shards.append(number)
+    part.starts.append(image.offset_data)
+    part.sizes.append(image.size)
+    return None
+
+
+def _label(raw: BinaryIO, members: dict[str, tarfile.TarInfo]) -> str | None:
+    """The text of .cls, or the label in .json; None where there is none that can be read."""
+    member = members.get("cls") or members.get("json")
+    if member is None or member.size > MAX_LABEL_BYTES:
+        return None
+    content = os.pread(raw.fileno(), member.size, member.offset_data)
+    if "cls" in members:
+        return content.decode("utf-8", "replace").strip()
+    try:
+        table = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return as_text(table.get("label")) if isinstance(table, dict) else None
+
+
+class _Reader:
+    """Reads an image where it lies; opens the shard each time, so that threads and processes may share it."""
+
+    def __init__(self, part: _Part, files: list[Path]) -> None:
+        self._part, self._files = part, files
+
+    def __call__(self, i: int) -> bytes:
+        part, file = self._part, self._files[self._part.shards[i]]
+        start, size = part.starts[i], part.sizes[i]
+        if size > MAX_FILE_BYTES:
+            raise FastnoisyError("more than 1 GiB in one file")
+        with file.open("rb") as raw:
+            data = os.pread(raw.fileno(), size, start)
+        if len(data) != size:
+            raise FastnoisyError(f"{file} has become shorter")
+        return data

@@ -1,0 +1,214 @@
+"""Lists of path and label: how columns are named, what labels may be, splits, odd files, and Parquet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastnoisy.data.sources import base, csv
+from fastnoisy.data.sources._example import write_picture
+from fastnoisy.data.sources.base import Source
+from fastnoisy.errors import FastnoisyError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for i in range(4):
+        write_picture(tmp_path / f"{i}.jpg", i, i)
+    return tmp_path
+
+
+def opened(place: Path, text: str | bytes, name: str = "list.csv") -> Source:
+    (place / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return csv.open(place / name)
+
+
+def rows(source: Source) -> dict[str, list[tuple[str, int]]]:
+    return {split.name: list(zip(split.paths, split.given_labels.tolist(), strict=True)) for split in source.splits}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("path,label\n0.jpg,cat\n1.jpg,dog\n", "list.csv"),
+        ("label;more;path\ncat;x;0.jpg\ndog;y;1.jpg\n", "list.csv"),
+        ("Filename\tClass\n0.jpg\tcat\n1.jpg\tdog\n", "list.tsv"),
+        ("\ufeffimage,given_label\r\n0.jpg,cat\r\n\r\n,\r\n1.jpg,dog\r\n", "list.csv"),
+        ('file , label\n"0.jpg", cat \n1.jpg,"dog"', "list.CSV"),
+        ("path\tlabel\n0.jpg\tcat\n1.jpg\tdog\n".encode("utf-16"), "list.tsv"),
+        ("0.jpg,cat,x\n1.jpg,dog,y\n", "list.csv"),
+        ("0.jpg\tcat\n1.jpg\tdog\n", "list.txt"),
+    ],
+    ids=["plain", "semicolons", "tsv", "mark and blank rows", "quotes", "utf-16", "no header", "txt"],
+)
+def test_every_form_of_a_list(place: Path, text: str | bytes, name: str) -> None:
+    source = opened(place, text, name)
+    assert source.class_names == ["cat", "dog"]
+    assert rows(source) == {"train": [("0.jpg", 0), ("1.jpg", 1)]}
+    assert source.splits[0].clean_labels is None
+    assert source.splits[0].read(1) == (place / "1.jpg").read_bytes()
+
+
+def test_a_list_without_a_header_says_so(place: Path) -> None:
+    assert opened(place, "0.jpg,1\n1.jpg,0\n").notes == [
+        "csv: list.csv has no line with the names of columns; its first two are path and label"
+    ]
+    assert opened(place, "path,label\n0.jpg,1\n1.jpg,0\n").notes == []
+
+
+def test_clean_labels_and_splits(place: Path) -> None:
+    source = opened(
+        place,
+        "path,label,clean_label,split\n0.jpg,a,b,train\n1.jpg,b,b,Test\n2.jpg,b,a,training\n3.jpg,a,c,valid\n",
+    )
+    assert rows(source) == {"train": [("0.jpg", 0), ("2.jpg", 1)], "val": [("3.jpg", 0)], "test": [("1.jpg", 1)]}
+    assert source.class_names == ["a", "b", "c"]
+    clean = [split.clean_labels for split in source.splits]
+    assert [labels.tolist() for labels in clean if labels is not None] == [[1, 0], [2], [1]]
+    assert source.notes == ["csv: 1 of 3 classes have no image: c"]
+
+
+def test_clean_labels_of_some_images_are_not_used(place: Path) -> None:
+    source = opened(place, "path,label,clean_label\n0.jpg,a,b\n1.jpg,b,\n")
+    assert source.splits[0].clean_labels is None
+    assert source.class_names == ["a", "b"]
+    assert source.notes == ["csv: clean labels are not given for every image, so none is used"]
+
+
+def test_numbers_and_names_for_them(place: Path) -> None:
+    text = "path,label\n0.jpg,2\n1.jpg,0\n"
+    source = opened(place, text)
+    assert source.class_names == ["0", "1", "2"]
+    assert source.notes == ["csv: 1 of 3 classes have no image: 1"]
+    (place / "classes.txt").write_text("x\ny\nz\nunused\n")
+    source = opened(place, text)
+    assert source.class_names == ["x", "y", "z", "unused"]
+    assert source.splits[0].given_labels.tolist() == [2, 0]
+
+
+def test_a_folder_of_lists(place: Path) -> None:
+    (place / "train.csv").write_text("path,label\n0.jpg,cat\n1.jpg,dog\n")
+    (place / "test.tsv").write_text("path\tlabel\n2.jpg\tdog\n")
+    assert rows(csv.open(place)) == {"train": [("0.jpg", 0), ("1.jpg", 1)], "test": [("2.jpg", 1)]}
+    assert list(rows(csv.open(place / "test.tsv"))) == ["test"]
+    (place / "test.csv").write_text("path,label\n2.jpg,dog\n")
+    with pytest.raises(FastnoisyError, match=r"has test\.csv and test\.tsv; one list per split"):
+        csv.open(place)
+
+
+def test_paths_may_be_absolute_or_lead_out(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    write_picture(other / "a b  c.jpg", 0, 0)
+    source = opened(place, f"path,label\n{other}/a b  c.jpg,x\n../{place.name}/1.jpg,y\n")
+    assert all(source.splits[0].read(i) for i in range(2))
+    assert source.splits[0].paths[0] == f"{other}/a b  c.jpg"
+
+
+def test_file_names_that_are_not_utf8(place: Path) -> None:
+    name = b"caf\xe9.jpg"
+    (place / os.fsdecode(name)).write_bytes(b"x")
+    source = opened(place, b"path,label\n" + name + b",1\n0.jpg,0\n")
+    assert source.splits[0].read(0) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("path,label\n", "lists no images"),
+        ("no data at all\n", "has one column: 'no data at all'"),
+        ("path,other\n0.jpg,1\n", r"has the columns path, other, none of which is called as a label \(given_label, "),
+        ("id,label\n0.jpg,1\n", r"has the columns id, label, none of which is called as a path"),
+        ("path,label\n0.jpg,1\n1.jpg\n", r"list\.csv, line 3, has 1 columns, where 2 belong"),
+        ("path,label\n0.jpg,1\na, b.jpg,1\n", r"line 3, has 3 columns.*in quotes"),
+        ("0.jpg,1\n1.jpg,1,2\n", r"line 2, has 3 columns"),
+        ("path,label\n0.jpg,\n", r"line 2, has no label"),
+        ("path,label\n,1\n", r"line 2, has no path"),
+        ("path,label\n0.jpg,1\n0\0.jpg,1\n", r"line 3, has no path"),
+        ("path,label\n0.jpg,-1\n", r"list\.csv, line 2 has the label -1"),
+        ("path,label,split\n0.jpg,1,holdout\n", r"line 2, has the split 'holdout'.*train, val, test"),
+        (b"path,label\n0.jpg,caf\xe9\n", r"line 2 has the label 'caf\\udce9'.*UTF-8"),
+        ('path,label\n"0.jpg,1\n' + "1.jpg,1\n" * 40_000, r"cannot be read: field larger.*quote that is not closed"),
+        ("path,label\nx/0.jpg,1\nx/1.jpg,1\n", r"images elsewhere: none of the first 2 in .*list\.csv"),
+    ],
+)
+def test_lists_that_are_not_as_they_should_be(place: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(FastnoisyError, match=message) as caught:
+        opened(place, text)
+    assert str(place / "list.csv") in caught.value.message
+    assert caught.value.remedy
+
+
+def test_images_listed_twice(place: Path) -> None:
+    source = opened(place, "path,label,split\n0.jpg,a,train\n0.jpg,b,train\n0.jpg,b,test\n1.jpg,a,test\n")
+    assert len(source.splits[0]) == 2
+    assert source.notes == [
+        "csv: lines of train that name an image once more: 1; all are kept",
+        "csv: images both in train and in test: 1",
+    ]
+
+
+def test_a_folder_without_lists(place: Path) -> None:
+    with pytest.raises(FastnoisyError, match=r"has no train\.csv"):
+        csv.open(place)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.parquet"])
+def test_lists_are_recognised_by_their_ending(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert base.resolve(str(tmp_path / name))[0] == "csv"
+
+
+# Parquet
+
+
+def test_without_pyarrow_the_install_line_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(FastnoisyError, match=r"needs pyarrow, which is not installed\. pip install pyarrow"):
+        opened(place, b"PAR1", "list.parquet")
+
+
+def parquet(place: Path, **columns: object) -> Source:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(arrow.table(columns), place / "list.parquet")
+    return csv.open(place / "list.parquet")
+
+
+def test_parquet(place: Path) -> None:
+    names = [f"{i}.jpg" for i in range(4)]
+    source = parquet(place, more=[1.5] * 4, label=[1, 0, 1, 0], path=names)
+    assert rows(source) == {"train": [("0.jpg", 1), ("1.jpg", 0), ("2.jpg", 1), ("3.jpg", 0)]}
+    source = parquet(
+        place, path=names, label=["b", "a", "b", "a"], clean_label=["b"] * 4, split=["train", "val", "train", "train"]
+    )
+    assert rows(source) == {"train": [("0.jpg", 1), ("2.jpg", 1), ("3.jpg", 0)], "val": [("1.jpg", 0)]}
+    assert source.splits[1].clean_labels is not None
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": ["0.jpg"], "label": [0.5]}, "line 1, has float '0.5' as label"),
+        ({"path": ["0.jpg"], "label": [None]}, "line 1, has no label"),
+        ({"path": ["0.jpg"], "label": [True]}, "line 1, has bool 'True' as label"),
+        ({"image": [{"bytes": b"x", "path": "0.jpg"}], "label": [1]}, "line 1, has dict .* as image"),
+        ({"id": ["0.jpg"], "label": [1]}, "has the columns id, label, none of which is called as a path"),
+        ({"path": [], "label": []}, "lists no images"),
+    ],
+)
+def test_parquet_files_that_are_no_lists(place: Path, columns: dict[str, object], message: str) -> None:
+    with pytest.raises(FastnoisyError, match=message):
+        parquet(place, **columns)
+
+
+def test_a_cut_off_parquet_file(place: Path) -> None:
+    parquet(place, path=["0.jpg"], label=[1])
+    data = (place / "list.parquet").read_bytes()
+    for keep in (0, 3, 100, len(data) - 1):
+        with pytest.raises(FastnoisyError, match="is no Parquet file, or damaged"):
+            opened(place, data[:keep], "list.parquet")

@@ -1,0 +1,219 @@
+"""What list-made sources share: long lists in little memory, labels that turn out to be numbers or names, recognition."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastnoisy.cli import cli
+from fastnoisy.data.sources import _labels, _lists, base, webvision
+from fastnoisy.data.sources._example import write_picture
+from fastnoisy.errors import FastnoisyError
+
+
+def test_texts_are_a_sequence_of_what_was_added() -> None:
+    texts = _lists.Texts()
+    words = ["a/b.jpg", "", "ä ö.jpg", os.fsdecode(b"\xff\xfe.jpg"), "a/b.jpg"]
+    for word in words:
+        texts.append(os.fsencode(word))
+    assert list(texts) == words == [texts[i] for i in range(len(texts))]
+    assert (texts[-1], texts[1:3], texts[np.int64(2)]) == (words[-1], words[1:3], words[2])
+    assert texts.raw(3) == b"\xff\xfe.jpg"
+    assert len(np.unique(texts.hashes())) == 4
+    assert "a/b.jpg" in texts
+    with pytest.raises(IndexError):
+        texts[5]
+
+
+def test_a_list_is_read_whatever_made_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa.jpg 1\r\n\r\nb c/d.jpg\t2  \r\n   \n\xff.jpg   0")
+    listing = _lists.read_list("kind", path, 3, keep=3)
+    assert list(listing.names) == ["a.jpg", "b c/d.jpg", os.fsdecode(b"\xff.jpg")]
+    assert listing.labels.tolist() == [1, 2, 0]
+    assert list(_lists.read_list("kind", path, 3, keep=2).names) == ["a.jpg", os.fsdecode(b"\xff.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a.jpg 1\nb.jpg\n", r"line 2, is 'b\.jpg'.*path, a space and the label"),
+        (b"a.jpg 1\nb.jpg one\n", r"line 2, is 'b\.jpg one'"),
+        (b"a.jpg -1\n", r"line 1, is 'a\.jpg -1'"),
+        (b"a.jpg 1_0\n", r"line 1, is"),
+        (b"\n\na.jpg 3\n", r"line 3, has the label 3.*from 0 to 2.*another data set"),
+        (b"a.jpg 99999999999999999999999999\n", r"line 1, has the label 9999"),
+        (b"/etc/passwd 1\n", r"line 1, has the path '/etc/passwd'.*relative"),
+        (b"a/../../b.jpg 1\n", r"line 1, has the path"),
+        (b"a\0.jpg 1\n", r"line 1, has the path"),
+        (b"", r"list\.txt is empty"),
+        (b"\r\n \n", r"list\.txt is empty"),
+        (b"a.jpg 1\n" + b"x" * 70_000, r"line 2, has more than 65536 bytes.*no list"),
+        ("a.jpg 1\n".encode("utf-16"), r"line 1, "),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(FastnoisyError, match=message) as caught:
+        _lists.read_list("kind", tmp_path / "list.txt", 3, keep=3)
+    assert str(tmp_path / "list.txt") in caught.value.message
+    assert caught.value.remedy
+
+
+def test_dots_in_a_name_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a..b/c...jpg 1\n")
+    assert list(_lists.read_list("kind", tmp_path / "list.txt", 3, keep=3).names) == ["a..b/c...jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train-000.tar", "train"),
+        ("imagenet-val-0003", "val"),
+        ("VALIDATION/0001", "val"),
+        ("cifar_test", "test"),
+        ("testing_2", "test"),
+        ("testset", "test"),
+        ("trainval", "train"),
+        ("contest-1", "train"),
+        ("valley", "train"),
+        ("latest", "train"),
+        ("000017", "train"),
+    ],
+)
+def test_the_split_that_a_name_tells_of(name: str, split: str) -> None:
+    assert _lists.split_of(name) == split
+
+
+def test_duplicates_are_counted_within_and_between_splits() -> None:
+    splits = {name: _lists.Texts() for name in ("train", "val")}
+    for text in (b"a", b"b", b"a", b"a"):
+        splits["train"].append(text)
+    for text in (b"b", b"c"):
+        splits["val"].append(text)
+    assert _lists.duplicate_notes("kind", splits) == [
+        "kind: lines of train that name an image once more: 2; all are kept",
+        "kind: images both in train and in val: 1",
+    ]
+
+
+def column(*texts: str) -> _labels.Labels:
+    labels = _labels.Labels()
+    for line, text in enumerate(texts, 1):
+        labels.append(text, Path("list.csv"), line)
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("texts", "names", "class_names", "labels"),
+    [
+        (["2", "0", "2"], None, ["0", "1", "2"], [2, 0, 2]),
+        (["2.0", "0", "02"], None, ["0", "1", "2"], [2, 0, 2]),
+        (["dog", "cat", "10"], None, ["10", "cat", "dog"], [2, 1, 0]),
+        (["sea  horse", "sea horse"], None, ["sea horse"], [0, 0]),
+        (["1", "0"], ["x", "y", "z"], ["x", "y", "z"], [1, 0]),
+        (["y", "x"], ["z", "y", "x"], ["z", "y", "x"], [1, 2]),
+        (["7", "3"], ["3", "7"], ["3", "7"], [1, 0]),
+    ],
+)
+def test_labels_are_numbers_or_names(
+    texts: list[str], names: list[str] | None, class_names: list[str], labels: list[int]
+) -> None:
+    found, (numbers,) = _labels.understand("csv", [column(*texts)], names)
+    assert found == class_names
+    assert numbers.dtype == np.int64
+    assert numbers.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("texts", "names", "message"),
+    [
+        (["0", "-1"], None, r"list\.csv, line 2 has the label -1.*from 0 to below 100,000"),
+        (["5", "123456789123456789123"], None, r"line 2 has the label 1234.*write names where they are none"),
+        (["0", "2"], ["x", "y"], r"line 2 has the label 2.*of the 2 in classes\.txt"),
+        (["x", "w"], ["x", "y"], r"line 2 has the label 'w', which classes\.txt lacks"),
+        (["x", "a\x07"], None, r"line 2 has the label 'a\\x07'.*UTF-8"),
+    ],
+)
+def test_labels_that_mean_nothing(texts: list[str], names: list[str] | None, message: str) -> None:
+    with pytest.raises(FastnoisyError, match=message):
+        _labels.understand("csv", [column(*texts)], names)
+
+
+def test_too_many_different_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_labels, "MAX_CLASSES", 2)
+    assert len(_labels.understand("csv", [column("a", "b", "a")])[0]) == 2
+    with pytest.raises(FastnoisyError, match=r"3 different labels; is this the column"):
+        _labels.understand("csv", [column("a", "b", "c")])
+
+
+def test_a_label_of_several_columns_means_the_same_in_all() -> None:
+    names, labels = _labels.understand("csv", [column("dog"), column("cat", "dog")])
+    assert names == ["cat", "dog"]
+    assert [numbers.tolist() for numbers in labels] == [[1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a\nb\na\n", r"line 3, has the class 'a', as line 1"), (b"a\n\xff\n", "line 2, is"), (b"", "is empty")],
+)
+def test_class_names_that_are_none(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "classes.txt").write_bytes(content)
+    with pytest.raises(FastnoisyError, match=message):
+        _labels.read_class_names("csv", tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a b ", "a b"), (3, "3"), (3.0, "3"), (3.5, None), (True, None), (None, None), (float("nan"), None), ([], None)],
+)
+def test_typed_values_as_labels(value: object, text: str | None) -> None:
+    assert _labels.as_text(value) == text
+
+
+# What all sources share
+
+
+def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("pipe", ".", "missing"):
+        with pytest.raises(OSError, match=r"not a regular file|No such file"):
+            base.read_file(tmp_path / name)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_more_than_a_gibibyte_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    monkeypatch.setattr(base, "MAX_FILE_BYTES", 10)
+    with pytest.raises(FastnoisyError, match="more than 1 GiB"):
+        base.read_file(tmp_path / "big")
+
+
+def test_the_help_of_convert_lists_every_kind() -> None:
+    text = CliRunner().invoke(cli, ["convert", "--help"]).output
+    for kind in base.kinds():
+        assert f"  {kind} " in text
+
+
+def test_archives_beside_unpacked_folders_do_not_confuse(tmp_path: Path) -> None:
+    """People keep what they downloaded."""
+    tree = Path(webvision.make_example(tmp_path))
+    (tree / "google_resized_256.tar").write_bytes(b"")
+    (tree / "list.csv").write_text("x")
+    assert base.resolve(str(tree))[0] == "webvision"
+    photos = tmp_path / "photos"
+    for name in ("cat", "dog"):
+        write_picture(photos / name / "1.jpg", 0, 0)
+    (photos / "photos.tar").write_bytes(b"")
+    assert base.resolve(str(photos))[0] == "folder"
+    shards = tmp_path / "shards"
+    for name in ("train", "val"):
+        (shards / name).mkdir(parents=True)
+        (shards / name / "0.tar").write_bytes(b"")
+    with pytest.raises(FastnoisyError, match="could be folder or wds"):
+        base.resolve(str(shards))
