@@ -184,13 +184,12 @@ def _percent(rows: list[dict[str, Any]], key: str) -> str:
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The table of a comparison, in Markdown."""
     many = len(next(iter(found.values()))["runs"]) > 1
-    header = ["method", "test accuracy %", "memorised %", "suspects found %", "img/s"]
+    header = ["method", "test accuracy %", "memorised %", "suspects found %"]
     header += ["errors / yardstick's", "gain ± s.e."] if many else []
     rows = []
     for method, entry in found.items():
         runs = entry["runs"]
-        speed = statistics.median(r["img_per_s"] for r in runs)
-        row = [method, *(_percent(runs, k) for k in ("accuracy", "memorised", "suspects_found")), f"{speed:,.0f}"]
+        row = [method, *(_percent(runs, k) for k in ("accuracy", "memorised", "suspects_found"))]
         if many:
             row += [f"{entry['error_ratio']:.2f}", f"{100 * entry['gain']:+.2f} ± {100 * entry['gain_se']:.2f}"]
         rows.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -37,14 +38,162 @@ def test_python_numpy_torch_and_compiled_agree() -> None:
     assert kr.fold(as_tensor, 4).tolist() == expected
 
 
+# Every executor has to give these: wrap-around, signs and the ends of int64.
+EDGES = [
+    0,
+    1,
+    -1,
+    2,
+    255,
+    -(2**31),
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+    -(2**63) + 1,
+    0x5555555555555555,
+]
+LIMITS = [1, 2, 3, 16, 1000, 2**16, 2**31 - 1, 2**31]
+PAIRS = [(one, other) for one in EDGES for other in EDGES]
+FOLDED = [kr.fold(one, other) for one, other in PAIRS]
+CHAINED = [kr.key(one, other, 7) for one, other in PAIRS]
+
+
+def test_vectors_at_the_ends_of_int64() -> None:
+    """Of `fold`, by the published constants and nothing of ours; and of all edges together, fixed for good."""
+
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return x ^ (x >> 31)
+
+    golden = 0x9E3779B97F4A7C15
+    for (one, other), folded in zip(PAIRS, FOLDED, strict=True):
+        expected = mix(((one % 2**64 ^ mix((other + golden) % 2**64)) + golden) % 2**64)
+        assert folded % 2**64 == expected
+        assert -(2**63) <= folded < 2**63
+    assert mix(golden) == 0xE220A8397B1DCDAF  # the first output of splitmix64 with seed 0
+    assert len(set(FOLDED)) == len(PAIRS)
+    assert kr.key(*FOLDED) == OF_ALL_EDGES
+    assert [kr.name_value(name) for name in NAMES] == list(NAMES.values())
+
+
+OF_ALL_EDGES = 2251496779239441570
+NAMES = {
+    "": -3750763034362895579,
+    "a": -5808556873153909620,
+    "student": 3606056766413723200,
+    "teacher": 1959029595251775989,
+    "Ü": 775157929741898122,
+}
+
+
+def halves() -> tuple[list[int], list[int]]:
+    return [one for one, _ in PAIRS], [other for _, other in PAIRS]
+
+
+def test_numpy_agrees_at_the_ends_of_int64() -> None:
+    one, other = (np.array(half, dtype=np.int64) for half in halves())
+    assert kr.fold(one, other).tolist() == FOLDED
+    assert kr.key(one, other, 7).tolist() == CHAINED
+    for limit in LIMITS:
+        assert kr.below(np.array(FOLDED), limit).tolist() == [kr.below(bits, limit) for bits in FOLDED]
+    for value in EDGES:  # a Python number on either side, and an array of no dimensions
+        assert kr.fold(value, other).tolist() == [kr.fold(value, single) for single in other.tolist()]
+        assert kr.fold(other, value).tolist() == [kr.fold(single, value) for single in other.tolist()]
+        assert int(kr.fold(np.array(value), np.array(3))) == kr.fold(value, 3)
+
+
+def test_torch_agrees_at_the_ends_of_int64() -> None:
+    one, other = (torch.tensor(half) for half in halves())
+    assert kr.fold(one, other).tolist() == FOLDED
+    assert kr.key(one, other, 7).tolist() == CHAINED
+    for limit in LIMITS:
+        expected = [kr.below(bits, limit) for bits in FOLDED]
+        assert kr.below(torch.tensor(FOLDED), limit).tolist() == expected
+        assert kr.below(torch.tensor(FOLDED), torch.full((len(PAIRS),), limit)).tolist() == expected
+    for value in EDGES:
+        assert kr.fold(value, other).tolist() == [kr.fold(value, single) for single in other.tolist()]
+        assert kr.fold(other, value).tolist() == [kr.fold(single, value) for single in other.tolist()]
+
+
+def test_broadcasting() -> None:
+    columns, rows = torch.tensor(EDGES), torch.tensor(EDGES[:3])[:, None]
+    grid = kr.fold(rows, columns)
+    assert grid.shape == (3, len(EDGES))
+    assert grid.tolist() == [[kr.fold(row, column) for column in EDGES] for row in EDGES[:3]]
+
+
+def test_seeds_outside_int64_wrap() -> None:
+    for value in (2**63, 2**64 - 1, 2**64 + 5, -(2**63) - 1):
+        assert kr.key(value) == kr.key((value + 2**63) % 2**64 - 2**63)
+
+
+def test_below_at_the_ends() -> None:
+    for limit in LIMITS:
+        lowest, highest = kr.below(0, limit), kr.below(-1, limit)
+        assert (lowest, highest) == (0, limit - 1)
+        assert kr.below(2**63 - 1, limit) == (2**31 - 1) * limit >> 32
+        assert kr.below(-(2**63), limit) == 2**31 * limit >> 32
+
+
+def in_one_function(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    folded = kr.fold(one, other)
+    limits = torch.stack([kr.below(folded, limit) for limit in LIMITS])
+    numbers = torch.stack([kr.fold(value, other) for value in EDGES] + [kr.fold(other, value) for value in EDGES])
+    view = kr.fold(kr.key(5, 6), kr.name_value("student"))
+    return folded, kr.key(one, other, 7), limits, numbers, kr.fold(kr.fold(view, one), 3)
+
+
 @pytest.mark.compiler
 def test_compiled_agrees() -> None:
-    rows = torch.arange(-300, 300) * 7_777_777_777
+    one, other = (torch.tensor(half) for half in halves())
+    compiled = torch.compile(in_one_function, fullgraph=True)
+    for expected, got in zip(in_one_function(one, other), compiled(one, other), strict=True):
+        assert torch.equal(expected, got)
+    assert compiled(one, other)[0].tolist() == FOLDED
 
-    def draw(x: torch.Tensor) -> torch.Tensor:
-        return kr.below(kr.fold(kr.fold(kr.key(5, 6), x), 3), 1000)
 
-    assert torch.equal(torch.compile(draw)(rows), draw(rows))
+@pytest.mark.gpu
+def test_a_gpu_agrees() -> None:
+    one, other = (torch.tensor(half) for half in halves())
+    for expected, got in zip(in_one_function(one, other), in_one_function(one.cuda(), other.cuda()), strict=True):
+        assert torch.equal(expected, got.cpu())
+
+
+def test_numba_agrees() -> None:
+    """The same hash in a kernel of one's own: unsigned arithmetic, so that shifts are logical."""
+    uint = np.uint64
+
+    @numba.njit
+    def mix(x):  # type: ignore[no-untyped-def]
+        x = (x ^ (x >> uint(30))) * uint(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> uint(27))) * uint(0x94D049BB133111EB)
+        return x ^ (x >> uint(31))
+
+    @numba.njit
+    def fold(key, value):  # type: ignore[no-untyped-def]
+        golden = uint(0x9E3779B97F4A7C15)
+        return np.int64(mix((uint(key) ^ mix(uint(value) + golden)) + golden))
+
+    @numba.njit
+    def below(bits, limit):  # type: ignore[no-untyped-def]
+        return np.int64(((uint(bits) >> uint(32)) * uint(limit)) >> uint(32))
+
+    @numba.njit
+    def fill(one, other, limits, folded, drawn):  # type: ignore[no-untyped-def]
+        for row in range(len(one)):
+            folded[row] = fold(one[row], other[row])
+            for column in range(len(limits)):
+                drawn[row, column] = below(folded[row], limits[column])
+
+    one, other = (np.array(half, dtype=np.int64) for half in halves())
+    folded, drawn = np.empty_like(one), np.empty((len(one), len(LIMITS)), dtype=np.int64)
+    fill(one, other, np.array(LIMITS), folded, drawn)
+    assert folded.tolist() == FOLDED
+    assert drawn.tolist() == [[kr.below(bits, limit) for limit in LIMITS] for bits in FOLDED]
 
 
 def test_below_is_uniform_and_in_range() -> None:
