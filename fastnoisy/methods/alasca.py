@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastnoisy import losses, methods
 from fastnoisy.config import Table, call_table
-from fastnoisy.errors import FastnoisyError
+from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.methods.base import Context, Forward, Method, Pass, Predict, Progress, Record, StepBatch, Stream
 from fastnoisy.models.heads import Network, Outputs
 from fastnoisy.sample_memory import SampleMemory
@@ -77,6 +77,9 @@ class Alasca(Method):
             return [f"method.base: {error}"]
         if table.get("name") == "alasca":
             return ["method.base: ALASCA cannot wrap itself"]
+        bases = [name for name in methods.names() if name != "alasca"]
+        if table["name"] not in bases:
+            return [f"method.base: {unknown_name('method', table['name'], bases)}"]
         return [f"method.base: {problem}" for problem in methods.problems(table)]
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:

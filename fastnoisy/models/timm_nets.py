@@ -102,7 +102,8 @@ class TimmBackbone(Backbone):
         if self.size is not None and (height, width) != self.size:
             raise FastnoisyError(
                 f"{self.name} takes images of {self.size[0]} x {self.size[1]}, got {height} x {width}",
-                "Resize them in the view, or set model.img_size to the size that they have",
+                f"Set model.img_size={height}, or resize the images in every view, for example "
+                f'views.eval="resize({self.size[0]}) | normalize"',
             )
 
 

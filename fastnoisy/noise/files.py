@@ -36,7 +36,9 @@ def from_file(path: Path | str, num_samples: int, num_classes: int, class_names:
     """
     path = Path(path)
     if not path.is_file():
-        raise FastnoisyError(f"label file {path} does not exist")
+        raise FastnoisyError(
+            f"label file {path} does not exist", "Write one with: fastnoisy noise SPEC --data STORE --out FOLDER"
+        )
     if path.suffix not in ENDINGS:
         raise FastnoisyError(f"label file {path}: unknown ending {path.suffix!r}, known: {' '.join(ENDINGS)}")
     try:
@@ -44,11 +46,22 @@ def from_file(path: Path | str, num_samples: int, num_classes: int, class_names:
     except FastnoisyError:
         raise
     except Exception as error:  # damaged archives make numpy raise almost anything
-        raise FastnoisyError(f"label file {path} cannot be read: {error}") from error
+        said = (
+            "it is damaged, or no numpy file"
+            if isinstance(error, (ValueError, EOFError)) and path.suffix == ".npy"
+            else error
+        )
+        raise FastnoisyError(
+            f"label file {path} cannot be read: {said}",
+            "It must hold one class per training row: a vector saved with numpy.save, 'given' in an .npz, or lines of text",
+        ) from error
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise FastnoisyError(f"label file {path} must hold a vector of integers, got {labels.dtype} {labels.shape}")
     if len(labels) != num_samples:
-        raise FastnoisyError(f"label file {path} holds {len(labels)} labels, the training split has {num_samples} rows")
+        raise FastnoisyError(
+            f"label file {path} holds {len(labels)} labels, the training split has {num_samples} rows",
+            "Give every row a label, in the store's order (fastnoisy noise writes such files)",
+        )
     return check_range(labels.astype(np.int64), num_classes, str(path))
 
 
