@@ -290,3 +290,50 @@ def noise_robust_distillation(
     one_hot = F.one_hot(labels, student.shape[1]).to(student.dtype)
     loss = weighted_jensen_shannon([one_hot, student, teacher.to(student.dtype)], weights)
     return _reduce(loss * jensen_shannon_scale(weights[0]) if normalize else loss, reduction)
+
+
+def early_learning_penalty(
+    logits: Tensor, memory: Tensor, floor: float = 1e-4, reduction: Reduction = "none"
+) -> Tensor:
+    """ln(1 - <t, p~>), p~ = softmax(z) clamped to [floor, 1 - floor] and not renormalised; gradient through p~ alone.
+
+    Args:
+        memory: (B, C), the remembered probabilities t.
+
+    Source: Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020, Eq. 6.
+    """
+    clamped = probabilities(logits).clamp(floor, 1 - floor)
+    return _reduce((1 - (memory.detach().to(clamped.dtype) * clamped).sum(dim=1)).log(), reduction)
+
+
+def jocor(first: Tensor, second: Tensor, labels: Tensor, co_lambda: float, reduction: Reduction = "none") -> Tensor:
+    """(1 - c)(CE(z1) + CE(z2)) + c (KL(p2 || p1) + KL(p1 || p2)), gradient through both networks everywhere.
+
+    Args:
+        first, second: logits (B, C) of the two networks.
+        co_lambda: c in [0, 1].
+
+    Source: Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
+    """
+    _within(co_lambda, "co_lambda")
+    log_p, log_q = (_log_probabilities(z, 0) for z in (first, second))
+    symmetric_kl = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1)
+    supervised = cross_entropy(first, labels) + cross_entropy(second, labels)
+    return _reduce((1 - co_lambda) * supervised + co_lambda * symmetric_kl, reduction)
+
+
+def negative_entropy(logits: Tensor, reduction: Reduction = "none") -> Tensor:
+    """sum_k p_k ln p_k, at most 0: added, it keeps a network from confidence (DivideMix's warm-up, Eq. 3)."""
+    log_p = _log_probabilities(logits, 0)
+    return _reduce((log_p.exp() * log_p).sum(dim=1), reduction)
+
+
+def squared_error(logits: Tensor, targets: Tensor, reduction: Reduction = "none") -> Tensor:
+    """Mean over the classes of (softmax(z) - t)^2 for target distributions t, (B, C) (MixMatch, Eq. 4)."""
+    return _reduce((probabilities(logits) - targets).square().mean(dim=1), reduction)
+
+
+def uniform_prior_penalty(logits: Tensor) -> Tensor:
+    """KL(uniform || mean over the batch of softmax(z)), 0-dimensional: no class may vanish (DivideMix, Eq. 11)."""
+    mean = probabilities(logits).mean(dim=0)
+    return -(mean.log() + math.log(len(mean))).mean()

@@ -48,3 +48,10 @@ class SampleMemory(nn.Module):
         new = self.weight * old + (1 - self.weight) * values
         self.rows.index_copy_(0, indices, new.to(self.rows.dtype))
         return new
+
+    def share_of(self, labels: Tensor) -> Tensor:
+        """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where the
+        row was never visited. `labels` is int64 (N,) on the CPU.
+        """
+        rows = self.rows.float().cpu()
+        return rows.gather(1, labels.unsqueeze(1)).squeeze(1) / rows.sum(dim=1)

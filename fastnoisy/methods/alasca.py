@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fastnoisy import losses, methods
 from fastnoisy.config import Table, call_table
 from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.methods.base import Context, Forward, Method, Pass, Predict, Progress, Record, StepBatch, Stream
+from fastnoisy.methods.base import Context, Forward, Method, Pass, Progress, Record, StepBatch, Stream, TrainingSet
 from fastnoisy.models.heads import Network, Outputs
 from fastnoisy.sample_memory import SampleMemory
 
@@ -62,6 +62,7 @@ class Alasca(Method):
         self.base = methods.build(call_table(options.base), context.with_heads(options.stages))
         self.streams: Mapping[str, Stream] = self.base.streams
         self.passes: tuple[Pass, ...] = self.base.passes
+        self.cannot = dict(self.base.cannot)
         dtype = torch.bfloat16 if options.memory_dtype == "bfloat16" else context.memory_dtype
         self.memories = nn.ModuleList(
             SampleMemory(context.num_samples, context.num_classes, options.memory_weight, dtype)
@@ -118,9 +119,17 @@ class Alasca(Method):
         logs = {"confidence": confidence.mean(), "corrected": (labels != forward.labels).float().mean()}
         return targets, logs
 
-    def before_epoch(self, epoch: int, predict: Predict) -> dict[str, Any]:
+    def plan(self, epoch: int) -> tuple[Pass, ...]:
         """The base's."""
-        return self.base.before_epoch(epoch, predict)
+        return self.base.plan(epoch)
+
+    def before_epoch(self, epoch: int, training: TrainingSet) -> dict[str, Tensor]:
+        """The base's."""
+        return self.base.before_epoch(epoch, training)
+
+    def before_pass(self, name: str) -> None:
+        """The base's."""
+        self.base.before_pass(name)
 
     def after_backward(self, progress: Progress) -> None:
         """The base's."""
@@ -145,18 +154,18 @@ class Alasca(Method):
         """The base's."""
         return self.base.primary_network()
 
-    def clean_probability(self, predict: Predict, labels: Tensor) -> Tensor:
+    def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label, softmax(sharpening * z)_y; without memory the ensemble's.
 
         Rows that were never visited (held-out samples) fall back to the ensemble.
         """
-        ensemble = predict()["ensemble"].float()
+        ensemble = training.predict()["ensemble"].float()
         if self.options.ema == "on":
             memories = [memory for memory in self.memories if isinstance(memory, SampleMemory)]
             rows = torch.stack([memory.rows.float() for memory in memories]).mean(dim=0).cpu()
             visited = (rows != 0).any(dim=1, keepdim=True)
             ensemble = torch.where(visited, self.options.sharpening * rows, ensemble)
-        return ensemble.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        return ensemble.softmax(dim=1).gather(1, training.labels.unsqueeze(1)).squeeze(1)
 
 
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:

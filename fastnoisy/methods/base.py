@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fastnoisy import models
 from fastnoisy.config import Table
+from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
 from fastnoisy.models.heads import Network, Outputs
 
@@ -39,10 +40,18 @@ class Stream:
 
 @dataclass(frozen=True)
 class Pass:
-    """A part of an epoch: steps that draw one batch from each of `streams`; the first stream's end ends the pass."""
+    """A part of an epoch: steps that draw one batch from each of `streams`; the first stream's end ends the pass.
+
+    Attributes:
+        batch_factor: this pass's batches are so many times the configuration's `batch_size`.
+        drop_last: whether a last batch that is not full is left out; None: as the configuration says. A pass over a
+            selection, whose size changes from epoch to epoch, leaves it out, or every epoch would bring a new shape.
+    """
 
     name: str = "train"
     streams: tuple[str, ...] = ("train",)
+    batch_factor: int = 1
+    drop_last: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,30 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is. `epoch` and `step` are 0-dimensional int64 tensors on the device; `epochs` is the plan's length."""
+    """Where the run is.
+
+    Attributes:
+        epoch, step: 0-dimensional int64 tensors on the device; the step counts within the pass.
+        epochs: how many the run will have.
+        fraction: 0-dimensional float64 on the device, the share of the pass's steps that were done before this one.
+    """
 
     epoch: Tensor
     step: Tensor
     epochs: int
+    fraction: Tensor
+
+    @classmethod
+    def start(cls, epochs: int, device: torch.device | str = "cpu") -> Progress:
+        """The beginning of a run."""
+        epoch, step = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        return cls(epoch, step, epochs, torch.zeros((), dtype=torch.float64, device=device))
+
+    def move(self, epoch: int, step: int, steps: int) -> None:
+        """Write a position into the tensors, in place: step `step` of `steps`."""
+        self.epoch.fill_(epoch)
+        self.step.fill_(step)
+        self.fraction.fill_(step / max(1, steps))
 
 
 @dataclass
@@ -109,6 +137,20 @@ class Record:
 
 
 @dataclass(frozen=True)
+class NoiseFacts:
+    """What a method may know of the noise: two numbers, and never which labels are wrong.
+
+    Attributes:
+        rate: the share of the training labels that is wrong: measured where clean labels are known, else the nominal one
+            of the configured noise; None where neither is.
+        class_dependent: whether wrong labels depend on the true class (asymmetric noise, pair flips).
+    """
+
+    rate: float | None = None
+    class_dependent: bool = False
+
+
+@dataclass(frozen=True)
 class Context:
     """What a method is built from.
 
@@ -118,6 +160,9 @@ class Context:
         num_samples: rows of the data set, for memories addressed by row.
         taps: stages that trained networks carry sub-classifiers on; None: the network's `default_taps`; (): none.
         memory_dtype: dtype of per-sample memories.
+        batch_size: the global batch of a pass whose `batch_factor` is 1.
+        seed: the run's, for draws of the method's own (mixing partners and weights).
+        noise: what is known of the noise; see `NoiseFacts`.
         restored: a checkpoint will be put into the method, so files it would start from need not be there.
     """
 
@@ -127,6 +172,23 @@ class Context:
     taps: tuple[int, ...] | None = ()
     memory_dtype: torch.dtype = torch.float32
     restored: bool = False
+    batch_size: int = 1
+    seed: int = 0
+    noise: NoiseFacts = NoiseFacts()
+
+    def noise_rate(self, named: float | None) -> float:
+        """The rate that a method which must know it goes by: the one that its options name, else the known one.
+
+        Raises:
+            FastnoisyError: neither is there.
+        """
+        rate = self.noise.rate if named is None else named
+        if rate is None and not self.restored:
+            raise FastnoisyError(
+                "this method must know what share of the labels is wrong, and of this data set it is not known",
+                "Set it, for example method.noise_rate=0.2 (method.base.noise_rate for a wrapped method)",
+            )
+        return rate or 0.0
 
     def network(self) -> Network:
         """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is drawn
@@ -140,8 +202,20 @@ class Context:
         return replace(self, taps=None if taps is None else tuple(taps))
 
 
-Predict = Callable[[], dict[str, Tensor]]
-"""Runs over the training set's evaluation view and gives each of `Method.predictions` as (N, C) logits on the CPU."""
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a method may ask of the training set between epochs and at the end.
+
+    Attributes:
+        predict: runs over the training set's evaluation view and gives each of `Method.predictions` as (N, C) float32
+            logits on the CPU; rows that are neither trained on nor held out are zero.
+        labels: int64 (N,) on the CPU, the given labels of all rows of the data set.
+        rows: int64 (n,) on the CPU, ascending, the rows that are trained on.
+    """
+
+    predict: Callable[[], dict[str, Tensor]]
+    labels: Tensor
+    rows: Tensor
 
 
 class Method(nn.Module):
@@ -149,10 +223,12 @@ class Method(nn.Module):
     one-line description.
 
     Class attributes:
-        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance.
+        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance. `plan` says
+            which passes an epoch has, where they are not all of them.
         suite: the set-up used where the user names none.
         networks_needed, needs_noise_rate: what the method's listing says.
         over_global_batch: whether selections, means and mixing run over the global batch of all ranks.
+        cannot: settings that the method does not work with, each with the reason. Known: `accumulate`.
     """
 
     class Options(Table):
@@ -165,6 +241,7 @@ class Method(nn.Module):
 
     streams: Mapping[str, Stream] = {"train": Stream()}
     passes: tuple[Pass, ...] = (Pass(),)
+    cannot: Mapping[str, str] = {}
     networks: nn.ModuleList
 
     def __init__(self, context: Context, options: Any) -> None:
@@ -182,9 +259,19 @@ class Method(nn.Module):
         """One batch of each of the pass's streams to a `Record`. Runs under autocast and, if asked, compiled."""
         raise NotImplementedError
 
-    def before_epoch(self, epoch: int, predict: Predict) -> dict[str, Any]:
-        """Called before each epoch; returns populations to replace, name -> int64 rows (selection methods)."""
+    def plan(self, epoch: int) -> tuple[Pass, ...]:
+        """The passes of an epoch, a pure function of it; by default all of `passes`."""
+        return self.passes
+
+    def before_epoch(self, epoch: int, training: TrainingSet) -> dict[str, Tensor]:
+        """Called before each epoch; returns populations to make or replace, name -> int64 rows (selection methods).
+
+        What it keeps goes into buffers of fixed shape, so that a run that goes on in the middle of the epoch has it.
+        """
         return {}
+
+    def before_pass(self, name: str) -> None:
+        """Called before each pass, and when a run goes on within one; all modules are in train mode then."""
 
     def after_backward(self, progress: Progress) -> None:
         """Called when the global batch's gradients are complete, before the optimiser's step (gradient masks)."""
@@ -210,18 +297,14 @@ class Method(nn.Module):
         assert isinstance(network, Network)
         return network
 
-    def clean_probability(self, predict: Predict, labels: Tensor) -> Tensor:
+    def clean_probability(self, training: TrainingSet) -> Tensor:
         """How probable it is that each given label is right.
-
-        Args:
-            predict: see `Predict`.
-            labels: int64 (N,), given labels on the CPU.
 
         Returns:
             float (N,) in [0, 1] on the CPU; by default the reported predictor's probability of the given label.
         """
-        logits = next(iter(predict().values()))
-        return logits.float().softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        logits = next(iter(training.predict().values()))
+        return logits.float().softmax(dim=1).gather(1, training.labels.unsqueeze(1)).squeeze(1)
 
 
 class SingleNetwork(Method):
@@ -268,9 +351,19 @@ class AveragedBackbone(nn.Module):
             return self.average(images)
 
     @torch.no_grad()
-    def update(self, source: Backbone) -> None:
-        """One step of the average, after the optimiser's step. No host synchronisation."""
-        torch._foreach_lerp_(list(self.average.parameters()), list(source.parameters()), 1 - self.decay)
+    def update(self, source: Backbone, decay: Tensor | None = None) -> None:
+        """One step of the average, after the optimiser's step. No host synchronisation.
+
+        Args:
+            decay: 0-dimensional, this step's; None: the constant one. Buffers always follow the constant one.
+        """
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(source.parameters())
+        if decay is None:
+            torch._foreach_lerp_(averages, weights, 1 - self.decay)
+        else:
+            torch._foreach_mul_(averages, decay.to(averages[0].dtype))
+            torch._foreach_add_(averages, torch._foreach_mul(weights, (1 - decay).to(averages[0].dtype)))
         if self.buffer_rule == "batch":
             return
         pairs = list(zip(self.average.buffers(), source.buffers(), strict=True))

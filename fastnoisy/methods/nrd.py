@@ -23,11 +23,11 @@ from fastnoisy.methods.base import (
     Context,
     Forward,
     Method,
-    Predict,
     Progress,
     Record,
     StepBatch,
     Stream,
+    TrainingSet,
 )
 from fastnoisy.models.base import Backbone
 from fastnoisy.models.heads import Outputs
@@ -100,10 +100,10 @@ class NoiseRobustDistillation(Method):
         """Student (reported, decision N3) and teacher."""
         return {"student": outputs[0].logits, "teacher": self.teacher(images)}
 
-    def clean_probability(self, predict: Predict, labels: Tensor) -> Tensor:
+    def clean_probability(self, training: TrainingSet) -> Tensor:
         """The teacher's probability of the given label: it never trains on labels, so it has memorised least."""
-        probabilities = predict()["teacher"].float().softmax(dim=1)
-        return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+        probabilities = training.predict()["teacher"].float().softmax(dim=1)
+        return probabilities.gather(1, training.labels.unsqueeze(1)).squeeze(1)
 
 
 def _load_teacher(backbone: Backbone, path: Path) -> None:

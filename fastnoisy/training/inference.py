@@ -18,6 +18,7 @@ from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.methods.base import NoiseFacts
 from fastnoisy.models.heads import Network
 from fastnoisy.training import checkpoint, evaluate, preflight, setup
 
@@ -56,7 +57,7 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
             "Evaluate on a data set with the classes that the run was trained on",
         )
     rows = found.state["num_samples"]
-    method = setup.build_method(settings, len(names), rows, restored=True)
+    method = setup.build_method(settings, len(names), rows, NoiseFacts(), restored=True)
     checkpoint.restore(method, found)
     method.to(device)
     view = setup.build_view(settings, "eval", "eval").to(device)

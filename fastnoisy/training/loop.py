@@ -28,11 +28,11 @@ from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches, order
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
-from fastnoisy.methods.base import Pass
+from fastnoisy.methods.base import Pass, Progress, TrainingSet
 from fastnoisy.training import audit, checkpoint, evaluate, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, duration
-from fastnoisy.training.step import Stepper, advance, memory_format, progress_tensors
+from fastnoisy.training.step import Stepper, memory_format
 
 
 class Interrupted(Exception):  # noqa: N818, it is no error
@@ -154,7 +154,7 @@ class Trainer:
         self.position = Position()
         clean = prepared.labels.clean
         self.meter = Meter(None if clean is None else torch.from_numpy(clean).to(self.device), self.device)
-        self.progress = progress_tensors(self.config.epochs, self.device)
+        self.progress = Progress.start(self.config.epochs, self.device)
         self.optimizer = optim.build(self.method, self.config.optim, self.device)
         self.stepper = Stepper(
             self.method, self.optimizer, prepared.views, self.config, self.device,
@@ -251,7 +251,7 @@ class Trainer:
         optim.set_lr(self.optimizer, lr)
         self.method.train()
         watch = Stopwatch()
-        for number in range(self.position.pass_number, len(self.method.passes)):
+        for number in range(self.position.pass_number, len(self.method.plan(epoch))):
             self._pass(epoch, number, watch)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -271,7 +271,10 @@ class Trainer:
         self._stop_if_asked()
 
     def _pass(self, epoch: int, number: int, watch: Stopwatch) -> None:
-        spec = self.method.passes[number]
+        plan = self.method.plan(epoch)
+        spec = plan[number]
+        self.method.train()
+        self.method.before_pass(spec.name)
         done = self.position.step
         total = self.steps(spec)
         supply = self.supply(spec, epoch, done)
@@ -279,7 +282,7 @@ class Trainer:
             before = time.perf_counter()
             given = next(supply)
             watch.waited += time.perf_counter() - before
-            advance(self.progress, epoch, step)
+            self.progress.move(epoch, step, total)
             self.stepper(given, self.progress, epoch)
             watch.images += sum(len(batch.indices) for batch in given.values())
             self.position = Position(epoch, number, step + 1)
@@ -288,17 +291,17 @@ class Trainer:
                 self.display.step(f"epoch {epoch + 1}/{self.config.epochs}", step + 1, total)
             if step + 1 < total:
                 self._stop_if_asked()
-        self.position = Position(epoch, number + 1) if number + 1 < len(self.method.passes) else self.position
+        self.position = Position(epoch, number + 1) if number + 1 < len(plan) else self.position
 
     def steps(self, spec: Pass) -> int:
         """How many steps a pass takes."""
-        lead = self.setup.populations[self.method.streams[spec.streams[0]].population]
-        return num_batches(len(lead), self.config.batch_size, self.config.drop_last)
+        return num_batches(len(self._population(spec.streams[0])), *self._cut(spec))
 
     def supply(self, spec: Pass, epoch: int, done: int) -> Iterator[dict[str, Batch]]:
         """One batch of each of the pass's streams per step, from step `done` on."""
-        rows = {name: self._rows(name, epoch, self.steps(spec), lead=name == spec.streams[0]) for name in spec.streams}
-        size, drop = self.config.batch_size, self.config.drop_last
+        size, drop = self._cut(spec)
+        needed = self.steps(spec) * size
+        rows = {name: self._rows(name, epoch, needed, size, lead=name == spec.streams[0]) for name in spec.streams}
         iterators = {name: self.pipeline.iterate(batches(r, size, drop, done)) for name, r in rows.items()}
         while True:
             try:
@@ -306,21 +309,35 @@ class Trainer:
             except StopIteration:
                 return
 
-    def _rows(self, stream: str, epoch: int, steps: int, lead: bool) -> np.ndarray:
+    def _cut(self, spec: Pass) -> tuple[int, bool]:
+        """A pass's batch size, and whether a last batch that is not full is left out."""
+        drop = self.config.drop_last if spec.drop_last is None else spec.drop_last
+        return self.config.batch_size * spec.batch_factor, drop
+
+    def _population(self, stream: str) -> Population:
+        """What a stream runs over; a selection that no epoch has made yet (a dry run's) counts as the whole training part."""
+        populations = self.setup.populations
+        return populations.get(self.method.streams[stream].population, populations["train"])
+
+    def _rows(self, stream: str, epoch: int, needed: int, size: int, lead: bool) -> np.ndarray:
         """The rows a stream visits in an epoch; a stream that is not the first of its pass starts over when it ends."""
-        population = self.setup.populations[self.method.streams[stream].population]
+        population = self._population(stream)
         rows = order(population, stream, self.config.seed, epoch)
         if lead:
             return rows
-        rounds = [rows]
-        while sum(map(len, rounds)) < steps * self.config.batch_size:
-            rounds.append(order(population, f"{stream}/{len(rounds)}", self.config.seed, epoch))
-        return np.concatenate(rounds)[: steps * self.config.batch_size]
+        whole = len(rows) // size * size or len(rows)  # no batch lies across two rounds: it could hold a sample twice
+        rounds = [rows[:whole]]
+        while len(rounds) * whole < needed:
+            rounds.append(order(population, f"{stream}/{len(rounds)}", self.config.seed, epoch)[:whole])
+        return np.concatenate(rounds)[:needed]
 
     def _populations(self, epoch: int) -> None:
-        for name, rows in self.method.before_epoch(epoch, self._predict_training_set).items():
-            chosen = np.sort(np.asarray(rows, np.int64))
-            self.setup.populations[name] = Population(name, chosen)
+        for name, rows in self.method.before_epoch(epoch, self._training_set()).items():
+            self.setup.populations[name] = Population(name, np.sort(rows.numpy()))
+
+    def _training_set(self) -> TrainingSet:
+        given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
+        return TrainingSet(self._predict_training_set, given, rows)
 
     def _predict_training_set(self) -> dict[str, Tensor]:
         """Logits of every row of the split, (N, C) on the CPU; rows outside train and hold-out stay zero."""
@@ -356,7 +373,7 @@ class Trainer:
         """Evaluate the last epoch's weights on the training set, write issues.csv and the final line."""
         logits = self._predict_training_set()
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
-        probability = self.method.clean_probability(lambda: logits, given)
+        probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
         audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
         line: dict[str, Any] = {"event": "final", "epochs": self.config.epochs, "reported": reported}

@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
+from fastnoisy.methods.base import Pass
 from fastnoisy.training import evaluate, setup
 from fastnoisy.training.logs import duration
 from fastnoisy.training.loop import Trainer
-from fastnoisy.training.step import advance, memory_format
+from fastnoisy.training.step import memory_format
 
 STEPS = 3
 
@@ -83,7 +83,7 @@ def _measure(trainer: Trainer) -> Rehearsal:
         start = time.perf_counter()
         given = next(supply)
         waited = time.perf_counter() - start
-        advance(trainer.progress, 0, step)
+        trainer.progress.move(0, step, 1 + STEPS)
         trainer.stepper(given, trainer.progress, 0)
         trainer.display.step("rehearsing", step + 1, 1 + STEPS)
         _synchronise(device)
@@ -99,19 +99,29 @@ def _measure(trainer: Trainer) -> Rehearsal:
         start = time.perf_counter()
         evaluate.collect_logits(method, trainer.pipeline, trainer.setup.eval_view, rows, settings.batch_size, form)
         timed.append(time.perf_counter() - start)
-    steps = sum(trainer.steps(spec) for spec in method.passes)
+    steps = _steps(trainer)
     test = sum(p.split.num_samples for p in trainer.eval_pipelines.values()) + len(trainer.labels.holdout)
     rounds = math.ceil(settings.epochs / settings.eval_every) + 1
     batches = (rounds * test + len(trainer.labels.train)) / settings.batch_size
-    total = seconds[0] + settings.epochs * steps * pace + batches * timed[1]
+    total = seconds[0] + steps * pace + batches * timed[1]
     share = sum(waits[1:]) / sum(seconds[1:])
     return Rehearsal(seconds[0], pace, images / pace, share, timed[1], _peak(device), total)
+
+
+def _last_plan(trainer: Trainer) -> tuple[Pass, ...]:
+    """The passes of the last epoch: what most epochs are like, a warm-up is not."""
+    return trainer.method.plan(trainer.config.epochs - 1)
+
+
+def _steps(trainer: Trainer) -> int:
+    """Steps of all epochs. A selection, whose size is not known yet, counts as the whole training part."""
+    return sum(trainer.steps(spec) for epoch in range(trainer.config.epochs) for spec in trainer.method.plan(epoch))
 
 
 def _endless(trainer: Trainer) -> Iterator[dict[str, Batch]]:
     """Batches of the first pass, epoch after epoch: a small data set may not have enough steps in one."""
     for epoch in range(2 + STEPS):
-        yield from trainer.supply(trainer.method.passes[0], epoch, 0)
+        yield from trainer.supply(_last_plan(trainer)[0], epoch, 0)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -128,13 +138,13 @@ def _peak(device: torch.device) -> int:
 def _lines(trainer: Trainer, found: Rehearsal) -> list[str]:
     settings, out, on_gpu = trainer.config, trainer.out, trainer.device.type == "cuda"
     where = "GPU memory at its peak" if on_gpu else "memory of the whole process at its peak"
-    shape = np.prod([settings.epochs, sum(trainer.steps(spec) for spec in trainer.method.passes)])
     return [
         f"dry run: {STEPS} steps of batch {settings.batch_size} after one to warm up ({found.warm_up_seconds:.2f} s)",
         f"  speed    {found.images_per_second:,.0f} img/s, {1000 * found.step_seconds:.0f} ms a step, "
         f"{found.wait_share:.0%} of it waiting for data",
         f"  memory   {found.peak_bytes / 2**30:.2f} GiB, {where}",
-        f"  ETA      {duration(found.total_seconds)} for {settings.epochs} epochs, {shape:,} steps, evaluations included",
+        f"  ETA      {duration(found.total_seconds)} for {settings.epochs} epochs, {_steps(trainer):,} steps, "
+        "evaluations included",
         f"nothing was written; {out} holds a run already, so train with another --out"
         if (out / "config.toml").exists()
         else "nothing was written; leave out --dry-run to train",

@@ -21,7 +21,7 @@ from fastnoisy.data.order import Population, stratified
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
-from fastnoisy.methods.base import Context, Method
+from fastnoisy.methods.base import Context, Method, NoiseFacts
 from fastnoisy.noise import NoiseSpec, check_range, dataset_of
 from fastnoisy.training.step import memory_format
 
@@ -182,6 +182,12 @@ class Labels:
             clean = published
         return cls(given, clean, train, held)
 
+    def facts(self, noise: str) -> NoiseFacts:
+        """What a method may know of the noise."""
+        wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
+        kind = NoiseSpec.parse(noise).kind
+        return NoiseFacts(None if wrong is None else float(wrong.mean()), kind in ("asymmetric", "pairflip"))
+
     def save(self, path: Path, spec: str) -> None:
         """labels.npz: given, train, holdout, noise, and clean where known."""
         arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
@@ -272,7 +278,13 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
             "Lower batch_size or set drop_last=false",
         )
     _check_batches(settings, len(labels.train))
-    method = build_method(settings, num_classes, split.num_samples, restored=restored)
+    method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
+    if settings.accumulate > 1 and "accumulate" in method.cannot:
+        raise FastnoisyError(
+            f"accumulate={settings.accumulate} does not work with method {methods.title(settings.method)}: "
+            f"{method.cannot['accumulate']}",
+            "Set accumulate=1; a smaller batch_size or model needs less memory",
+        )
     method.to(device=device)
     method.to(memory_format=memory_format(settings, device))
     views = {
@@ -306,10 +318,15 @@ def _check_batches(settings: Config, count: int) -> None:
             )
 
 
-def build_method(settings: Config, num_classes: int, num_samples: int, restored: bool = False) -> Method:
+def build_method(
+    settings: Config, num_classes: int, num_samples: int, noise: NoiseFacts, restored: bool = False
+) -> Method:
     """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see `prepare`."""
     dtype = getattr(torch, settings.dtype)
-    context = Context(settings.model, num_classes, num_samples, memory_dtype=dtype, restored=restored)
+    context = Context(
+        settings.model, num_classes, num_samples, memory_dtype=dtype, restored=restored, batch_size=settings.batch_size,
+        seed=settings.seed, noise=noise,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_random.key(settings.seed, keyed_random.name_value("weights")) & 0x7FFFFFFF)
         return methods.build(settings.method, context).to(dtype)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 from fastnoisy import keyed_random
 from fastnoisy.augment.views import View
@@ -106,15 +105,3 @@ def memory_format(config: Config, device: torch.device) -> torch.memory_format:
     """Channels-last on a GPU unless switched off; contiguous on a CPU unless switched on."""
     on = config.channels_last == "on" or (config.channels_last == "auto" and device.type == "cuda")
     return torch.channels_last if on else torch.contiguous_format
-
-
-def progress_tensors(epochs: int, device: torch.device) -> Progress:
-    """A fresh `Progress` at epoch 0, step 0."""
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    return Progress(zero.clone(), zero, epochs)
-
-
-def advance(progress: Progress, epoch: int, step: int) -> Tensor:
-    """Write the position into the progress tensors, in place; returns the step tensor."""
-    progress.epoch.fill_(epoch)
-    return progress.step.fill_(step)

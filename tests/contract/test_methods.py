@@ -10,10 +10,12 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from fastnoisy import methods
-from fastnoisy.methods.base import Context, Method, Progress, Record, StepBatch
+from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record, StepBatch, TrainingSet
 
 NAMES = methods.names()
-CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_samples=40)
+CONTEXT = Context(
+    {"name": "preact_small", "width": 4}, num_classes=5, num_samples=40, seed=1, noise=NoiseFacts(0.4), batch_size=16
+)
 
 
 def build(name: str) -> Method:
@@ -35,7 +37,7 @@ def batches(method: Method, seed: int = 0, size: int = 16) -> dict[str, StepBatc
 def steps(method: Method, count: int) -> list[Record]:
     method.train()
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
-    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    progress = Progress.start(10)
     records = []
     for number in range(count):
         progress.step.fill_(number)
@@ -80,7 +82,7 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
     method = build(name)
     method.train()
     data = batches(method)
-    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    progress = Progress.start(10)
     for spec in method.passes:
         method.step({s: data[s] for s in spec.streams}, progress).loss.backward()
     for key, parameter in method.named_parameters():
@@ -109,7 +111,7 @@ def test_predictions_and_clean_probability(name: str) -> None:
         found = {key: z.float() for key, z in method.predictions(images).items()}
     assert all(z.shape == (40, 5) for z in found.values())
     torch.testing.assert_close(method.predict(images), next(iter(found.values())))
-    probability = method.clean_probability(lambda: found, torch.arange(40) % 5)
+    probability = method.clean_probability(TrainingSet(lambda: found, torch.arange(40) % 5, torch.arange(40)))
     assert probability.shape == (40,)
     assert ((probability >= 0) & (probability <= 1)).all()
 
@@ -125,7 +127,7 @@ def test_clean_labels_cannot_be_reached(name: str) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastnoisy."):
             rooms.add(node.module.split(".")[1])
         assert not isinstance(node, ast.Attribute) or "clean_labels" not in node.attr
-    assert rooms <= {"losses", "methods", "models", "config", "errors", "sample_memory"}
+    assert rooms <= {"losses", "methods", "models", "config", "errors", "sample_memory", "mixing", "keyed_random"}
     handed = [*Context.__dataclass_fields__, *StepBatch.__dataclass_fields__, *Progress.__dataclass_fields__]
     assert not [field for field in handed if "clean" in field]
 
@@ -140,7 +142,7 @@ def test_time_comes_in_as_tensors_so_that_nothing_recompiles(name: str) -> None:
     step = torch.compile(method.step, backend=counter, fullgraph=True, dynamic=False)
     data = batches(method)
     spec = method.passes[0]
-    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    progress = Progress.start(10)
     for epoch in (0, 5, 22):
         progress.epoch.fill_(epoch)
         step({s: data[s] for s in spec.streams}, progress)

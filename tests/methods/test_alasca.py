@@ -65,7 +65,7 @@ def replay(
         names = [step.get("main", "logits_a"), *step.get("subs", ["logits_c", "logits_d"])]
         logits = [torch.tensor(data["inputs"][n], dtype=dtype, requires_grad=True) for n in names]
         base.next = (logits[0], logits[1:])
-        progress = Progress(torch.tensor(step["epoch"]), torch.tensor(0), epochs)
+        progress = Progress(torch.tensor(step["epoch"]), torch.tensor(0), epochs, torch.tensor(0.0))
         record = method.step({"train": StepBatch({}, labels, indices)}, progress)
         record.loss.backward()
         close(record.loss, step["loss"])
@@ -152,7 +152,7 @@ def test_targets_of_mixed_inputs_are_mixed() -> None:
     method = methods.build({"name": "alasca", "lca": "off"}, Context({"name": "preact_small", "width": 4}, 4, 3))
     one = forward(main=[1, 3, 2], subs=[[2, 3, 2], [1, 1, 2]], labels=[0, 1, 2])
     one.logits, one.sub_logits = one.logits.float(), tuple(z.float() for z in one.sub_logits)
-    progress = Progress(torch.tensor(0), torch.tensor(0), 10)
+    progress = Progress.start(10)
     plain, _ = method.targets(one, progress)
     method.memories[0].rows.zero_()
     one.partners, one.partner_weight = torch.tensor([1, 2, 0]), torch.tensor(0.25)

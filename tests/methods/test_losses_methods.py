@@ -15,7 +15,7 @@ from fastnoisy.methods.base import Context, Method, Progress, StepBatch
 from fastnoisy.models.heads import Network
 
 CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_samples=20)
-PROGRESS = Progress(torch.tensor(0), torch.tensor(0), 10)
+PROGRESS = Progress.start(10)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CASES: list[tuple[str, Loss]] = [

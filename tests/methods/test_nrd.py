@@ -19,7 +19,7 @@ CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_sampl
 
 
 def progress(epoch: int = 0) -> Progress:
-    return Progress(torch.tensor(epoch), torch.tensor(0), 10)
+    return Progress(torch.tensor(epoch), torch.tensor(0), 10, torch.tensor(0.0))
 
 
 def nrd(**options: Any) -> Method:

@@ -1,0 +1,61 @@
+"""JoCoR: two networks that must agree, trained together on the samples with a small joint loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field
+
+from fastnoisy import losses
+from fastnoisy.config import Table
+from fastnoisy.methods._pairs import KeptShare, TwoNetworks, mean_over, smallest
+from fastnoisy.methods.base import Context, Progress, Record, StepBatch
+
+
+class JoCoR(TwoNetworks):
+    """JoCoR: two networks under one loss with a symmetric KL term; only the samples with the smallest joint loss train.
+
+    l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t) as
+    in Co-teaching, with half the noise rate where noise depends on the class.
+    Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
+    """
+
+    class Options(Table):
+        """Options of JoCoR."""
+
+        co_lambda: float = Field(
+            0.9, ge=0, le=1, description="c; 0.65 at 80 % noise, 0.85 on CIFAR-100, 0.1 in the code"
+        )
+        noise_rate: float | None = Field(
+            None, ge=0, lt=1, description="tau; default: the measured or configured rate, half of it if class-dependent"
+        )
+        warmup: int = Field(30, ge=1, description="T_k, epochs until all of tau is left out (10 in the original)")
+        warmup_mode: Literal["gradual", "plain"] = Field("gradual", description="plain: nothing is left out before T_k")
+
+    needs_noise_rate = True
+    cannot: Mapping[str, str] = MappingProxyType(
+        {"accumulate": "the smallest losses are those of the whole global batch"}
+    )
+    options: Options
+
+    def __init__(self, context: Context, options: Options) -> None:
+        super().__init__(context, options)
+        rate = context.noise_rate(options.noise_rate)
+        if options.noise_rate is None and context.noise.class_dependent:
+            rate /= 2
+        self.kept = KeptShare(rate, options.warmup, options.warmup_mode)
+
+    def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
+        """Both networks on the same view, one loss."""
+        batch = batches["train"]
+        first, second = self.forwards(batch)
+        joint = losses.jocor(first.logits, second.logits, batch.labels, self.options.co_lambda)
+        mask = smallest(joint, self.kept(progress.epoch, len(batch.labels)))
+        agree = first.logits.argmax(dim=1) == second.logits.argmax(dim=1)
+        logs = {"kept": mask.double().mean(), "agreement": agree.double().mean()}
+        return Record(mean_over(joint, mask), [first, second], logs)
+
+
+METHOD = JoCoR
