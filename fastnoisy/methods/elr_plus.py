@@ -34,7 +34,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
     Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 - beta) p,
     p what the other net's average says of x; q = lam t + (1 - lam) t_partner.
     loss = soft CE(z, y') + r lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2).
-    The average's decay rises as exp(-5 (1 - s / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With
+    The average's decay rises as exp(-5 (1 - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With
     `reweight` (CIFAR-100 in the official code) y' is multiplied by q and renormalised.
     Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
     """
@@ -99,7 +99,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         self.steps[self.active] += 1
         done = self.steps[self.active].double()
         if options.ema_steps:
-            decay = sigmoid_ramp(done, options.ema_steps) * options.ema_decay
+            decay = sigmoid_ramp(done + 1, options.ema_steps) * options.ema_decay
         else:
             decay = (1 - 1 / (done + 1)).clamp(max=options.ema_decay)
         average = self.averages[self.active]
