@@ -21,6 +21,7 @@ from fastnoisy.noise import NoiseSpec
 
 Triple = tuple[float, float, float]
 _SIZE = r"\bsize\b(?!\s*=)"
+_WORD = re.compile(r"(?!(?:True|False|None)\b)[A-Za-z_]")  # of a value: begins like a name, so it is no literal
 VIEW_NAMES = ("student", "teacher", "weak", "eval")
 
 
@@ -217,7 +218,8 @@ def parse_call(text: str) -> dict[str, Any]:
         return {"name": text.strip()}
     name, _, rest = text.partition("(")
     try:
-        call = ast.parse(f"f({rest}", mode="eval").body
+        whole = f"f({rest}"
+        call = ast.parse(whole, mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise problem
         options: dict[str, Any] = {}
@@ -225,8 +227,10 @@ def parse_call(text: str) -> dict[str, Any]:
             node = keyword.value
             if isinstance(node, ast.Name) and node.id in ("true", "false"):  # as TOML writes them
                 options[str(keyword.arg)] = node.id == "true"
-            elif isinstance(node, (ast.Name, ast.Call)):  # a word, or a call of its own: base=gce(q=0.5)
-                options[str(keyword.arg)] = ast.unparse(node)
+            elif _WORD.match(
+                ast.get_source_segment(whole, node) or ""
+            ):  # a word, or a call: base=nce-rce, base=gce(q=0.5)
+                options[str(keyword.arg)] = ast.get_source_segment(whole, node)
             else:
                 options[str(keyword.arg)] = ast.literal_eval(node)
     except (SyntaxError, ValueError):

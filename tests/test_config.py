@@ -131,3 +131,10 @@ def test_a_file_of_ones_own_is_a_recipe(tmp_path: Path) -> None:
     path.write_text("seed = = 3")
     with pytest.raises(FastnoisyError, match="not valid TOML"):
         setup.resolve(str(path), [])
+
+
+def test_words_in_a_call_may_have_hyphens() -> None:
+    assert config.parse_call("alasca(base=nce-rce)") == {"name": "alasca", "base": "nce-rce"}
+    found = config.parse_call("alasca(base=nce-rce(alpha=1, beta=0.5), lam=2, lca=off)")
+    assert found == {"name": "alasca", "base": "nce-rce(alpha=1, beta=0.5)", "lam": 2, "lca": "off"}
+    assert config.parse_call("nrd(weights=[0.2, 0.6, 0.2], x=None, y=True)")["y"] is True

@@ -169,10 +169,16 @@ class Alasca(Method):
 
 
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:
-    """yhat, (B,) int64: see the class. Predictions are the forward's own, not averaged (methods.md 2.3)."""
-    if options.lca == "off":
+    """yhat, (B,) int64: see the class. Predictions are the forward's own, not averaged (methods.md 2.3).
+
+    Of mixed inputs the main classifier's prediction is that for the plain image, where the base has one; where it has none
+    (Mixup) nothing is corrected, for what is predicted may be the partner.
+    """
+    mixed = forward.partners is not None
+    if options.lca == "off" or (mixed and forward.memory_logits is None):
         return forward.labels
-    predicted = forward.logits.argmax(dim=1)
+    plain = forward.memory_logits if mixed and forward.memory_logits is not None else forward.logits
+    predicted = plain.argmax(dim=1)
     agree = torch.ones_like(predicted, dtype=torch.bool)
     if options.lca == "agreement":
         asked = forward.sub_logits if options.lca_agree == "all" else forward.sub_logits[-1:]

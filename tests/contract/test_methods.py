@@ -10,9 +10,11 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from fastnoisy import methods
+from fastnoisy.config import parse_call
 from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record, StepBatch, TrainingSet
 
 NAMES = methods.names()
+FORMS = [*NAMES, *(f"alasca(base={name})" for name in NAMES if name not in ("alasca", "ce"))]
 CONTEXT = Context(
     {"name": "preact_small", "width": 4}, num_classes=5, num_samples=40, seed=1, noise=NoiseFacts(0.4), batch_size=16
 )
@@ -20,7 +22,7 @@ CONTEXT = Context(
 
 def build(name: str) -> Method:
     torch.manual_seed(3)
-    return methods.build({"name": name}, CONTEXT)
+    return methods.build(parse_call(name), CONTEXT)
 
 
 def batches(method: Method, seed: int = 0, size: int = 16) -> dict[str, StepBatch]:
@@ -63,7 +65,7 @@ def test_it_documents_itself(name: str) -> None:
         assert info.description, f"option {key} of {name} says nothing of itself"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_loss_and_gradients_are_finite_and_the_loss_falls(name: str) -> None:
     method = build(name)
     records = steps(method, 12)
@@ -77,7 +79,7 @@ def test_loss_and_gradients_are_finite_and_the_loss_falls(name: str) -> None:
     assert all(value.ndim == 0 and not value.requires_grad for value in record.logs.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
     method = build(name)
     method.train()
@@ -89,11 +91,11 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
         assert not parameter.requires_grad or parameter.grad is not None, key
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_state_round_trips_and_training_goes_on_the_same(name: str) -> None:
     one = build(name)
     steps(one, 2)
-    two = methods.build({"name": name}, CONTEXT)  # other weights
+    two = methods.build(parse_call(name), CONTEXT)  # other weights
     two.load_state_dict(one.state_dict())
     for (key, a), (_, b) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
         assert torch.equal(a, b), key
@@ -101,7 +103,7 @@ def test_state_round_trips_and_training_goes_on_the_same(name: str) -> None:
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_predictions_and_clean_probability(name: str) -> None:
     method = build(name)
     steps(method, 1)
@@ -132,7 +134,7 @@ def test_clean_labels_cannot_be_reached(name: str) -> None:
     assert not [field for field in handed if "clean" in field]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FORMS)
 def test_time_comes_in_as_tensors_so_that_nothing_recompiles(name: str) -> None:
     """A step traces to one graph that serves every epoch: no graph break, no recompilation at a ramp or correction."""
     method = build(name)
@@ -141,10 +143,12 @@ def test_time_comes_in_as_tensors_so_that_nothing_recompiles(name: str) -> None:
     counter = CompileCounter()
     step = torch.compile(method.step, backend=counter, fullgraph=True, dynamic=False)
     data = batches(method)
-    spec = method.passes[0]
-    progress = Progress.start(10)
-    for epoch in (0, 5, 22):
-        progress.epoch.fill_(epoch)
-        step({s: data[s] for s in spec.streams}, progress)
-    assert counter.frame_count == 1
+    progress = Progress.start(40)
+    for epoch in (0, 5, 22, 35):
+        for spec in method.passes:
+            method.train()
+            method.before_pass(spec.name)
+            progress.move(epoch, epoch, 40)
+            step({s: data[s] for s in spec.streams}, progress)
+    assert counter.frame_count == len(method.passes)
     torch._dynamo.reset()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastnoisy import losses, methods
-from fastnoisy.methods.alasca import Alasca
+from fastnoisy.methods.alasca import Alasca, corrected_labels
 from fastnoisy.methods.base import Context, Forward, Method, Progress, Record, StepBatch
 
 WORKSHOP = {"ramp": "none", "rest": "uniform", "lca": "agreement", "sharpening": 3.0}
@@ -160,3 +160,19 @@ def test_targets_of_mixed_inputs_are_mixed() -> None:
     mixed = 0.25 * plain + 0.75 * plain[one.partners]
     expected = sum(losses.soft_cross_entropy(z, mixed, "mean") for z in one.sub_logits)
     torch.testing.assert_close(loss, expected)
+
+
+def test_of_mixed_inputs_the_plain_images_prediction_counts() -> None:
+    """Main and deepest head must agree, the main classifier on the plain image; without one nothing is corrected."""
+    options = Alasca.Options(lca_start=0)
+    eye = 9 * torch.eye(5)
+    mixed, plain, sub = eye[[1, 1, 1]], eye[[2, 2, 3]], eye[[2, 1, 3]]
+    labels, others = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, 0])
+    share = torch.tensor(0.7)
+    epoch = torch.tensor(30)
+    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), plain, others, share)
+    assert corrected_labels(forward, epoch, options).tolist() == [2, 0, 3]
+    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), None, others, share)
+    assert corrected_labels(forward, epoch, options).tolist() == [0, 0, 0]
+    forward = Forward(0, mixed, (sub,), labels, torch.arange(3))
+    assert corrected_labels(forward, epoch, options).tolist() == [0, 1, 0]
