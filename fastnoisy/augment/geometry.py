@@ -186,8 +186,8 @@ def crop(images: Tensor, sizes: Tensor | None, top: Tensor, left: Tensor, size: 
     return take_pixels(images, index) * (in_row[:, :, None] & in_column[:, None, :])[:, None]
 
 
-def box_mask(top: Tensor, left: Tensor, bottom: Tensor, right: Tensor, canvas: Sequence[int]) -> Tensor:
-    """The pixels of one box per sample, bool (B, 1, H, W); (top, left) and (bottom, right), int64 (B,), belong to it.
+def box_mask(canvas: Sequence[int], top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    """The pixels of one box per sample on a canvas (H, W), bool (B, 1, H, W); its ends, int64 (B,), belong to it.
 
     A box that ends before it begins has none. Comparisons of whole numbers in float32, exact on every canvas.
     """

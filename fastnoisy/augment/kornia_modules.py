@@ -64,7 +64,7 @@ class _Module(IntensityAugmentationBase2D):
     def _refuse(self, what: str) -> None:
         if self.moves_pixels:
             raise FastnoisyError(
-                f"{self} moves pixels and cannot move {what} with them",
+                f"{self} moves, mixes or hides pixels, and {what} cannot follow",
                 "Give it images only, or use kornia's own geometric augmentations.",
             )
 

@@ -306,7 +306,7 @@ def cutout_abs(images: Tensor, values: Tensor, sizes: Tensor | None, centers: Te
     """
     first = (centers - torch.round(values * 32768).long()[:, None]).clamp(min=0) >> 16
     last = first + values.floor().long()[:, None]
-    mask = box_mask(*first.unbind(1), *last.unbind(1), images.shape[2:])
+    mask = box_mask(images.shape[2:], *first.unbind(1), *last.unbind(1))
     return torch.where(mask, colour(images, CUTOUT_COLOUR), images)
 
 

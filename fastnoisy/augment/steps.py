@@ -310,14 +310,14 @@ class Cutout(Step):
         """The holes' middle row and column, int64 (B,) each."""
         return [below(fold(keys, axis), extent) for axis, extent in enumerate(images.shape[2:])]
 
-    def holes(self, row: Tensor, column: Tensor, canvas: Sequence[int]) -> Tensor:
+    def holes(self, canvas: Sequence[int], row: Tensor, column: Tensor) -> Tensor:
         """The pixels in the holes about a row and a column, int64 (B,) each, on a canvas (H, W); bool (B, 1, H, W)."""
         first, last = -self.reach, self.reach - 1
-        return geometry.box_mask(row + first, column + first, row + last, column + last, canvas)
+        return geometry.box_mask(canvas, row + first, column + first, row + last, column + last)
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        return images.masked_fill(self.holes(*self.centers(images, keys), images.shape[2:]), 0.0), sizes
+        return images.masked_fill(self.holes(images.shape[2:], *self.centers(images, keys)), 0.0), sizes
 
     def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
         """The hole's middle row and column."""
@@ -361,7 +361,7 @@ class RandomErasing(Step):
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
         top, left, tall, wide = self.boxes(keys, *extents(images, sizes))
-        box = geometry.box_mask(top, left, top + tall - 1, left + wide - 1, images.shape[2:])
+        box = geometry.box_mask(images.shape[2:], top, left, top + tall - 1, left + wide - 1)
         return images.masked_fill(box, self.value), sizes
 
     def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
