@@ -12,8 +12,9 @@ import functools
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -35,6 +36,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+_TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
+SEVERAL_FRAMES = "the first of several frames"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +110,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image as stored: its bytes, mode (beton.JPG or beton.RAW), height and width."""
+    """One image as stored: its bytes, mode (beton.JPG or beton.RAW), height and width; `note`: what should be known."""
 
     data: bytes
     mode: int
     height: int
     width: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,22 +211,24 @@ def _encode_file(data: bytes, plan: Plan, warned: list[warnings.WarningMessage])
     if not data:
         raise FastnoisyError("empty file")
     with _open(data) as image:
-        # What Pillow warns about on opening is made anew, so that no reader of the store has to warn again.
-        kept = plan.store == "jpg" and image.format == "JPEG" and len(data) <= plan.page_size
-        kept = kept and not any(issubclass(warning.category, UserWarning) for warning in warned)
+        orientation = _orientation(
+            image
+        )  # before the pixels: a chunk behind whole ones may be broken, and costs nothing
         height, width = image.height, image.width
-        kept = kept and plan.resize.apply(height, width) == (height, width) and is_portable_jpeg(data)
-        if kept and _orientation(image) == 1:
+        # What Pillow warns about on opening is made anew, so that no reader of the store has to warn again.
+        kept = plan.store == "jpg" and image.format == "JPEG" and len(data) <= plan.page_size and orientation == 1
+        kept = kept and not any(issubclass(warning.category, UserWarning) for warning in warned)
+        if kept and plan.resize.apply(height, width) == (height, width) and is_portable_jpeg(data):
             _check_canvas(height, width, plan)
-            image.draft(image.mode, (1, 1))  # an eighth of the size: reads every byte, so it finds what is cut off
+            image.draft("L", (1, 1))  # grey at an eighth of the size: reads every byte, so it finds what is cut off
             image.load()
             return Record(data, JPG, height, width)
         image.load()
-        orientation = _orientation(image)  # PNG and others may have it behind the pixels
         rgb = _to_rgb(image)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
-        return _store(rgb, plan)
+        record = _store(rgb, plan)
+        return replace(record, note=SEVERAL_FRAMES) if _has_more_frames(image) else record
 
 
 def _store(rgb: Image.Image, plan: Plan) -> Record:
@@ -231,14 +237,13 @@ def _store(rgb: Image.Image, plan: Plan) -> Record:
     _check_canvas(height, width, plan)
     if (height, width) != (rgb.height, rgb.width):
         rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = rgb.tobytes()
     if plan.store == "jpg":
         target = BytesIO()
-        # From bytes, for Pillow would carry a comment or a profile of the original over into the file.
-        Image.frombytes("RGB", (width, height), pixels).save(target, "JPEG", quality=plan.quality)
+        rgb.info = {}  # Pillow would carry a comment or a profile of the original over into the file
+        rgb.save(target, "JPEG", quality=plan.quality)
         if target.tell() <= plan.page_size:
             return Record(target.getvalue(), JPG, height, width)
-    return Record(pixels, RAW, height, width)
+    return Record(rgb.tobytes(), RAW, height, width)
 
 
 def _check_canvas(height: int, width: int, plan: Plan) -> None:
@@ -274,17 +279,28 @@ def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; 16-bit values are scaled, where Pillow's own conversion would clip them to white."""
+    """8-bit RGB; 16-bit values are scaled, where Pillow's own conversion would clip them to white.
+
+    Of the largest images that are accepted a plane takes 0.1 to 0.4 GB, so no copy is made without need.
+    """
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise FastnoisyError(
-                f"integer pixels from {values.min()} to {values.max()}, where 0 to 65535 can be scaled"
-            )
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        wide = image if image.mode == "I" else image.convert("I")
+        extrema: Any = wide.getextrema()
+        low, high = extrema
+        if low < 0 or high > 65535:
+            raise FastnoisyError(f"integer pixels from {low} to {high}, where 0 to 65535 can be scaled")
+        image = wide.point(_TO_8_BITS, "L")
     if image.mode == "F":
         raise FastnoisyError("floating-point pixels have no defined black and white")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    """Asked when the pixels are there, for it may read on in the file; that is not needed for the first frame."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # the later frames may be broken
+        return False
 
 
 def _one_line(text: str) -> str:

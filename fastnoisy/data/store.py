@@ -8,6 +8,8 @@
     sizes.npy       int32 (N, 2), height and width
     checksums.npy   uint32 (N,), crc32 of each record's bytes
     rejected.csv    path and reason of what was not stored
+    notes.csv       path and note of what is stored in part: the first of several frames
+    SHA256SUMS      digests of the files above, for verify and sha256sum --check
     verified.json   size and digest of the .beton whose records were all read and found right
 
 Opening checks header, tables and length of each .beton against meta.json; reading checks a record against its checksum.
@@ -28,6 +30,7 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
 
 FORMAT = 1
+META_FILES = ("checksums.npy", "labels.npz", "meta.json", "notes.csv", "rejected.csv", "sizes.npy", "sources.txt")
 _ORDER = {"train": 0, "val": 1, "test": 2}
 _REMEDY = "convert the source again, or copy the store again from where it is whole"
 
@@ -99,11 +102,7 @@ class Split:
     def sources(self) -> list[str]:
         """Where each record came from: a path within the source, N texts."""
         path = self._meta / "sources.txt"
-        try:
-            text = path.read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
-        names = [unescape(line) for line in text.split("\n")[:-1]]
+        names = read_paths(path)
         if len(names) != self.num_samples:
             raise FastnoisyError(f"{path} is damaged: {len(names)} lines for {self.num_samples} records", _REMEDY)
         return names
@@ -326,6 +325,19 @@ def unescape(line: str) -> str:
     """The text that `escape` made this line of."""
     parts = line.split("\\\\")
     return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)
+
+
+def read_paths(path: Path) -> list[str]:
+    """The texts in a file of escaped lines.
+
+    Raises:
+        FastnoisyError: it cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
+    return [unescape(line) for line in text.split("\n")[:-1]]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
