@@ -283,9 +283,20 @@ class BetonReader:
             start, length = start + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def gaps(self) -> list[tuple[int, int]]:
+        """Where bytes lie that belong to no table and no record: start and end of each stretch, in order."""
+        order = np.argsort(self.starts, kind="stable")
+        begins = np.append(self.starts[order], self._pages_end)
+        ends = np.insert(np.maximum.accumulate((self.starts + self.lengths)[order]), 0, self._pages_start)
+        found = np.flatnonzero(ends < begins)
+        return list(zip(ends[found].tolist(), begins[found].tolist(), strict=True))
+
     def close(self) -> None:
         """Close the file; more calls do nothing."""
         self._finalizer()
+
+    def __reduce__(self) -> tuple[type[BetonReader], tuple[Path]]:
+        return BetonReader, (self.path,)
 
     def _damaged(self, problem: str, sample: int | None = None) -> DamagedBetonError:
         return DamagedBetonError(f"{self.path} is damaged: {problem}", _REMEDY, sample)
@@ -322,8 +333,8 @@ class BetonReader:
         self.sizes = np.stack([image["height"], image["width"]], axis=1).astype(np.int32)
         self.labels = samples[f"f{self._label_field(types, names)}"].astype(np.int64)
         self.starts = image["start"].astype(np.int64)
-        pages_start = HEADER.itemsize + len(raw_fields) + len(raw_samples)
-        self.lengths = self._lengths(np.frombuffer(raw_table, ALLOCATION), pages_start, table)
+        self._pages_start, self._pages_end = HEADER.itemsize + len(raw_fields) + len(raw_samples), table
+        self.lengths = self._lengths(np.frombuffer(raw_table, ALLOCATION), self._pages_start, table)
         digest = hashlib.sha256()
         for part in (raw_header, raw_fields, raw_samples, raw_table):
             digest.update(part)

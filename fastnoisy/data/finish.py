@@ -79,7 +79,7 @@ def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
     summaries = []
     for part, split in zip(parts, splits, strict=True):
         part.finish()
-        num_bytes = _write_meta(partial.store / f"{part.name}.meta", part, split, info)
+        num_bytes = write_meta(partial.store / f"{part.name}.meta", part.path, _columns(part, split), info)
         summaries.append(summarise(part, num_bytes, info["canvas"]))
     partial.finish()
     return Summary(partial.target, info["source"], summaries)
@@ -91,32 +91,65 @@ def summarise(part: Part, num_bytes: int, canvas: Sequence[int]) -> SplitSummary
     return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
 
 
-def _write_meta(meta: Path, part: Part, split: SourceSplit, info: dict[str, Any]) -> int:
-    """Write what stands beside the .beton file, and return that file's size."""
-    meta.mkdir(exist_ok=True)
+@dataclass(frozen=True)
+class Columns:
+    """What stands beside N records.
+
+    Attributes:
+        labels: `given` and, where they are known, `clean`: int64 (N,).
+        paths: N texts, where each record came from.
+        sizes: int32 (N, 2), height and width.
+        checksums: uint32 (N,), crc32 of each record's bytes.
+        rejected, noted: paths and texts, of what was not stored, and of what is stored in part.
+    """
+
+    labels: dict[str, np.ndarray]
+    paths: list[str]
+    sizes: np.ndarray
+    checksums: np.ndarray
+    rejected: list[tuple[str, str]]
+    noted: list[tuple[str, str]]
+
+
+def _columns(part: Part, split: SourceSplit) -> Columns:
     kept = np.array(part.kept, np.int64)
     labels = {"given": split.given_labels[kept].astype(np.int64)}
     if split.clean_labels is not None:
         labels["clean"] = split.clean_labels[kept].astype(np.int64)
-    np.savez(meta / "labels.npz", **labels)  # type: ignore[arg-type]
-    np.save(meta / "sizes.npy", np.array(part.sizes, np.int32).reshape(-1, 2))
-    np.save(meta / "checksums.npy", np.array(part.checksums, np.uint32))
-    write_paths(meta / "sources.txt", [split.paths[row] for row in part.kept])
-    for name, column, rows in (("rejected", "reason", part.rejected), ("notes", "note", part.noted)):
+    return Columns(
+        labels,
+        [split.paths[row] for row in part.kept],
+        np.array(part.sizes, np.int32).reshape(-1, 2),
+        np.array(part.checksums, np.uint32),
+        [(split.paths[row], reason) for row, reason in part.rejected],
+        [(split.paths[row], note) for row, note in part.noted],
+    )
+
+
+def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -> int:
+    """Write the folder `meta` beside the .beton file `path`, all of whose records were found right; returns its size.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    meta.mkdir(exist_ok=True)
+    np.savez(meta / "labels.npz", **columns.labels)  # type: ignore[arg-type]
+    np.save(meta / "sizes.npy", columns.sizes)
+    np.save(meta / "checksums.npy", columns.checksums)
+    write_paths(meta / "sources.txt", columns.paths)
+    for name, column, rows in (("rejected", "reason", columns.rejected), ("notes", "note", columns.noted)):
         with open(meta / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(("path", column))
-            lines.writerows((split.paths[row], text) for row, text in rows)
-
-    reader = beton.BetonReader(
-        part.path
-    )  # what was written, read back: the digest is of the file, not of what was meant
+            lines.writerows(rows)
+    reader = beton.BetonReader(path)  # what was written, read back: the digest is of the file, not of what was meant
     reader.close()
     stamp = {"num_bytes": reader.num_bytes, "digest": reader.digest}
-    counts = {"num_samples": len(kept), "num_rejected": len(part.rejected), "num_noted": len(part.noted)}
+    counts = {
+        "num_samples": len(columns.paths), "num_rejected": len(columns.rejected), "num_noted": len(columns.noted)
+    }  # fmt: skip
     store.write_json(meta / "meta.json", {**info, **counts, **stamp})
     write_sums(meta, store.META_FILES)
-    # Every record was made and checked here, so the split counts as verified.
     store.write_json(meta / "verified.json", stamp)
     return reader.num_bytes
 

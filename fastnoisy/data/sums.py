@@ -27,7 +27,7 @@ def check_sums(folder: Path, names: Iterable[str]) -> list[str]:
     for name, digest in noted.items():
         try:
             if _digest(folder / name) != digest:
-                problems.append(f"{folder / name} has changed since it was written")
+                problems.append(f"{folder / name} has changed since it was written, or its line in {NAME} has")
         except OSError as error:
             problems.append(f"cannot read {folder / name}: {error.strerror or error}")
     return problems

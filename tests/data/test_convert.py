@@ -18,7 +18,8 @@ from fastnoisy.data import beton
 from fastnoisy.data.convert import ConvertOptions, convert, hold_out_test
 from fastnoisy.data.pool import Status
 from fastnoisy.data.sources.base import SourceSplit
-from fastnoisy.data.store import open_store, verify
+from fastnoisy.data.store import open_store
+from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 
 ROOT = Path(__file__).resolve().parents[2]
