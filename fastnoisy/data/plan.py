@@ -27,7 +27,8 @@ class ConvertOptions:
         resize: `max=N` (longer side), `shorter=N` (shorter side, the longer capped at 2N), `square=N` (both sides; the
             shape is not kept), `none`; None means `none` for images up to 64x64 or of a fixed size, else `max=512`.
         store: `raw` pixels, `jpg`, or `auto`: raw on a canvas up to 64x64, else jpg.
-        quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs.
+        quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs, and from 90 on one that is
+            made at its own size gets a better one where it would be changed by more than 2 levels on average.
         max_rejected: the share of rejected images in a split above which the conversion fails, 0 to 1.
         test_fraction: the share of each class that is moved from the only split into `test`; 0 to below 1.
 

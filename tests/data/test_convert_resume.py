@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastnoisy.cli.convert import stoppable
 from fastnoisy.data.convert import ConvertOptions, convert, merge
 from fastnoisy.data.partial import Journal, read_journal
 from fastnoisy.data.shards import Shard
@@ -284,17 +285,13 @@ def test_who_waited_for_the_lock_of_a_finished_conversion_leaves_nothing(source:
         convert(str(source), tmp_path / "out", options=ALLOWED)
 
 
-def test_an_interrupt_from_the_terminal_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(source, tmp_path / "out", "--workers", "1"), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / ".out.partial/train.journal").exists():
-        time.sleep(0.01)
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "stopped; the same command goes on from there" in err
+def test_a_request_to_end_is_heard_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, stoppable("the same command goes on from there"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped; the same command goes on from there\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # No space left
