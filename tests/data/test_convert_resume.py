@@ -286,9 +286,13 @@ def test_who_waited_for_the_lock_of_a_finished_conversion_leaves_nothing(source:
 
 
 def test_a_request_to_end_is_heard_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught, stoppable("the same command goes on from there"):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+    def wait() -> None:
+        with stoppable("the same command goes on from there"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    with pytest.raises(SystemExit) as caught:
+        wait()
     assert caught.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "stopped; the same command goes on from there\n"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -332,7 +336,7 @@ def test_a_file_that_may_not_grow_is_told_and_nothing_is_lost(
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     out = tmp_path / "out"
-    for limit in (2_300_000, 2_600_000):  # where writing fails with EFBIG, as it would with ENOSPC
+    for limit in (2_600_000, 2_750_000):  # where writing fails with EFBIG, as it would with ENOSPC
         prepare = functools.partial(limited, limit)
         done = subprocess.run(command(source, out), cwd=ROOT, capture_output=True, text=True, preexec_fn=prepare)
         assert done.returncode == 2, done.stderr
