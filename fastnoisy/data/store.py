@@ -17,6 +17,7 @@ Opening checks header, tables and length of each .beton against meta.json; readi
 
 from __future__ import annotations
 
+import csv
 import json
 import zlib
 from functools import cached_property
@@ -106,6 +107,26 @@ class Split:
         if len(names) != self.num_samples:
             raise FastnoisyError(f"{path} is damaged: {len(names)} lines for {self.num_samples} records", _REMEDY)
         return names
+
+    def listed(self, name: str) -> list[tuple[str, str]]:
+        """The paths and texts in `rejected.csv` or `notes.csv`; empty where the store has no such list.
+
+        Args:
+            name: "rejected" or "notes".
+
+        Raises:
+            FastnoisyError: it cannot be read.
+        """
+        path = self._meta / f"{name}.csv"
+        try:
+            with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+                return [(row[0], row[1]) for row in csv.reader(file)][1:]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
+        except (csv.Error, IndexError) as error:
+            raise FastnoisyError(f"{path} is damaged: {error}", _REMEDY) from None
 
     @property
     def verified(self) -> bool:
