@@ -127,13 +127,16 @@ class _Decoder:
         self._held.append((event, outputs))
         return copied
 
-    def rewind(self) -> bool:
-        """Make ready for another source; says whether the old one had been used up, without which it cannot be done."""
+    def rewind(self) -> None:
+        """Make ready for another source: batches under way are decoded to the end and dropped.
+
+        Raises:
+            _DaliError: DALI failed.
+        """
         self.source = _exhausted
-        if not self._pipe.empty():
-            return False
-        self._pipe.reset()
-        return True
+        while self._call("run") is not None:
+            pass
+        self._call("reset")
 
     def close(self) -> None:
         """End DALI's threads, whatever they are at."""
@@ -187,6 +190,7 @@ class DaliPipeline(Pipeline):
         self.hw_decoder_load = hw_decoder_load
         self._idle: list[_Decoder] = []
         self._running: list[Iterator[Tensor]] = []
+        self._closed = False
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:
@@ -221,6 +225,7 @@ class DaliPipeline(Pipeline):
 
     def close(self) -> None:
         """See `Pipeline.close`. Ends iterations that were left without being closed, too."""
+        self._closed = True
         for decoded in list(self._running):
             decoded.close()  # type: ignore[attr-defined]
         for decoder in self._idle:
@@ -252,7 +257,7 @@ class DaliPipeline(Pipeline):
                 raise StopIteration from None
             return kept[-1]
 
-        finished = False
+        reusable = True
         readers = ThreadPoolExecutor(pieces, "fastnoisy-dali-read")
         try:
             read_on()
@@ -261,21 +266,35 @@ class DaliPipeline(Pipeline):
                 if (images := decoder.next()) is None:
                     raise damage[0] if damage else _DaliError("it handed on fewer batches than it was given")
                 yield images
-            finished = decoder.rewind()
+        except _DaliError:
+            reusable = False
+            raise
         finally:
             readers.shutdown(cancel_futures=True)
-            if finished:
-                self._idle.append(decoder)
-            else:
-                decoder.close()
+            self._put_back(decoder, reusable)
 
     def _take(self, batch_size: int) -> _Decoder:
-        """A decoder that is not in use and large enough, or a new one."""
-        for decoder in self._idle:
+        """A decoder that is not in use and large enough, or a new one in place of a smaller one."""
+        if self._idle:
+            decoder = self._idle.pop()
             if decoder.batch_size >= batch_size:
-                self._idle.remove(decoder)
                 return decoder
+            decoder.close()
         return _Decoder(self.canvas, batch_size, self.threads, self.device, self.hw_decoder_load)
+
+    def _put_back(self, decoder: _Decoder, reusable: bool) -> None:
+        """Keep a decoder for the next iteration, as training ends each without asking for more than its last batch.
+
+        Building one per iteration left 500 MB more in the allocator's arenas after fifty of them.
+        """
+        try:
+            if reusable and not self._closed:
+                decoder.rewind()
+                self._idle.append(decoder)
+                return
+        except _DaliError as error:
+            warnings.warn(f"DALI's pipeline failed after its iteration: {error}", RuntimeWarning, stacklevel=2)
+        decoder.close()
 
     def _read(self, rows: np.ndarray) -> list[np.ndarray]:
         return [self._record(row) for row in rows.tolist()]
