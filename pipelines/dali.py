@@ -16,6 +16,7 @@ of 280x220 on a canvas of 512x512, batches of 128). On a GPU `fn.pad` pads.
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections import deque
@@ -191,6 +192,10 @@ class DaliPipeline(Pipeline):
         self._idle: list[_Decoder] = []
         self._running: list[Iterator[Tensor]] = []
         self._closed = False
+        self._pieces = _PIECES if device.type == "cuda" else 1
+        self._readers = ThreadPoolExecutor(
+            self._pieces, "fastnoisy-dali-read"
+        )  # starts its threads when they are needed
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:
@@ -228,14 +233,14 @@ class DaliPipeline(Pipeline):
         self._closed = True
         for decoded in list(self._running):
             decoded.close()  # type: ignore[attr-defined]
+        self._readers.shutdown()
         for decoder in self._idle:
             decoder.close()
         self._idle.clear()
 
     def _decode(self, work: Sequence[np.ndarray] | np.ndarray) -> Iterator[Tensor]:
-        """The images of each of these batches; leaves no thread behind, whichever way it is left."""
+        """The images of each of these batches; leaves no work behind, whichever way it is left."""
         decoder = self._take(max(map(len, work)))
-        pieces = _PIECES if self.device.type == "cuda" else 1
         coming = iter(work)
         reading: deque[list[Future[list[np.ndarray]]]] = deque()
         kept: deque[list[np.ndarray]] = deque(maxlen=_DEPTH + 3)  # DALI reads these bytes where they are
@@ -243,7 +248,8 @@ class DaliPipeline(Pipeline):
 
         def read_on() -> None:
             if (rows := next(coming, None)) is not None:
-                reading.append([readers.submit(self._read, part) for part in np.array_split(rows, pieces) if len(part)])
+                parts = [part for part in np.array_split(rows, self._pieces) if len(part)]
+                reading.append([self._readers.submit(self._read, part) for part in parts])
 
         def source() -> list[np.ndarray]:
             if not reading:
@@ -258,7 +264,6 @@ class DaliPipeline(Pipeline):
             return kept[-1]
 
         reusable = True
-        readers = ThreadPoolExecutor(pieces, "fastnoisy-dali-read")
         try:
             read_on()
             decoder.source = source
@@ -270,7 +275,8 @@ class DaliPipeline(Pipeline):
             reusable = False
             raise
         finally:
-            readers.shutdown(cancel_futures=True)
+            for future in itertools.chain(*reading):
+                future.cancel()
             self._put_back(decoder, reusable)
 
     def _take(self, batch_size: int) -> _Decoder:
