@@ -193,9 +193,7 @@ class DaliPipeline(Pipeline):
         self._running: list[Iterator[Tensor]] = []
         self._closed = False
         self._pieces = _PIECES if device.type == "cuda" else 1
-        self._readers = ThreadPoolExecutor(
-            self._pieces, "fastnoisy-dali-read"
-        )  # starts its threads when they are needed
+        self._readers = ThreadPoolExecutor(self._pieces, "fastnoisy-dali-read")
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:
