@@ -45,6 +45,10 @@ class DataConfig(Table):
         0, ge=0, description="processes of the torch-loader pipeline; 0: none, or one per core where `auto` chose it"
     )
 
+    hw_decoder_load: float = Field(
+        0.65, ge=0, le=1, description="share of the JPEGs that the dali pipeline gives to a GPU's hardware decoder"
+    )
+
     @field_validator("std")
     @classmethod
     def _std_is_positive(cls, std: Triple) -> Triple:
@@ -133,7 +137,7 @@ class Config(Table):
     batch_size: int = Field(128, ge=1, description="the global batch")
     accumulate: int = Field(1, ge=1, description="micro-batches that one global batch is cut into")
     drop_last: bool = Field(False)
-    pipeline: str = Field("auto", description="auto, resident, torch-loader")
+    pipeline: str = Field("auto", description="auto, dali, resident, torch-loader")
     device: str = Field("auto", description="auto, cpu, cuda")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, off on a CPU")
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")

@@ -19,6 +19,7 @@ _SUMMARIES = {
     "train": "Train a recipe on a store, or go on with a run.",
     "evaluate": "Evaluate a run: accuracy, calibration, classes.",
     "predict": "Predict the classes of image files with a run.",
+    "doctor": "Show what is installed here, what is missing, and the machine.",
 }
 
 

@@ -107,7 +107,7 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
 # Beginnings of keys that neither change shapes nor which sample is seen when.
 _MAY_CHANGE = (
     "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.workers", "pipeline",
-    "device", "threads", "compile", "channels_last", "amp",
+    "data.hw_decoder_load", "device", "threads", "compile", "channels_last", "amp",
 )  # fmt: skip
 
 
@@ -204,9 +204,14 @@ class Trainer:
         name, workers = self.pipeline_name, self.config.data.workers
         if not workers and self.config.pipeline == "auto" and name == "torch-loader":
             workers = len(os.sched_getaffinity(0))
-        self.pipeline = pipelines.open_pipeline(name, self.setup.split, self.labels.given, self.device, workers)
+        options = {"hw_decoder_load": self.config.data.hw_decoder_load}
+        self.pipeline = pipelines.open_pipeline(
+            name, self.setup.split, self.labels.given, self.device, workers, **options
+        )
         self.eval_pipelines = {
-            item.name: pipelines.open_pipeline(name, item.split, _eval_labels(item.split), self.device, workers)
+            item.name: pipelines.open_pipeline(
+                name, item.split, _eval_labels(item.split), self.device, workers, **options
+            )
             for item in self.setup.eval_sets
         }
 
