@@ -48,7 +48,9 @@ def test_webvisions_own_hyperparameters_in_nrds_suite() -> None:
     assert (nrd["weights"], nrd["normalize"], nrd["ema_decay"]) == ((0.1, 0.8, 0.1), "none", 0.99)
     for name in ("js", "gjs"):
         table = setup.resolve(f"webvision-{name}", []).method
-        assert (table["weight"], table["normalize"]) == (0.1, "none"), "the GJS code trains WebVision with the bare divergence"
+        assert (table["weight"], table["normalize"]) == (0.1, "none"), (
+            "the GJS code trains WebVision with the bare divergence"
+        )
     around = setup.resolve("webvision-alasca", ["suite=nrd", "method.base=nrd"])
     assert around.method["base"]["normalize"] == "none"
     small = setup.resolve("webvision-nrd", ["views.size=64"])
@@ -159,7 +161,9 @@ def test_published_numbers_of_web_data() -> None:
         "78.56 % (NRD, Table 3, WebVision top-1)", "92.48 % (NRD, Table 3, WebVision top-5)",
         "75.24 % (NRD, Table 3, ImageNet top-1)", "92.36 % (NRD, Table 3, ImageNet top-5)",
     ]  # fmt: skip
-    assert [str(cell) for cell in published.find(setup.resolve("clothing1m-alasca", []))] == ["74.14 % (ALASCA, Table 3)"]
+    assert [str(cell) for cell in published.find(setup.resolve("clothing1m-alasca", []))] == [
+        "74.14 % (ALASCA, Table 3)"
+    ]
     for word in ("data.draw=0", "epochs=11", "optim.lr=0.01"):
         assert not published.find(setup.resolve("clothing1m-alasca", [word])), word
 

@@ -31,7 +31,8 @@ def find(name: str, cfg: Any, weights: str) -> Path | None:
         path = Path(weights)
         if not path.is_file():
             raise FastnoisyError(
-                f"the pretrained weights {weights} of {name} are not there", "Name a .safetensors or .pth file of timm's"
+                f"the pretrained weights {weights} of {name} are not there",
+                "Name a .safetensors or .pth file of timm's",
             )
         return path
     from huggingface_hub import try_to_load_from_cache

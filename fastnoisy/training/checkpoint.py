@@ -94,7 +94,12 @@ def save(
 
 
 def write(
-    final: Path, position: Position, method: Method, metadata: dict[str, str], state: dict[str, Any], device: torch.device
+    final: Path,
+    position: Position,
+    method: Method,
+    metadata: dict[str, str],
+    state: dict[str, Any],
+    device: torch.device,
 ) -> Path:
     """Write one checkpoint under a name of its own, whole or not at all; see `save`."""
     folder = final.parent

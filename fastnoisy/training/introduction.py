@@ -33,13 +33,17 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
     rows, given, clean = labels.train, labels.given, labels.clean
     wrong = f", {(given[rows] != clean[rows]).mean():.2%} of the labels wrong" if clean is not None else ""
     held = f", {len(labels.holdout):,} held out" if len(labels.holdout) else ""
-    said.append(f"{c.data.store}: {len(rows):,} images, {setup.method.num_classes} classes, noise {c.noise}{wrong}{held}")
+    said.append(
+        f"{c.data.store}: {len(rows):,} images, {setup.method.num_classes} classes, noise {c.noise}{wrong}{held}"
+    )
     if c.data.draw:
         count = len(setup.populations["train"])
         short = f", fewer than data.draw={c.data.draw:,}: some classes have no more" if count < c.data.draw else ""
         said.append(f"every epoch trains on a fresh draw of {count:,} images, as many of each class{short}")
     if c.select:
-        said.append(f"the reported model is that of the epoch best on {c.select} (select={c.select}), not the last epoch's")
+        said.append(
+            f"the reported model is that of the epoch best on {c.select} (select={c.select}), not the last epoch's"
+        )
     said.append(f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads")
     said += [line for line in needs if line]
     if c.optim.milestones and min(c.optim.milestones) >= c.epochs:

@@ -374,7 +374,8 @@ class Trainer:
         """The chosen epoch's weights and memories, for evaluation; training goes on from the numbered checkpoints."""
         path = self.out / "checkpoints" / checkpoint.BEST
         state = {"num_samples": self.setup.split.num_samples, "selection": self.selection.state()}
-        checkpoint.write(path, position, self.method, setup.network_metadata(self.setup, self.method), state, self.device)
+        metadata = setup.network_metadata(self.setup, self.method)
+        checkpoint.write(path, position, self.method, metadata, state, self.device)
 
     def _save(self) -> Path:
         state = {
@@ -391,9 +392,8 @@ class Trainer:
                 f"the weights became NaN or infinite in epoch {self.position.epoch}",
                 f"Lower optim.lr; the last good checkpoint is {self.saved or 'none'}",
             )
-        path = checkpoint.save(
-            folder, self.position, self.method, setup.network_metadata(self.setup, self.method), state, self.device, self.config.checkpoint.keep
-        )
+        metadata, keep = setup.network_metadata(self.setup, self.method), self.config.checkpoint.keep
+        path = checkpoint.save(folder, self.position, self.method, metadata, state, self.device, keep)
         self.saved, self.saved_position = str(path), self.position
         return path
 

@@ -64,7 +64,9 @@ class Selection:
             write(found.position)
             return
         self.epoch, self.accuracy = -1, -1.0
-        say(f"the model chosen so far is not of this state: the best of the epochs from {found.position.epoch} on is taken")
+        say(
+            f"the model chosen so far is not of this state: the best of the epochs from {found.position.epoch} on is taken"
+        )
 
 
 def best_epoch(folder: Path) -> int | None:

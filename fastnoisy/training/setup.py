@@ -110,7 +110,9 @@ def _selection_problems(settings: Config) -> list[str]:
     """Choosing an epoch on test images, or on images trained on, would make its number worthless."""
     select = settings.select
     if select in ("train", "test"):
-        return [f"select={select}: an epoch may be chosen on clean or held-out images that are not the test's: val, holdout"]
+        return [
+            f"select={select}: an epoch may be chosen on clean or held-out images that are not the test's: val, holdout"
+        ]
     if select == settings.data.test_split:
         return [f"select={select} is what the run is tested on (data.test_split); choose on another split, or on none"]
     if select == "holdout" and not settings.data.holdout:
@@ -394,12 +396,16 @@ def check_classes(what: str, there: Sequence[str], ours: Sequence[str]) -> None:
     if len(there) != len(ours):
         problem, remedy = f"has {len(there)} classes, the run {len(ours)}", ""
         if {len(there), len(ours)} == {50, 1000}:
-            remedy = "Convert with the -mini kinds: webvision-mini:PATH and imagenet-val-mini:PATH have the same 50 classes"
+            remedy = (
+                "Convert with the -mini kinds: webvision-mini:PATH and imagenet-val-mini:PATH have the same 50 classes"
+            )
     else:
         number = next(i for i, pair in enumerate(zip(there, ours, strict=True)) if pair[0] != pair[1])
         problem = f"has other classes than the run: class {number} is {there[number]!r} there, {ours[number]!r} here"
         remedy = ""
-    raise FastnoisyError(f"{what} {problem}", remedy or "Evaluate on a data set with the run's own classes, in its order")
+    raise FastnoisyError(
+        f"{what} {problem}", remedy or "Evaluate on a data set with the run's own classes, in its order"
+    )
 
 
 def network_metadata(setup: Setup, method: Method) -> dict[str, str]:

@@ -118,7 +118,14 @@ def test_heads_say_when_images_are_too_small() -> None:
 
 
 def test_options() -> None:
-    assert models.option_names("resnet18") == ["pretrained", "weights", "download", "drop_rate", "drop_path_rate", "img_size"]
+    assert models.option_names("resnet18") == [
+        "pretrained",
+        "weights",
+        "download",
+        "drop_rate",
+        "drop_path_rate",
+        "img_size",
+    ]
     assert models.defaults("resnet18") == {"pretrained": False, "weights": "", "download": False}
     assert models.problems({"name": "resnet50.tv_in1k", "pretrained": True, "drop_rate": 0.1}) == []
     with torch.device("meta"):
