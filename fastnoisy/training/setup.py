@@ -368,6 +368,11 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
     elif own != "test":
         store.split(own)  # says which there are
     if settings.select not in ("", "holdout", own):
+        if settings.select not in store.splits:
+            raise FastnoisyError(
+                f"select={settings.select}: {store.path} has no such split to choose on, only {', '.join(store.splits)}",
+                'Convert the data set with it, or set select="" to report the last epoch',
+            )
         sets.append(EvalSet(settings.select, store.split(settings.select)))
     for name, text in settings.eval.items():
         path = Path(text)
