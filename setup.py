@@ -50,7 +50,7 @@ setup(
         "safetensors>=0.4.3",
     ],
     extras_require={
-        "ffcv": ["ffcv>=1.0.2"],
+        "ffcv": ["ffcv>=1.0.2", "setuptools"],  # it imports distutils, which Python 3.12 has from setuptools alone
         "dali": ["nvidia-dali-cuda130"],
         "parquet": ["pyarrow"],
         "test": TEST,

@@ -22,6 +22,8 @@ from fastnoisy.noise import NoiseSpec
 Triple = tuple[float, float, float]
 _SIZE = r"\bsize\b(?!\s*=)"
 _WORD = re.compile(r"(?!(?:True|False|None)\b)[A-Za-z_]")  # of a value: begins like a name, so it is no literal
+_OUTER = r"\bouter\b(?!\s*=)"
+_CROP_SHARE = 0.875  # of ImageNet's usual evaluation: 224 of 256
 VIEW_NAMES = ("student", "teacher", "weak", "eval")
 
 
@@ -42,8 +44,15 @@ class DataConfig(Table):
     mean: Triple = Field((0.5, 0.5, 0.5), description="per channel, of images in [0, 1]")
     std: Triple = Field((0.25, 0.25, 0.25), description="per channel, of images in [0, 1]")
     test_split: str = Field("test", description="split of the store that is evaluated on")
+    draw: int = Field(
+        0, ge=0, description="train every epoch on a fresh draw of so many images, as many of each class; 0: on all"
+    )
     workers: int = Field(
         0, ge=0, description="processes of the torch-loader pipeline; 0: none, or one per core where `auto` chose it"
+    )
+
+    hw_decoder_load: float = Field(
+        0.65, ge=0, le=1, description="share of the JPEGs that the dali pipeline gives to a GPU's hardware decoder"
     )
 
     @field_validator("std")
@@ -58,7 +67,12 @@ class ViewsConfig(Table):
     """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
 
     executor: Literal["kornia"] = Field("kornia", description="what runs the programs")
-    size: int = Field(32, ge=1, le=4096, description="side in pixels that the word `size` in a program stands for")
+    size: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="side in pixels that the word `size` in a program stands for; `outer` is size / 0.875: 256 for 224",
+    )
     student: str = Field(description="what the network trains on")
     teacher: str = Field(description="what an EMA teacher sees")
     weak: str = Field("", description="crop and flip alone")
@@ -81,12 +95,12 @@ class ViewsConfig(Table):
     @staticmethod
     def mention_size(views: Mapping[str, Any]) -> bool:
         """Whether a program of a table of views uses the word `size`."""
-        return any(re.search(_SIZE, str(views.get(name, ""))) for name in VIEW_NAMES)
+        return any(re.search(f"{_SIZE}|{_OUTER}", str(views.get(name, ""))) for name in VIEW_NAMES)
 
     @staticmethod
     def expand(text: str, size: int) -> str:
-        """A program with its `size` written out."""
-        return re.sub(_SIZE, str(size), text)
+        """A program with its `size` and `outer` written out."""
+        return re.sub(_OUTER, str(round(size / _CROP_SHARE)), re.sub(_SIZE, str(size), text))
 
 
 class OptimConfig(Table):
@@ -100,6 +114,7 @@ class OptimConfig(Table):
         default_factory=list, description="epochs (0-based) at which lr is multiplied by gamma"
     )
     gamma: float = Field(0.1, gt=0)
+    decay: float = Field(1.0, gt=0, le=1, description="lr is multiplied by this after every epoch too")
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> OptimConfig:
@@ -109,7 +124,7 @@ class OptimConfig(Table):
 
     def factor(self, epoch: int) -> float:
         """What lr is multiplied by during an epoch."""
-        return float(self.gamma ** sum(epoch >= m for m in self.milestones))
+        return float(self.gamma ** sum(epoch >= m for m in self.milestones)) * self.decay**epoch
 
 
 class CheckpointConfig(Table):
@@ -134,7 +149,7 @@ class Config(Table):
     batch_size: int = Field(128, ge=1, description="the global batch")
     accumulate: int = Field(1, ge=1, description="micro-batches that one global batch is cut into")
     drop_last: bool = Field(False)
-    pipeline: str = Field("auto", description="auto, resident, torch-loader")
+    pipeline: str = Field("auto", description="auto, dali, resident, torch-loader")
     device: str = Field("auto", description="auto, cpu, cuda")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, off on a CPU")
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")
@@ -143,6 +158,10 @@ class Config(Table):
     threads: int = Field(0, ge=0, description="CPU threads; 0: all that this process may use")
     eval_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
     log_every: int = Field(50, ge=1, description="steps between checks for NaN and updates of the display")
+    select: str = Field(
+        "",
+        description="report the epoch that is best on this set of clean or held-out images (val, holdout), instead of the last",
+    )
     eval: dict[str, str] = Field(default_factory=dict, description="further evaluation sets: name = STORE[/SPLIT]")
     data: DataConfig = DataConfig()
     views: ViewsConfig

@@ -6,6 +6,7 @@ This folder stands at the top of the checkout and is imported as `fastnoisy.pipe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,9 @@ def choose(name: str, splits: Sequence[Split], device: torch.device, available_b
     return ("resident" if need <= available_bytes / 2 else "torch-loader"), sizes
 
 
-def open_pipeline(name: str, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> Pipeline:
-    """Open a pipeline by name. See `Pipeline` for the arguments."""
-    return find(name)(split, labels, device, workers)
+def open_pipeline(
+    name: str, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, **options: Any
+) -> Pipeline:
+    """Open a pipeline by name. See `Pipeline` for the arguments; `options` may hold those of other pipelines, too."""
+    found = find(name)
+    return found(split, labels, device, workers, **{key: options[key] for key in found.OPTIONS if key in options})

@@ -30,6 +30,8 @@ class Pipeline(ABC):
         FastnoisyError: a damaged record, naming file, record and source.
     """
 
+    OPTIONS: tuple[str, ...] = ()  # further arguments that a pipeline takes: keys of the configuration's table `data`
+
     def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
         self.split, self.device, self.workers = split, device, workers
         self.canvas = split.canvas

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,10 +27,52 @@ def tool(name: str) -> ModuleType:
     return module
 
 
-def test_the_tables_of_the_readme_are_the_measured_ones() -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", tool("readme_tables").PAGES)
+def test_the_tables_of_a_page_are_the_measured_ones(page: str) -> None:
+    text = (ROOT / page).read_text()
     assert text == tool("readme_tables").render(text), "run: python tools/readme_tables.py"
-    assert text.count("<!-- table ") >= 2
+    assert text.count("<!-- table ") == text.count("<!-- end -->") - text.count("<!-- steps -->") >= 2
+
+
+def test_a_table_that_is_still_to_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its place says so until the result lies there, and any other name without a result is an error."""
+    module = tool("readme_tables")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    page = "<!-- table views -->\nold\n<!-- end -->\n"
+    assert "Not measured" in module.render(page)
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    machine = {"gpu": None, "cpu": "a CPU", "cores": 2, "torch": "2", "date": "today"}
+    content = {"environment": machine, "note": "Ratios.", "table": "| a |"}
+    (tmp_path / "benchmarks" / "results" / "views.json").write_text(json.dumps(content))
+    shown = module.render(page)
+    assert "| a |\n\nRatios. (`benchmarks/results/views.json`: a CPU, 2 cores, torch 2, today)\n<!-- end -->" in shown
+    with pytest.raises(FileNotFoundError):
+        module.render(page.replace("table views", "table vjews"))
+
+
+def test_the_list_of_steps_is_what_the_steps_say() -> None:
+    from fastnoisy.augment import step_names
+
+    page = (ROOT / "docs" / "views.md").read_text()
+    assert page == tool("views_reference").render(page), "run: python tools/views_reference.py"
+    listed = re.findall(
+        r"^\| `(\w+)[(`]", page.partition("<!-- steps -->")[2].partition("<!-- end -->")[0], re.MULTILINE
+    )
+    assert sorted(listed) == step_names()
+
+
+def test_the_views_page_names_images_that_exist() -> None:
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "docs" / "views.md").read_text())
+    assert len(images) == 2
+    assert all((ROOT / "docs" / path).exists() for path in images)
+
+
+def test_the_snippet_for_kornia_runs() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "views.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "docs/views.md", "exec"), names)
+    assert names["student_view"].shape == names["teacher_view"].shape == (8, 3, 32, 32)
+    assert names["same_labels"].tolist() == list(range(8))
 
 
 def test_the_configuration_page_is_what_the_types_say() -> None:

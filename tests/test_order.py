@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnoisy.data.order import Population, batches, num_batches, order, stratified
+from fastnoisy.data.order import Population, balanced, batches, num_batches, order, stratified
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,3 +49,33 @@ def test_stratified_takes_the_share_of_every_class() -> None:
     assert len(stratified(rows, labels, 0, 1, "holdout")) == 0
     for count in (1, 7, 33, 159, 160):
         assert len(stratified(rows, labels, count, 1, "subset")) == count
+
+
+def test_a_balanced_draw_is_fresh_every_epoch_and_a_pure_function() -> None:
+    rows = np.arange(3, 1003)
+    labels = (np.arange(1000) * 13) % 7
+    first = balanced(rows, labels, 200, seed=1, epoch=0)
+    assert (np.diff(first) > 0).all(), "distinct and ascending"
+    assert np.isin(first, rows).all()
+    counts = np.bincount(labels[first - 3], minlength=7)
+    assert counts.sum() == 200
+    assert set(counts) == {28, 29}
+    assert np.array_equal(first, balanced(rows, labels, 200, seed=1, epoch=0))
+    shuffled = np.random.default_rng(0).permutation(1000)
+    assert np.array_equal(first, balanced(rows[shuffled], labels[shuffled], 200, seed=1, epoch=0))
+    for other in (balanced(rows, labels, 200, seed=1, epoch=1), balanced(rows, labels, 200, seed=2, epoch=0)):
+        assert len(other) == 200
+        assert len(np.intersect1d(first, other)) < 80, "about 40 by chance"
+    drawn = [np.bincount(labels[balanced(rows, labels, 200, 1, e) - 3], minlength=7) for e in range(40)]
+    assert np.ptp(np.sum(drawn, axis=0)) <= 30, "no class is always the one that gives more"
+    seen = np.unique(np.concatenate([balanced(rows, labels, 200, 1, e) for e in range(40)]))
+    assert len(seen) > 990, "every image comes up in time"
+
+
+def test_a_class_too_small_for_its_share_gives_all_it_has() -> None:
+    labels = np.repeat([0, 1, 2], [50, 4, 50])
+    for epoch in range(5):
+        drawn = balanced(np.arange(104), labels, 31, seed=1, epoch=epoch)
+        assert np.bincount(labels[drawn])[1] == 4
+        assert sorted(np.bincount(labels[drawn])) == [4, 10, 11]
+    assert len(balanced(np.arange(104), labels, 10_000, seed=1, epoch=0)) == 104

@@ -18,7 +18,7 @@ import pathlib, sys, fastnoisy, fastnoisy.pipelines.resident, fastnoisy.recipes 
 here = pathlib.Path(fastnoisy.__file__).resolve()
 assert here.is_relative_to(pathlib.Path(sys.argv[1]).resolve()), here
 assert "digits" in recipes.data_names()
-assert len(recipes.rows.table("nrd")) == 126
+assert len(recipes.rows.table("nrd")) == 134
 try:
     import pipelines
 except ImportError:

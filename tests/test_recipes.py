@@ -67,7 +67,7 @@ def test_every_cell_of_nrd_table_5(line: dict[str, str]) -> None:
 
 
 def test_table_5_is_there_as_a_whole() -> None:
-    assert len(TABLE5) == len(rows.table("nrd")) == 126
+    assert len(TABLE5) == sum(row.data.startswith("cifar") for row in rows.table("nrd").values()) == 126
 
 
 ALASCA_NOISES = ("symmetric:0.4", "symmetric:0.6", "symmetric:0.8", "asymmetric:0.4")
@@ -163,9 +163,9 @@ def test_semi_supervised_methods_of_alasca(data: str, base: str, noise: str) -> 
 
 
 def test_every_published_cell_has_a_row_and_can_be_reached() -> None:
-    """NRD Tables 2 and 4, ALASCA Tables 2 and 4 to 9: recipe and overrides are whole, and no row is made up."""
+    """NRD Tables 2 to 4, ALASCA Tables 2 to 9: recipe and overrides are whole, and no row is made up."""
     cells = published.cells()
-    assert len(cells) == 392
+    assert len(cells) == 392 + 7 * 4 + 10
     rules = 0
     for cell in cells:
         words = dict(word.split("=", 1) for word in cell.overrides.split())
@@ -177,12 +177,13 @@ def test_every_published_cell_has_a_row_and_can_be_reached() -> None:
             assert cell in published.find(settings)
         else:
             suite = words.get("suite", "alasca")
-            row = recipes.compose(data, method, suite, {"noise": words["noise"]}, base)["row"]
+            row = recipes.compose(data, method, suite, {"noise": words.get("noise", "none")}, base)["row"]
         if "Table 8" not in cell.table:
             assert "no row" not in row, cell
-        assert suite == cell.paper.lower(), cell
+        theirs = cell.recipe in ("webvision-dividemix", "webvision-elr-plus")  # as their own codes train them
+        assert suite == ("alasca" if theirs else cell.paper.lower()), cell
         rules += 1
-    assert rules == 392
+    assert rules == len(cells)
 
 
 def test_a_suite_is_the_same_for_every_method() -> None:

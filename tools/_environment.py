@@ -86,6 +86,39 @@ def check_wheels(python: Path) -> None:
         )
 
 
+def add_ffcv(python: str, pins: list[str]) -> str:
+    """Compile and install the extra ffcv into an environment, with the system packages it needs where they may be installed.
+
+    Args:
+        python: of the environment.
+        pins: requirements that must stay as they are.
+
+    Returns:
+        Why it is not there, or an empty text.
+    """
+    look = [python, "-c", "import ffcv.loader, ffcv.writer"]
+    if subprocess.run(look, capture_output=True, env=clean_environment()).returncode == 0:
+        return ""
+    missing = " ".join(filter(None, (ffcv_missing(), compiler_missing())))
+    if missing and not apt_install(missing):
+        return f"its system packages are missing; run: apt install {missing}"
+    print("compiling ffcv ...", flush=True)
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([python, "-m", "pip", "install", *quiet, *pins, "-e", ".[ffcv]"], cwd=ROOT)
+    if done.returncode:
+        return "pip could not build it (its message is above)"
+    done = subprocess.run(look, capture_output=True, text=True, env=clean_environment())
+    return "it does not load: " + (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+
+
+def ffcv_missing() -> str:
+    """The apt packages that building ffcv lacks, or an empty text."""
+    if shutil.which("pkg-config") is None:
+        return "pkg-config libopencv-dev libturbojpeg0-dev"
+    needs = (("libopencv-dev", "opencv4"), ("libturbojpeg0-dev", "libturbojpeg"))
+    return " ".join(apt for apt, name in needs if subprocess.run(["pkg-config", "--exists", name]).returncode)
+
+
 def compiler_missing() -> str:
     """What torch.compile lacks on the CPU: the apt packages, or an empty text."""
     sys.path.insert(0, str(ROOT))
@@ -99,8 +132,11 @@ def apt_install(packages: str) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "-q", "update"], env=quiet)
-    return subprocess.run(["apt-get", "-q", "install", "-y", *packages.split()], env=quiet).returncode == 0
+    print(f"installing system packages: {packages} ...", flush=True)
+    options = ["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
+    subprocess.run(["apt-get", *options, "update"], env=quiet, stdout=subprocess.DEVNULL)
+    install = ["apt-get", *options, "install", "-y", "--no-install-recommends", *packages.split()]
+    return subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def clean_environment() -> dict[str, str]:

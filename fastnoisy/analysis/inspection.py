@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from fastnoisy.data.store import Split
 
 ALL_CLASSES_UP_TO = 30
 _EXTREMES = 8  # classes shown at each end beyond that
+_BINS = 10
+_BAR = 40  # characters of the longest bar
+_REJECTED = 10  # files named; the list has them all
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,44 @@ def describe(summary: Summary, class_names: Sequence[str]) -> list[tuple[str, st
     if summary.options:
         lines.append(("options", " ".join(f"{key}={value}" for key, value in summary.options.items())))
     return [(what, printable(text)) for what, text in lines]
+
+
+def resolutions(sizes: np.ndarray) -> list[tuple[str, int]]:
+    """How many images have which size: each size where there are few, else ranges of the longer side of like width.
+
+    Args:
+        sizes: int32 (N, 2), height and width.
+    """
+    distinct, counts = np.unique(sizes, axis=0, return_counts=True)
+    if len(distinct) <= _BINS:
+        return [(f"{width}x{height}", int(count)) for (height, width), count in zip(distinct, counts, strict=True)]
+    longer = sizes.max(axis=1)
+    edges = np.unique(np.linspace(longer.min(), longer.max() + 1, _BINS + 1).astype(int))
+    numbers = np.histogram(longer, edges)[0]
+    names = [f"{low}" if high - low == 1 else f"{low} to {high - 1}" for low, high in itertools.pairwise(edges)]
+    return list(zip(names, numbers.tolist(), strict=True))
+
+
+def histogram(sizes: np.ndarray) -> list[str]:
+    """`resolutions` as lines with bars, below a heading; nothing where all images have one size."""
+    bins = resolutions(sizes)
+    if len(bins) < 2:
+        return []
+    heading = "images of each size" if "x" in bins[0][0] else "images by longer side, in pixels"
+    name_width, count_width = (max(map(len, column)) for column in ([n for n, _ in bins], [f"{c:,}" for _, c in bins]))
+    largest = max(count for _, count in bins)
+    bars = ["█" * -(-count * _BAR // largest) for _, count in bins]
+    rows = [f"{n:>{name_width}}  {c:>{count_width},}  {bar}".rstrip() for (n, c), bar in zip(bins, bars, strict=True)]
+    return [heading, *rows]
+
+
+def rejected_lines(split: Split) -> list[str]:
+    """The first files that could not be stored and why, one a line; nothing where there are none."""
+    rejected = split.listed("rejected")
+    lines = [f"{printable(path)}: {printable(reason)}" for path, reason in rejected[:_REJECTED]]
+    if len(rejected) > _REJECTED:
+        lines.append(f"... {len(rejected) - _REJECTED:,} more")
+    return lines
 
 
 def counts_table(summaries: Sequence[Summary], class_names: Sequence[str], all_classes: bool = False) -> Table:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
+import kornia.geometry.bbox
 import kornia.geometry.transform
 import torch
 from torch import Tensor
@@ -182,6 +184,16 @@ def crop(images: Tensor, sizes: Tensor | None, top: Tensor, left: Tensor, size: 
     in_row, in_column = (row >= 0) & (row < height[:, None]), (column >= 0) & (column < width[:, None])
     index = (row.clamp(0, H - 1) * W)[:, :, None] + column.clamp(0, W - 1)[:, None, :]
     return take_pixels(images, index) * (in_row[:, :, None] & in_column[:, None, :])[:, None]
+
+
+def box_mask(canvas: Sequence[int], top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    """The pixels of one box per sample on a canvas (H, W), bool (B, 1, H, W); its ends, int64 (B,), belong to it.
+
+    A box that ends before it begins has none. Comparisons of whole numbers in float32, exact on every canvas.
+    """
+    height, width = canvas
+    corners = torch.stack([left, top, right, top, right, bottom, left, bottom], 1).view(-1, 4, 2)
+    return kornia.geometry.bbox.bbox_to_mask(corners.float(), width, height).bool()[:, None]
 
 
 def flip(images: Tensor, sizes: Tensor | None, mask: Tensor) -> Tensor:

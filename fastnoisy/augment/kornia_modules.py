@@ -6,6 +6,9 @@ own, drawn from torch's generator as one 63-bit key per sample (so `torch.manual
 `_params["keys"]` (so kornia's replay, `aug(images, params=aug._params)`, gives the same images).
 
     AugmentationSequential(KorniaRandAugment(n=2, m=9), kornia.augmentation.Normalize(mean, std))
+
+Labels pass. Masks, boxes and keypoints pass unchanged where only colours change; a module that may move, mix or hide pixels
+refuses them. No gradient passes, as images are uint8 between.
 """
 
 from __future__ import annotations
@@ -57,29 +60,29 @@ def _to_uint8(images: Tensor) -> Tensor:
 
 
 class _Module(IntensityAugmentationBase2D):
-    """What the modules share. A label passes through; a mask, box or keypoint does so only if no pixel moves."""
+    """What the modules share. A label passes through; a mask, box or keypoint does so only if every pixel stays."""
 
-    moves_pixels = True
+    moves_pixels = True  # or mixes or hides them
 
     def _refuse(self, what: str) -> None:
         if self.moves_pixels:
             raise FastnoisyError(
-                f"{self} moves pixels and cannot move {what} with them",
+                f"{self} moves, mixes or hides pixels, and {what} cannot follow",
                 "Give it images only, or use kornia's own geometric augmentations.",
             )
 
     def apply_transform_mask(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The mask as it is; FastnoisyError if pixels move."""
+        """The mask as it is; FastnoisyError if pixels do not stay."""
         self._refuse("a mask")
         return input
 
     def apply_transform_box(self, input: Any, *args: Any, **kwargs: Any) -> Any:
-        """The boxes as they are; FastnoisyError if pixels move."""
+        """The boxes as they are; FastnoisyError if pixels do not stay."""
         self._refuse("boxes")
         return input
 
     def apply_transform_keypoint(self, input: Any, *args: Any, **kwargs: Any) -> Any:
-        """The keypoints as they are; FastnoisyError if pixels move."""
+        """The keypoints as they are; FastnoisyError if pixels do not stay."""
         self._refuse("keypoints")
         return input
 

@@ -3,13 +3,11 @@
 Images are uint8 (B, 3, H, W); each sample has its own value and, through `apply_ops`, its own operation. There are five
 families, so that a batch in which every sample has another operation costs one pass per family, not one per operation:
 
-- *table*: the function makes a table of new pixel values, (B, 3 or 1, 256) uint8, from the image and its value; one
-  lookup applies all tables.
+- *table*: the function makes a table of new levels, (B, 3 or 1, 256) uint8, from image and value; one lookup applies all.
 - *affine*: the function makes an affine map, int64 (B, 6), from value and valid area; one gather applies all.
 - *blend*: the function makes a degenerate image; the result is Pillow's blend of it and the image, the value being the
   image's share.
-- *pixel*: the function makes the new image itself, each pixel from that pixel alone.
-- *box*: the function fills a rectangle.
+- *pixel*: the function makes the new image, each pixel from that pixel alone; *box*: it fills a rectangle.
 
 A new operation is one function under `@op(family)`; it is found by its name and tested by tests/contract/test_ops.py.
 Exactness: all families but bilinear affine maps equal Pillow on every pixel (ImageOps, ImageEnhance, Image.rotate,
@@ -23,11 +21,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import kornia.enhance
 import torch
 from torch import Tensor
 
 from fastnoisy.augment.colours import shift_hue
-from fastnoisy.augment.geometry import ONE, affine, linear_map, rotation_map, rotation_units, to_units
+from fastnoisy.augment.geometry import ONE, affine, box_mask, linear_map, rotation_map, rotation_units, to_units
 from fastnoisy.augment.rows import blank_outside, colour, extents, in_chunks, on_rows, valid_mask
 from fastnoisy.errors import FastnoisyError, unknown_name
 
@@ -89,6 +88,16 @@ def _levels(images: Tensor) -> Tensor:
     return torch.arange(256, device=images.device)[None, None]
 
 
+def _level_images(images: Tensor, values: Tensor) -> Tensor:
+    """The 256 levels as one little float32 image (B, 1, 16, 16) per sample, for kornia's primitives."""
+    return _levels(images).float().view(1, 1, 16, 16).expand(len(values), 1, 16, 16)
+
+
+def _as_table(level_images: Tensor) -> Tensor:
+    """What a primitive made of `_level_images`, whole numbers, as tables."""
+    return level_images.to(torch.uint8).view(-1, 1, 256)
+
+
 def _grey(images: Tensor) -> Tensor:
     """Pillow's RGB to L (ITU-R 601-2 luma in 16 bits, rounded), int32 (B, 1, H, W)."""
     red, green, blue = images.int().split(1, 1)
@@ -106,12 +115,6 @@ def _blend(degenerate: Tensor, image: Tensor, factor: Tensor) -> Tensor:
     return (product.double() + degenerate).float().clamp(0, 255).to(torch.uint8)
 
 
-@functools.cache
-def _stretch_table_on_host() -> Tensor:
-    rows = [[level * (255.0 / span) for level in range(256)] for span in range(1, 256)]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
 _STRETCH_TABLES: dict[torch.device, Tensor] = {}
 
 
@@ -119,8 +122,9 @@ _STRETCH_TABLES: dict[torch.device, Tensor] = {}
 def _stretch_table(device: torch.device) -> Tensor:
     """[span - 1, level] -> level * (255.0 / span) as Python computes it; float64 (255, 256), made once per device."""
     if device not in _STRETCH_TABLES:
+        rows = [[level * (255.0 / span) for level in range(256)] for span in range(1, 256)]
         with torch.inference_mode(False):  # made once, used in every mode
-            _STRETCH_TABLES[device] = _stretch_table_on_host().to(device)
+            _STRETCH_TABLES[device] = torch.tensor(rows, dtype=torch.float64).to(device)
     return _STRETCH_TABLES[device]
 
 
@@ -157,7 +161,7 @@ def equalize(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
 @op("table")
 def invert(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """255 - v (ImageOps.invert)."""
-    return (255 - _levels(images)).to(torch.uint8).expand(images.shape[0], -1, -1)
+    return _as_table(kornia.enhance.invert(_level_images(images, values), images.new_full((1,), 255)))
 
 
 @op("table", "bits kept")
@@ -170,21 +174,26 @@ def posterize(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
 @op("table", "threshold, levels")
 def solarize(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Invert levels from a threshold up (ImageOps.solarize)."""
-    levels = _levels(images)
-    return torch.where(levels < values[:, None, None], levels, 255 - levels).to(torch.uint8)
+    # halfway between two levels, where no rounding of a threshold or level in 0..1 matters
+    thresholds = (values.clamp(-1, 257).ceil() - 0.5).float() / 255
+    return _as_table((kornia.enhance.solarize(_level_images(images, values) / 255, thresholds) * 255).round())
 
 
 @op("table", "levels added")
 def solarize_add(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Add int(value), clip, then solarize at 128 (SolarizeAdd of ildoonet/pytorch-randaugment)."""
-    levels = (_levels(images) + values.long()[:, None, None]).clamp(0, 255)
-    return torch.where(levels < 128, levels, 255 - levels).to(torch.uint8)
+    # kornia's own additions end at 127 levels
+    added = (_level_images(images, values) + values.clamp(-256, 256).trunc().float().view(-1, 1, 1, 1)).clamp(0, 255)
+    return _as_table((kornia.enhance.solarize(added / 255, 127.5 / 255) * 255).round())
 
 
 @op("table", "factor, 1 changes nothing")
 def brightness(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Blend with black (ImageEnhance.Brightness)."""
-    return _blend(torch.zeros_like(_levels(images)), _levels(images), values)
+    # one product in float32, as in Pillow's blend
+    levels, factors = _level_images(images, values), values.float()
+    bright = kornia.enhance.adjust_brightness_accumulative(levels, factors, clip_output=False)
+    return _as_table(bright.clamp(0, 255))
 
 
 @op("table", "factor, 1 changes nothing")
@@ -297,11 +306,8 @@ def cutout_abs(images: Tensor, values: Tensor, sizes: Tensor | None, centers: Te
     """
     first = (centers - torch.round(values * 32768).long()[:, None]).clamp(min=0) >> 16
     last = first + values.floor().long()[:, None]
-    row = torch.arange(images.shape[2], device=images.device)
-    column = torch.arange(images.shape[3], device=images.device)
-    rows = (row >= first[:, :1]) & (row <= last[:, :1])
-    columns = (column >= first[:, 1:]) & (column <= last[:, 1:])
-    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], colour(images, CUTOUT_COLOUR), images)
+    mask = box_mask(images.shape[2:], *first.unbind(1), *last.unbind(1))
+    return torch.where(mask, colour(images, CUTOUT_COLOUR), images)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

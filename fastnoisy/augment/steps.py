@@ -11,6 +11,7 @@ too, with a fixed value: `rotate(10)`. Here are crops, flips, sizes and what fol
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import kornia.enhance
 import torch
@@ -309,16 +310,14 @@ class Cutout(Step):
         """The holes' middle row and column, int64 (B,) each."""
         return [below(fold(keys, axis), extent) for axis, extent in enumerate(images.shape[2:])]
 
-    def hole(self, center: Tensor, extent: int) -> Tensor:
-        """Bool (B, extent): the pixels of one axis that lie in the hole about `center`, int64 (B,)."""
-        pixel = torch.arange(extent, device=center.device)
-        return (pixel >= center[:, None] - self.reach) & (pixel < center[:, None] + self.reach)
+    def holes(self, canvas: Sequence[int], row: Tensor, column: Tensor) -> Tensor:
+        """The pixels in the holes about a row and a column, int64 (B,) each, on a canvas (H, W); bool (B, 1, H, W)."""
+        first, last = -self.reach, self.reach - 1
+        return geometry.box_mask(canvas, row + first, column + first, row + last, column + last)
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        centers = zip(self.centers(images, keys), images.shape[2:], strict=True)
-        rows, columns = (self.hole(center, extent) for center, extent in centers)
-        return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0), sizes
+        return images.masked_fill(self.holes(images.shape[2:], *self.centers(images, keys)), 0.0), sizes
 
     def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
         """The hole's middle row and column."""
@@ -361,10 +360,9 @@ class RandomErasing(Step):
 
     def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
         """Apply it."""
-        top, left, tall, wide = (part[:, None] for part in self.boxes(keys, *extents(images, sizes)))
-        row, column = (torch.arange(extent, device=images.device) for extent in images.shape[2:])
-        rows, columns = (row >= top) & (row < top + tall), (column >= left) & (column < left + wide)
-        return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], self.value), sizes
+        top, left, tall, wide = self.boxes(keys, *extents(images, sizes))
+        box = geometry.box_mask(images.shape[2:], top, left, top + tall - 1, left + wide - 1)
+        return images.masked_fill(box, self.value), sizes
 
     def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
         """The box's height, width, top and left."""

@@ -12,12 +12,14 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 _SUMMARIES = {
     "convert": "Convert a data set into a store, one fast file per split.",
     "inspect": "Show what a store holds, with a contact sheet of its classes.",
+    "verify": "Find damage anywhere in a store, and stamp it where there is none.",
     "noise": "Show what a noise does to a store's labels, and write them.",
     "views": "Draw what a recipe's network is given of some images.",
     "recipes": "List what can be trained; print a recipe in full; check one of your own.",
     "train": "Train a recipe on a store, or go on with a run.",
     "evaluate": "Evaluate a run: accuracy, calibration, classes.",
     "predict": "Predict the classes of image files with a run.",
+    "doctor": "Show what is installed here, what is missing, and the machine.",
 }
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from fastnoisy import discovery
+
+if TYPE_CHECKING:
+    from fastnoisy.data.pool import Status
 
 _SOURCES = "fastnoisy.data.sources"
 
@@ -40,11 +47,13 @@ Examples:
   fastnoisy convert digits stores/digits
   fastnoisy convert cifar10:downloads/cifar-10-python.tar.gz stores/cifar10
   fastnoisy convert photos/ stores/photos --resize shorter=256 --test-fraction 0.1
+  torchrun --nproc-per-node 4 -m fastnoisy convert photos/ stores/photos --shard auto
+  fastnoisy convert --merge stores/photos
   fastnoisy convert folder:scraped/ stores/scraped --max-rejected 0.2
 """,
 )
-@click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--resize",
     metavar="HOW",
@@ -62,10 +71,9 @@ Examples:
 @click.option(
     "--max-rejected",
     type=float,
-    default=0.05,
-    show_default=True,
+    show_default="0.05",
     metavar="SHARE",
-    help="Share of broken images per split above which nothing is written.",
+    help="Share of broken images per split above which the conversion stops.",
 )
 @click.option(
     "--test-fraction",
@@ -75,37 +83,114 @@ Examples:
     metavar="SHARE",
     help="Share of each class to move into a test split, where the source has one split only.",
 )
+@click.option("--workers", type=int, metavar="N", help="Processes. Default: one per core, as far as memory allows.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="An image that takes longer to read and decode, twice, is rejected.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N|auto",
+    help="Convert only part I of N (0/N to N-1/N), for --merge; auto: as torchrun or SLURM has numbered this process.",
+)
+@click.option(
+    "--merge", type=click.Path(path_type=Path), metavar="OUT", help="Join the shards of OUT; takes no SOURCE."
+)
+@click.option("--restart", is_flag=True, help="Throw away what an unfinished conversion to OUT has left.")
 def command(
-    source: str, out: Path, resize: str | None, store: str, quality: int, max_rejected: float, test_fraction: float
+    source: str | None,
+    out: Path | None,
+    resize: str | None,
+    store: str,
+    quality: int,
+    max_rejected: float | None,
+    test_fraction: float,
+    workers: int | None,
+    timeout: float,
+    shard: str | None,
+    merge: Path | None,
+    restart: bool,
 ) -> None:
     """Convert SOURCE into the store OUT: a new folder with one fast file per split.
 
     SOURCE is a path, whose layout is recognised, or KIND:PATH. Broken images are left out and listed in
-    OUT/SPLIT.meta/rejected.csv. The files are FFCV's .beton and can be read by any FFCV loader.
+    OUT/SPLIT.meta/rejected.csv. The files are FFCV's .beton and can be read by any FFCV loader. A conversion that was
+    stopped, by whatever, goes on when the same command is given again.
     """
-    from fastnoisy.data.convert import ConvertOptions, convert  # with numpy and Pillow: too slow for --help
+    from fastnoisy.data import convert as data  # with numpy and Pillow: too slow for --help
+    from fastnoisy.data.shards import Shard
 
-    options = ConvertOptions(
-        resize=resize, store=store, quality=quality, max_rejected=max_rejected, test_fraction=test_fraction
-    )
+    if merge is not None and (source is not None or shard is not None):
+        raise click.UsageError("--merge OUT goes without SOURCE and --shard")
+    if merge is None and (source is None or out is None):
+        raise click.UsageError("SOURCE and OUT are needed, or --merge OUT")
+    options = data.ConvertOptions(resize=resize, store=store, quality=quality, test_fraction=test_fraction)
+    if max_rejected is not None:
+        options = dataclasses.replace(options, max_rejected=max_rejected)
+    part = None if shard is None else Shard.parse(shard)
     started = time.perf_counter()
-    with _progress() as progress:
-        summary = convert(source, out, options=options, progress=progress)
+    with stoppable("the same command goes on from there"), show_progress("converting", "rejected") as progress:
+        if merge is not None:
+            summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=_say)
+        else:
+            assert source is not None
+            assert out is not None
+            summary = data.convert(
+                source, out, options=options, workers=workers, timeout=timeout, shard=part, restart=restart,
+                progress=progress, say=_say,
+            )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas
         stored = f"{split.stored:,} stored ({split.raw:,} raw, {split.stored - split.raw:,} jpg)"
         size = f"canvas {width}x{height}, {split.num_bytes / 1e6:,.1f} MB"
         click.echo(f"{split.name}: {stored}, {split.rejected:,} rejected, {size}")
-        if split.rejected:
-            click.echo(f"  the rejected ones and why: {out / f'{split.name}.meta' / 'rejected.csv'}")
+        if part is None and split.rejected:
+            click.echo(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
+        if part is None and split.noted:
+            notes = summary.path / f"{split.name}.meta" / "notes.csv"
+            click.echo(f"  only the first of several frames of {split.noted:,}: {notes}")
     click.echo(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
+    if part is not None:
+        click.echo(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
+    if merge is not None:
+        click.echo(f"its shards, {merge}.shard-*, are no longer needed")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A function that shows images done: a bar on a terminal, a line now and then elsewhere, both on stderr."""
+def stoppable(remedy: str) -> Iterator[None]:
+    """Let SIGTERM stop what is being done as Ctrl-C does, and say how to go on."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        click.echo(f"stopped; {remedy}", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def show_progress(doing: str, bad: str) -> Iterator[Callable[[Status], None]]:
+    """A function that shows images done: a bar on a terminal, a line now and then elsewhere, both on stderr.
+
+    Args:
+        doing: what is done to them, as in "converting".
+        bad: what becomes of some, as in "rejected".
+    """
     if not sys.stderr.isatty():
-        yield plain_progress(lambda line: click.echo(line, err=True), time.monotonic)
+        yield plain_progress(_say, time.monotonic, bad)
         return
     from rich import progress
     from rich.console import Console
@@ -116,42 +201,51 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]}"),
         progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[bad]}"),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("converting", total=None, rate="")
-        started = shown = time.monotonic()
+        task = bar.add_task(doing, total=None, rate="", bad="")
+        first: tuple[float, int] | None = None  # what an earlier run has done says nothing about speed
+        shown = 0.0
 
-        def show(done: int, total: int | None) -> None:
-            nonlocal shown
+        def show(status: Status) -> None:
+            nonlocal shown, first
             now = time.monotonic()
-            if now - shown >= 0.1 or done == total:  # drawing costs more than encoding a small image
+            first = first or (now, status.done)
+            if now - shown >= 0.1 or status.done == status.total:  # drawing costs more than encoding a small image
                 shown = now
-                bar.update(task, completed=done, total=total, rate=f"{done / max(now - started, 1e-9):,.0f} img/s")
+                rate = f"{(status.done - first[1]) / max(now - first[0], 1e-9):,.0f} img/s"
+                told = f"{status.bad:,} {bad}" if status.bad else ""
+                bar.update(task, completed=status.done, total=status.total, rate=rate, bad=told)
 
         yield show
 
 
 def plain_progress(
-    write: Callable[[str], object], clock: Callable[[], float], every: float = 10.0
-) -> Callable[[int, int | None], None]:
+    write: Callable[[str], object], clock: Callable[[], float], bad: str, every: float = 10.0
+) -> Callable[[Status], None]:
     """A progress function that writes a line at most every so many seconds.
 
     Args:
         write: takes a line, without a line end.
         clock: seconds.
+        bad: what becomes of some images, as in "rejected".
         every: seconds between lines.
     """
-    started = shown = clock()
+    first: tuple[float, int] | None = None  # what an earlier run has done says nothing about speed
+    shown = 0.0
 
-    def show(done: int, total: int | None) -> None:
-        nonlocal shown
+    def show(status: Status) -> None:
+        nonlocal shown, first
         now = clock()
+        if first is None:
+            first, shown = (now, status.done), now
         if now - shown < every:
             return
         shown = now
-        rate = done / (now - started)
-        speed = f"{rate:,.0f} img/s"
-        rest = f" of {total:,} images, {speed}, {(total - done) / rate:,.0f} s left" if total else f" images, {speed}"
-        write(f"{done:,}{rest}")
+        rate = max(status.done - first[1], 1e-9) / (now - first[0])
+        left = f"{(status.total - status.done) / rate:,.0f} s left"
+        told = f", {status.bad:,} {bad}" if status.bad else ""
+        write(f"{status.done:,} of {status.total:,} images, {rate:,.0f} img/s, {left}{told}")
 
     return show

@@ -19,7 +19,7 @@ Examples:
 @click.option("--split", default="", help="Split to evaluate on; default: the run's test split.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
 def command(run: Path, store: str, split: str, device: str) -> None:
-    """Evaluate the newest checkpoint of RUN: top-1, top-5, ECE, and accuracy per class.
+    """Evaluate the newest checkpoint of RUN, or the chosen one (select=): top-1, top-5, ECE, and accuracy per class.
 
     Labels are the store's clean ones where it knows them, else the given ones.
     """

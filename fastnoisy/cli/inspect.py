@@ -41,7 +41,7 @@ def command(
     per_class: int | None,
     all_classes: bool,
 ) -> None:
-    """Show what STORE holds: counts, balance, sizes, storage, wrong labels where they are known, origin.
+    """Show what STORE holds: counts, balance, sizes, storage, rejected files, wrong labels where known, origin.
 
     The sheet has a row per given class. A red frame marks a picture whose label is known to be wrong; its clean class
     stands beneath it.
@@ -61,10 +61,14 @@ def command(
         total = sum(summary.num_bytes + summary.meta_bytes for summary in summaries)
         names = ", ".join(split.name for split in splits)
         click.echo(f"{store}: {names}; {opened.num_classes:,} classes, {total / 1e6:,.1f} MB")
-        for summary in summaries:
+        for split, summary in zip(splits, summaries, strict=True):
             click.echo(f"\n{summary.name}")
             for what, text in inspection.describe(summary, opened.class_names):
                 click.echo(f"  {what:<9} {text}")
+                for line in inspection.rejected_lines(split) if what == "rejected" else ():
+                    click.echo(f"    {line}")
+            for line in inspection.histogram(summary.sizes):
+                click.echo(f"    {line}")
         click.echo("\nimages per given class")
         print_table(inspection.counts_table(summaries, opened.class_names, all_classes))
         if sheet is not None:

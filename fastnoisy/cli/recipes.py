@@ -83,11 +83,9 @@ def _list() -> None:
         click.echo(f"{data}: {recipes.read(data)['summary']}")
         for name in methods.names():
             settings = setup.resolve(f"{data}-{name}", ())
-            about = f"suite {settings.suite:7} {settings.model['name']:15} {settings.epochs:3} epochs"
+            about = f"suite {settings.suite:7} {settings.model['name']:19} {settings.epochs:3} epochs"
             click.echo(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
-    click.echo(
-        "\nOn CIFAR and folders any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them."
-    )
+    click.echo("\nOn all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")
 
 
 def _first_line(method: type) -> str:

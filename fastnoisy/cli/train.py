@@ -15,6 +15,7 @@ Examples:
   fastnoisy train cifar10-alasca noise=symmetric:0.4 seed=2 optim.lr=0.05 --data stores/cifar10
   fastnoisy train cifar10-ce data.subset=10000 model=preact_small epochs=20 --data stores/cifar10
   fastnoisy train cifar100-gjs noise=asymmetric:0.4 --data stores/cifar100 --dry-run
+  fastnoisy train webvision-nrd eval.imagenet=stores/imagenet --data stores/webvision
   fastnoisy train folder-nrd --data stores/mine --out runs/mine
   fastnoisy train --resume runs/a
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
+from array import array
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 
@@ -43,11 +44,13 @@ ALLOCATION = np.dtype([("sample", "<u8"), ("start", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("start", "<u8")])
 _FIELD_DTYPES = {FLOAT_FIELD: np.dtype("<f8"), INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 _FIELDS = (("image", IMAGE_FIELD), ("label", INT_FIELD), ("index", INT_FIELD))
+_OWN_TYPES = [kind for _, kind in _FIELDS]
+_BUFFER_BYTES = 1 << 20
 
 _REMEDY = "convert the source again, or copy the file again from where it is whole"
 
 
-def sample_dtype(field_types: list[int]) -> np.dtype:
+def _sample_dtype(field_types: list[int]) -> np.dtype:
     """The dtype of one row of the sample table: fields f0, f1, ... aligned as a C compiler would."""
     return np.dtype([(f"f{i}", _FIELD_DTYPES[kind]) for i, kind in enumerate(field_types)], align=True)
 
@@ -65,29 +68,55 @@ def page_size_for(canvas: tuple[int, int]) -> int:
     return page
 
 
+def pages_start(capacity: int, page_size: int) -> int:
+    """Where the first page of a file of ours begins that has space for so many records."""
+    head = HEADER.itemsize + len(_FIELDS) * DESCRIPTOR.itemsize + capacity * _sample_dtype(_OWN_TYPES).itemsize
+    return -(-head // page_size) * page_size
+
+
+def record_start(position: int, length: int, page_size: int) -> int:
+    """Where a record of that length begins, if the one before it ends at `position`: there, or on the next page."""
+    left = -position % page_size
+    return position + (left if left < length else 0)
+
+
+class DamagedBetonError(FastnoisyError):
+    """A .beton file that cannot be believed; `sample` is the first that is lost by it, where that is known."""
+
+    def __init__(self, message: str, remedy: str, sample: int | None = None) -> None:
+        super().__init__(message, remedy)
+        self.sample = sample
+
+
 class BetonWriter:
     """Writes one .beton file, record after record, with the fields image, label and index.
 
     Bytes depend on the records and their order alone. The header comes last: a file that was not closed has version 0,
-    which no reader accepts.
+    which no reader accepts. Where a file was left unfinished, `place` its records again and then `go_on`.
 
     Args:
-        path: the file to write; an existing one is replaced.
+        path: the file to write.
         capacity: the most records that may come; space for their table is kept, and fewer may be written.
         page_size: a power of two, at least 2 MiB, as from `page_size_for`.
+        resume: whether what an existing file holds is kept; else it starts empty.
     """
 
-    def __init__(self, path: Path, capacity: int, page_size: int) -> None:
+    def __init__(self, path: Path, capacity: int, page_size: int, *, resume: bool = False) -> None:
         if page_size & (page_size - 1) or not MIN_PAGE_SIZE <= page_size <= MAX_PAGE_SIZE:
             raise ValueError(f"page_size must be a power of two, {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}, got {page_size}")
         self.num_samples = 0
         self.page_size = page_size
-        self._samples = np.zeros(capacity, sample_dtype([kind for _, kind in _FIELDS]))
-        self._allocations = np.zeros(capacity, ALLOCATION)
-        head = HEADER.itemsize + len(_FIELDS) * DESCRIPTOR.itemsize + self._samples.nbytes
-        self._file: BinaryIO = open(path, "wb", buffering=1 << 20)  # noqa: SIM115 (closed by close or __exit__)
-        self._position = 0
-        self._pad(-head % page_size + head)
+        self._capacity = capacity
+        self._modes, self._heights, self._widths = array("B"), array("H"), array("H")
+        self._labels, self._starts, self._lengths = array("q"), array("Q"), array("Q")
+        self._position = pages_start(capacity, page_size)
+        self._buffer = bytearray()
+        self._flushed = self._position  # where the buffer belongs in the file
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | (0 if resume else os.O_TRUNC)
+        self.descriptor = os.open(path, flags, 0o666)
+        self._closed = False
+        if not resume:
+            self.go_on()
 
     def append(self, data: bytes, mode: int, height: int, width: int, label: int) -> None:
         """Write one image.
@@ -100,40 +129,93 @@ class BetonWriter:
 
         Raises:
             ValueError: the record does not fit a page, or its size disagrees with mode, height and width.
+            OSError: the disk is full, or fails.
         """
-        if not 0 < len(data) <= self.page_size:
-            raise ValueError(f"a record must have 1 to {self.page_size} bytes, got {len(data)}")
-        if mode == RAW and len(data) != height * width * 3:
-            raise ValueError(f"{len(data)} bytes are not {height}x{width}x3 pixels")
-        if len(data) > -self._position % self.page_size and self._position % self.page_size:
-            self._pad(-self._position % self.page_size)
-        row = self.num_samples
-        self._samples[row] = ((mode, width, height, self._position), label, row)
-        self._allocations[row] = (row, self._position, len(data))
-        self._file.write(data)
-        self._position += len(data)
+        start = self.place(len(data), mode, height, width, label)
+        if start != self._flushed + len(self._buffer):  # a new page; what is skipped reads as zeros
+            self.flush()
+            self._flushed = start
+        self._buffer += data
+        if len(self._buffer) >= _BUFFER_BYTES:
+            self.flush()
+
+    def place(self, length: int, mode: int, height: int, width: int, label: int) -> int:
+        """Note one image of so many bytes without writing them, and return where in the file they belong."""
+        if self.num_samples == self._capacity:
+            raise ValueError(f"the file was made for {self._capacity} records, and this is one more")
+        if not 0 < length <= self.page_size:
+            raise ValueError(f"a record must have 1 to {self.page_size} bytes, got {length}")
+        if mode == RAW and length != height * width * 3:
+            raise ValueError(f"{length} bytes are not {height}x{width}x3 pixels")
+        start = record_start(self._position, length, self.page_size)
+        self._modes.append(mode)
+        self._heights.append(height)
+        self._widths.append(width)
+        self._labels.append(label)
+        self._starts.append(start)
+        self._lengths.append(length)
+        self._position = start + length
         self.num_samples += 1
+        return start
+
+    def go_on(self) -> None:
+        """Cut the file behind the last record that was placed, to append the next there."""
+        os.ftruncate(self.descriptor, self._position)
+        os.pwrite(self.descriptor, bytes(HEADER.itemsize), 0)
+        self._flushed = self._position
+
+    def flush(self) -> None:
+        """Hand what was appended to the operating system.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        while self._buffer:
+            count = os.pwrite(self.descriptor, self._buffer, self._flushed)
+            del self._buffer[:count]
+            self._flushed += count
 
     def close(self) -> None:
-        """Write the tables and the header, and close the file."""
-        if self._file.closed:
+        """Write the tables and the header, and close the file.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        if self._closed:
             return
-        self._pad(-self._position % self.page_size)
-        self._file.write(self._allocations[: self.num_samples].tobytes())
+        self.flush()
+        count, end = self.num_samples, -(-self._position // self.page_size) * self.page_size
+        allocations = np.zeros(count, ALLOCATION)
+        allocations["sample"] = np.arange(count)
+        allocations["start"], allocations["size"] = self._starts, self._lengths
+        self._write(allocations.tobytes(), end)
+        samples = np.zeros(count, _sample_dtype(_OWN_TYPES))
+        for name, column in zip(
+            IMAGE.names or (), (self._modes, self._widths, self._heights, self._starts), strict=True
+        ):
+            samples["f0"][name] = column
+        samples["f1"], samples["f2"] = self._labels, np.arange(count)
         header = np.zeros((), HEADER)
         header["version"], header["num_fields"], header["page_size"] = VERSION, len(_FIELDS), self.page_size
-        header["num_samples"], header["table"] = self.num_samples, self._position
+        header["num_samples"], header["table"] = count, end
         descriptors = np.zeros(len(_FIELDS), DESCRIPTOR)
         for descriptor, (name, kind) in zip(descriptors, _FIELDS, strict=True):
             descriptor["type"] = kind
             descriptor["name"][: len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
-        self._file.seek(0)
-        self._file.write(header.tobytes() + descriptors.tobytes() + self._samples[: self.num_samples].tobytes())
-        self._file.close()
+        self._write(header.tobytes() + descriptors.tobytes() + samples.tobytes(), 0)
+        self.abandon()
 
-    def _pad(self, count: int) -> None:
-        self._file.write(bytes(count))
-        self._position += count
+    def abandon(self) -> None:
+        """Close the file as it is; more calls do nothing."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.descriptor)
+
+    def _write(self, data: bytes, start: int) -> None:
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self.descriptor, view, start)
+            view, start = view[count:], start + count
 
     def __enter__(self) -> Self:
         return self
@@ -142,7 +224,7 @@ class BetonWriter:
         if kind is None:
             self.close()
         else:
-            self._file.close()
+            self.abandon()
 
 
 class BetonReader:
@@ -160,7 +242,8 @@ class BetonReader:
         digest: sha256 of header, descriptors and both tables.
 
     Raises:
-        FastnoisyError: missing, not a .beton file, cut off, or with tables that contradict each other.
+        FastnoisyError: missing, not a .beton file, cut off, or with tables that contradict each other; then a
+            DamagedBetonError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -200,12 +283,23 @@ class BetonReader:
             start, length = start + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def gaps(self) -> list[tuple[int, int]]:
+        """Where bytes lie that belong to no table and no record: start and end of each stretch, in order."""
+        order = np.argsort(self.starts, kind="stable")
+        begins = np.append(self.starts[order], self._pages_end)
+        ends = np.insert(np.maximum.accumulate((self.starts + self.lengths)[order]), 0, self._pages_start)
+        found = np.flatnonzero(ends < begins)
+        return list(zip(ends[found].tolist(), begins[found].tolist(), strict=True))
+
     def close(self) -> None:
         """Close the file; more calls do nothing."""
         self._finalizer()
 
-    def _damaged(self, problem: str) -> FastnoisyError:
-        return FastnoisyError(f"{self.path} is damaged: {problem}", _REMEDY)
+    def __reduce__(self) -> tuple[type[BetonReader], tuple[Path]]:
+        return BetonReader, (self.path,)
+
+    def _damaged(self, problem: str, sample: int | None = None) -> DamagedBetonError:
+        return DamagedBetonError(f"{self.path} is damaged: {problem}", _REMEDY, sample)
 
     def _read_tables(self) -> None:
         if self.num_bytes < HEADER.itemsize:
@@ -221,11 +315,15 @@ class BetonReader:
             raise self._damaged(f"its header tells of {num_fields} fields and {num_samples} samples")
         raw_fields = self._read_array(HEADER.itemsize, num_fields * DESCRIPTOR.itemsize, "field descriptors")
         types, names = self._fields(np.frombuffer(raw_fields, DESCRIPTOR))
-        dtype = sample_dtype(types)
+        dtype = _sample_dtype(types)
         raw_samples = self._read_array(HEADER.itemsize + len(raw_fields), num_samples * dtype.itemsize, "sample table")
         if not table <= self.num_bytes or (self.num_bytes - table) != num_samples * ALLOCATION.itemsize:
             wanted = table + num_samples * ALLOCATION.itemsize
-            raise self._damaged(f"it has {self.num_bytes} bytes, where {num_samples} samples need {wanted}")
+            starts = np.frombuffer(raw_samples, dtype)[f"f{types.index(IMAGE_FIELD)}"]["start"]
+            lost = np.flatnonzero(starts >= self.num_bytes)
+            cut_off = f"; {len(lost)} of them are cut off, sample {lost[0]} first" if len(lost) else ""
+            problem = f"it has {self.num_bytes} bytes, where {num_samples} samples need {wanted}{cut_off}"
+            raise self._damaged(problem, int(lost[0]) if len(lost) else None)
         raw_table = self._read_array(table, num_samples * ALLOCATION.itemsize, "allocation table")
 
         samples = np.frombuffer(raw_samples, dtype)
@@ -235,8 +333,8 @@ class BetonReader:
         self.sizes = np.stack([image["height"], image["width"]], axis=1).astype(np.int32)
         self.labels = samples[f"f{self._label_field(types, names)}"].astype(np.int64)
         self.starts = image["start"].astype(np.int64)
-        pages_start = HEADER.itemsize + len(raw_fields) + len(raw_samples)
-        self.lengths = self._lengths(np.frombuffer(raw_table, ALLOCATION), pages_start, table)
+        self._pages_start, self._pages_end = HEADER.itemsize + len(raw_fields) + len(raw_samples), table
+        self.lengths = self._lengths(np.frombuffer(raw_table, ALLOCATION), self._pages_start, table)
         digest = hashlib.sha256()
         for part in (raw_header, raw_fields, raw_samples, raw_table):
             digest.update(part)
@@ -275,7 +373,8 @@ class BetonReader:
         found = place < len(known)
         found[found] = known[place[found]] == self.starts[found]
         if not found.all():
-            raise self._damaged(f"the allocation table does not know the bytes of sample {int(np.argmin(found))}")
+            sample = int(np.argmin(found))
+            raise self._damaged(f"the allocation table does not know the bytes of sample {sample}", sample)
         lengths = table["size"][order][place].astype(np.int64)
         ends = self.starts + lengths
         height, width = self.sizes[:, 0].astype(np.int64), self.sizes[:, 1].astype(np.int64)
@@ -288,5 +387,5 @@ class BetonReader:
             ((self.modes == RAW) & (lengths != height * width * 3), "has another length than its height and width say"),
         ):
             if wrong.any():
-                raise self._damaged(f"sample {int(np.argmax(wrong))} {problem}")
+                raise self._damaged(f"sample {int(np.argmax(wrong))} {problem}", int(np.argmax(wrong)))
         return lengths

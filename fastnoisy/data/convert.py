@@ -1,311 +1,299 @@
-"""Conversion of a source into a store: each image encoded once, written in the source's order, then renamed into place.
+"""Conversion of a source into a store: many processes encode, one writes, in the source's order.
 
-`encode` is a pure function of one image and there is one writer, which takes the records in order; so the bytes depend
-on the source and the options alone. Nothing bears the final name until all of it is written.
+`encode` is a pure function of one image and the one writer takes the records in order; so the bytes depend on the source
+and the options alone, not on the number of workers, of shards, or of interruptions. Nothing bears the final name until
+all of it is written; until then it grows in a folder beside it, from which the same command goes on (see partial.py).
 """
 
 from __future__ import annotations
 
-import csv
-import os
+import contextlib
+import errno
+import functools
+import hashlib
 import shutil
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import PIL
 
-from fastnoisy import __version__, keyed_random
-from fastnoisy.data import beton, store
-from fastnoisy.data.encode import Plan, Record, Rejection, Resize, encode, upright_size
+from fastnoisy import __version__
+from fastnoisy.data import pool, shards, store
+from fastnoisy.data.encode import Plan, Rejection, Resize, encode, upright_size
+from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_store
+from fastnoisy.data.machine import num_workers
+from fastnoisy.data.partial import Outcome, Part, Partial, partial_path, refuse_existing
+from fastnoisy.data.plan import ConvertOptions, hold_out_test, make_plan
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
-from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.errors import FastnoisyError
 
-SMALL_SIDE = 64  # images up to this size are stored raw and at their own size, unless told otherwise
-PHOTO_RESIZE = "max=512"
-MAX_OWN_SIDE = 2048  # of images whose size is kept, so that one huge image cannot set the canvas for all
-STORES = ("auto", "raw", "jpg")
-
-Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertOptions:
-    """How images are stored.
-
-    Attributes:
-        resize: `max=N` (longer side), `shorter=N` (shorter side, the longer capped at 2N), `square=N` (both sides; the
-            shape is not kept), `none`; None means `none` for images up to 64x64 or of a fixed size, else `max=512`.
-        store: `raw` pixels, `jpg`, or `auto`: raw on a canvas up to 64x64, else jpg.
-        quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs.
-        max_rejected: the share of rejected images in a split above which the conversion fails, 0 to 1.
-        test_fraction: the share of each class that is moved from the only split into `test`; 0 to below 1.
-
-    Raises:
-        FastnoisyError: a value outside its range.
-    """
-
-    resize: str | None = None
-    store: str = "auto"
-    quality: int = 90
-    max_rejected: float = 0.05
-    test_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.resize is not None:
-            Resize.parse(self.resize)
-        if self.store not in STORES:
-            raise unknown_name("value of store", self.store, STORES)
-        if not 1 <= self.quality <= 100:
-            raise FastnoisyError(f"quality must be from 1 to 100, got {self.quality}")
-        if not 0 <= self.max_rejected <= 1:
-            raise FastnoisyError(f"max-rejected must be a share from 0 to 1, got {self.max_rejected}")
-        if not 0 <= self.test_fraction < 1:
-            raise FastnoisyError(f"test-fraction must be a share from 0 to below 1, got {self.test_fraction}")
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """What became of one split.
-
-    Attributes:
-        name: of the split.
-        stored: images in the store; `raw` of them as pixels, the others as JPEG.
-        raw: see `stored`.
-        rejected: images left out, with the reasons in `SPLIT.meta/rejected.csv`.
-        num_bytes: of the .beton file.
-        canvas: (height, width).
-    """
-
-    name: str
-    stored: int
-    raw: int
-    rejected: int
-    num_bytes: int
-    canvas: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a conversion wrote: the store's folder, the source's full name, and each split."""
-
-    path: Path
-    source: str
-    splits: list[SplitSummary]
+__all__ = ["ConvertOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
 
 
 def convert(
-    source: str, out: str | Path, *, options: ConvertOptions | None = None, progress: Progress | None = None
+    source: str,
+    out: str | Path,
+    *,
+    options: ConvertOptions | None = None,
+    workers: int | None = None,
+    timeout: float = pool.TIMEOUT,
+    shard: shards.Shard | None = None,
+    restart: bool = False,
+    progress: pool.Progress | None = None,
+    say: Callable[[str], object] | None = None,
+    start: str | None = None,
 ) -> Summary:
-    """Convert a data set into a store.
+    """Convert a data set into a store, or go on with a conversion that was stopped.
 
     Args:
         source: what to convert: a path, `kind:path`, or a kind that needs no path.
         out: the folder to make; it must not exist.
         options: how; the defaults where None.
-        progress: called with (images done, images in all) after each image.
+        workers: processes; as many as there are cores and memory for where None.
+        timeout: seconds that reading and decoding one image may take.
+        shard: the part of all rows to convert, into a folder that `merge` joins with the others; all where None.
+        restart: whether what an earlier, unfinished conversion has left is thrown away.
+        progress: called after each image.
+        say: takes a line of text that the user should read.
+        start: how processes are made, see `pool.ordered`.
 
     Raises:
-        FastnoisyError: the source cannot be opened, `out` exists or cannot be written, or too many images were
-            rejected. No part of a store is left behind then.
+        FastnoisyError: the source cannot be opened, `out` exists or cannot be written, another conversion to it is
+            unfinished or running, or too many images were rejected.
     """
     options = options or ConvertOptions()
-    out = Path(out)
-    _refuse_existing(out)
-    opened, full_name = open_source(source)
+    out, say = Path(out), say or (lambda line: None)
+    count = num_workers(workers)
+    if timeout <= 0:
+        raise FastnoisyError(f"the time for one image must be above 0 seconds, got {timeout:g}")
+    refuse_existing(out)
+    rows = _Rows(source, options.test_fraction)
+    opened, splits = rows.source, rows.splits
     if opened.root is not None and out.resolve().is_relative_to(opened.root.resolve()):
         problem = f"{out} lies within the source, {opened.root}"
         raise FastnoisyError(problem, "the next conversion would take it for a class")
-    splits = hold_out_test(opened.splits, options.test_fraction) if options.test_fraction else opened.splits
-    plan = make_plan(opened.fixed_size, splits, options)
-    counter = _Counter(progress, sum(len(split) for split in splits))
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-        summaries = [_write_split(partial, split, opened, full_name, plan, options, counter) for split in splits]
-        _flush(partial)
-        _refuse_existing(out)
-        os.rename(partial, out)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise FastnoisyError(f"cannot write {out}: {error.strerror or error}", "choose another place") from None
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return Summary(out, full_name, summaries)
+    for line in opened.notes:
+        say(line)
+    target = out if shard is None else shard.path(out)
+    identity = _identity(rows, options, shard)
+    if shard is not None and target.exists():
+        return shards.finished(target, identity)
+    run = functools.partial(pool.ordered, workers=count, timeout=timeout, start=start)
+    with writing(target), Partial(target, identity, restart=restart) as partial:
+        run = functools.partial(run, private=(partial.lock,))
+        try:
+            plan = _plan(partial, rows, options, run)
+        except FastnoisyError:
+            partial.discard()
+            raise
+        _note_details(partial, rows, plan, options)
+        with contextlib.ExitStack() as open_parts:
+            parts = []
+            for split in splits:
+                todo = range(len(split)) if shard is None else shard.rows(len(split))
+                parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
+                open_parts.callback(parts[-1].close)
+                check_rejected(parts[-1], split, options.max_rejected)
+            counter = Counter(progress, parts, say)
+            for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
+                todo = range(part.next_row, part.rows.stop)
+                with contextlib.closing(run(functools.partial(_encode_row, rows, number, plan), todo)) as outcomes:
+                    fill(part, split, outcomes, options.max_rejected, counter)
+            if shard is not None:
+                return shards.finish_shard(partial, parts, splits)
+            return finish_store(partial, parts, splits)
 
 
-def hold_out_test(splits: list[SourceSplit], fraction: float) -> list[SourceSplit]:
-    """Move a share of each class from the only split into `test`.
+def merge(
+    out: str | Path,
+    *,
+    max_rejected: float | None = None,
+    restart: bool = False,
+    progress: pool.Progress | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Summary:
+    """Join the shards beside `out` into the store that one machine would have written.
 
-    Which images is decided by a hash of their paths, so more files later do not move those already placed by much, and
-    at least one image of every class stays.
+    Args:
+        out: the folder to make; its shards are `OUT.shard-0-of-N` and so on.
+        max_rejected: as in ConvertOptions; the largest that a shard was made with where None.
+        restart: whether what an earlier, unfinished merge has left is thrown away.
+        progress: called after each image.
+        say: takes a line of text that the user should read.
 
     Raises:
-        FastnoisyError: the source has splits of its own, or is too small for a test image.
+        FastnoisyError: a shard is missing, damaged, or of another conversion; or as `convert`.
     """
-    if len(splits) != 1:
-        names = ", ".join(split.name for split in splits)
-        raise FastnoisyError(f"test-fraction {fraction}: the source has the splits {names} already", "leave it out")
-    whole = splits[0]
-    stream = keyed_random.name_value("test-fraction")
-    keys = np.array([keyed_random.key(stream, keyed_random.name_value(path)) for path in whole.paths], np.int64)
-    test = np.zeros(len(whole), bool)
-    for label in np.unique(whole.given_labels):
-        rows = np.flatnonzero(whole.given_labels == label)
-        count = min(int(len(rows) * fraction + 0.5), len(rows) - 1)
-        test[rows[np.argsort(keys[rows], kind="stable")][:count]] = True
-    if not test.any():
-        raise FastnoisyError(f"test-fraction {fraction} of so few images per class is none", "raise it or leave it out")
-    return [whole.select(whole.name, np.flatnonzero(~test)), whole.select("test", np.flatnonzero(test))]
+    out = Path(out)
+    refuse_existing(out)
+    folders = shards.find(out)
+    splits = shards.read_splits(folders)
+    details = folders[0].details
+    if max_rejected is None:
+        max_rejected = max(folder.details["info"]["options"]["max_rejected"] for folder in folders)
+    allowed = ConvertOptions(max_rejected=max_rejected).max_rejected
+    options = {**details["info"]["options"], "max_rejected": allowed}
+    with (
+        writing(out),
+        Partial(out, {**folders[0].identity, "shard": None}, restart=restart) as partial,
+        contextlib.ExitStack() as open_parts,
+    ):
+        partial.note({**details, "info": {**details["info"], "options": options}})
+        parts = []
+        for split in splits:
+            part = Part(partial, split.name, range(len(split)), split.given_labels, details["plan"]["page_size"])
+            parts.append(part)
+            open_parts.callback(part.close)
+            check_rejected(part, split, allowed)
+        counter = Counter(progress, parts, say or (lambda line: None))
+        for part, split in zip(parts, splits, strict=True):
+            fill(part, split, shards.joined(folders, split, part.next_row), allowed, counter)
+        return finish_store(partial, parts, splits)
 
 
-def make_plan(fixed_size: tuple[int, int] | None, splits: list[SourceSplit], options: ConvertOptions) -> Plan:
-    """Decide what the options leave open: size, canvas, raw or JPEG, page size.
-
-    Where sizes are kept and not known, image headers are read: all of them for `none`; by default until the first one
-    larger than 64x64, which makes the set photographs.
-    """
-    resize = Resize.parse(options.resize) if options.resize else None
-    canvas = resize.canvas() if resize else fixed_size
-    if resize is None and canvas is None:
-        canvas = _largest(splits, SMALL_SIDE, stop=True)
-        resize = None if canvas else Resize.parse(PHOTO_RESIZE)
-    resize = resize or Resize("none")
-    canvas = canvas or resize.canvas() or fixed_size
-    canvas = canvas or _largest(splits, MAX_OWN_SIDE, stop=False) or (MAX_OWN_SIDE, MAX_OWN_SIDE)
-    kind = options.store
-    if kind == "auto":
-        kind = "raw" if max(canvas) <= SMALL_SIDE else "jpg"
-    return Plan(resize, canvas, kind, options.quality, beton.page_size_for(canvas))
-
-
-def _largest(splits: list[SourceSplit], limit: int, stop: bool) -> tuple[int, int] | None:
-    """The largest height and width among images up to `limit` on each side; None where there is none.
-
-    With `stop`, None as soon as an image is larger. Larger images are rejected later, unless they are resized.
-    """
-    largest = (0, 0)
-    for split in splits:
-        for i in range(len(split)):
-            try:
-                size = upright_size(split.read(i))
-            except (OSError, FastnoisyError):
-                continue  # encode says why
-            if size is None:
-                continue
-            if max(size) <= limit:
-                largest = (max(largest[0], size[0]), max(largest[1], size[1]))
-            elif stop:
-                return None
-    return largest if largest[0] else None
-
-
-class _Counter:
+class Counter:
     """Tells how many images of all are done."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    def __init__(self, progress: pool.Progress | None, parts: Sequence[Part], say: Callable[[str], object]) -> None:
+        self._progress = progress
+        self._done = sum(part.next_row - part.rows.start for part in parts)
+        self._total = sum(len(part.rows) for part in parts)
+        self._bad = sum(len(part.rejected) for part in parts)
+        if self._done:
+            say(f"going on with an earlier run: {self._done:,} of {self._total:,} images are done")
+            if progress is not None:
+                progress(pool.Status(self._done, self._total, self._bad))
 
-    def advance(self) -> None:
+    def advance(self, good: bool) -> None:
+        """One image more is done."""
         self._done += 1
+        self._bad += not good
         if self._progress is not None:
-            self._progress(self._done, self._total)
+            self._progress(pool.Status(self._done, self._total, self._bad))
 
 
-def _write_split(
-    folder: Path,
-    split: SourceSplit,
-    source: Source,
-    full_name: str,
-    plan: Plan,
-    options: ConvertOptions,
-    counter: _Counter,
-) -> SplitSummary:
-    path, meta = folder / f"{split.name}.beton", folder / f"{split.name}.meta"
-    meta.mkdir()
-    kept: list[int] = []
-    checksums: list[int] = []
-    sizes: list[tuple[int, int]] = []
-    rejected: list[tuple[str, str]] = []
-    num_raw = 0
-    with beton.BetonWriter(path, len(split), plan.page_size) as writer:
-        for i in range(len(split)):
-            result = _encode_item(split, i, plan)
-            if isinstance(result, Rejection):
-                rejected.append((split.paths[i], result.reason))
-                _check_rejected(rejected, split, options.max_rejected)
-            else:
-                label = int(split.given_labels[i])
-                writer.append(result.data, result.mode, result.height, result.width, label)
-                kept.append(i)
-                checksums.append(zlib.crc32(result.data))
-                sizes.append((result.height, result.width))
-                num_raw += result.mode == beton.RAW
-            counter.advance()
-    if not kept:
-        raise FastnoisyError(f"{split.name}: not one of {len(split)} images could be stored", _examples(rejected))
+def fill(
+    part: Part, split: SourceSplit, outcomes: Iterable[Outcome | pool.Lost], allowed: float, counter: Counter
+) -> None:
+    """Write what becomes of the rows of a part.
 
-    given = split.given_labels[kept].astype(np.int64)
-    if split.clean_labels is None:
-        np.savez(meta / "labels.npz", given=given)
-    else:
-        np.savez(meta / "labels.npz", given=given, clean=split.clean_labels[kept].astype(np.int64))
-    np.save(meta / "sizes.npy", np.array(sizes, np.int32))
-    np.save(meta / "checksums.npy", np.array(checksums, np.uint32))
-    lines = "".join(f"{store.escape(split.paths[i])}\n" for i in kept)
-    (meta / "sources.txt").write_bytes(lines.encode("utf-8", "surrogateescape"))
-    with open(meta / "rejected.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows([("path", "reason"), *rejected])
+    Raises:
+        FastnoisyError: too many are rejected.
+        OSError: the disk is full, or fails.
+    """
+    for outcome in outcomes:
+        if isinstance(outcome, pool.Lost):
+            outcome = outcome.reason
+        part.append(outcome)
+        if isinstance(outcome, str):
+            check_rejected(part, split, allowed)
+        counter.advance(good=not isinstance(outcome, str))
+    part.commit()
 
-    reader = beton.BetonReader(path)  # what was written, read back: the digest is of the file, not of what was meant
-    reader.close()
-    stamp = {"num_bytes": reader.num_bytes, "digest": reader.digest}
+
+class _Rows:
+    """The splits of a source. In a process that is not forked they are opened again."""
+
+    def __init__(self, source: str, test_fraction: float) -> None:
+        self._arguments = (source, test_fraction)
+        self.source: Source
+        self.source, self.name = open_source(source)
+        self.splits = self.source.splits
+        if test_fraction:
+            self.splits = hold_out_test(self.splits, test_fraction)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Rows, self._arguments
+
+
+def _encode_row(rows: _Rows, number: int, plan: Plan, row: int) -> Outcome:
+    """In a worker: row `row` of split `number`."""
+    split = rows.splits[number]
+    result = encode(lambda: split.read(row), plan)
+    if isinstance(result, Rejection):
+        return result.reason
+    return result.mode, result.height, result.width, zlib.crc32(result.data), result.note, result.data
+
+
+def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | None:
+    """In a worker: (height, width) by the header; None for what cannot be read."""
+    try:
+        return upright_size(rows.splits[number].read(row))
+    except (OSError, FastnoisyError):
+        return None
+
+
+def _plan(
+    partial: Partial, rows: _Rows, options: ConvertOptions, run: Callable[..., Generator[Any, None, None]]
+) -> Plan:
+    noted = partial.details.get("plan")
+    if noted is not None:
+        canvas = (noted["canvas"][0], noted["canvas"][1])
+        return Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
+
+    def sizes(chunk: int) -> Iterable[tuple[int, int] | None]:
+        for number, split in enumerate(rows.splits):
+            work = functools.partial(_size_of_row, rows, number)
+            with contextlib.closing(run(work, range(len(split)), chunk=chunk)) as found:
+                for size in found:
+                    yield None if isinstance(size, pool.Lost) else size
+
+    return make_plan(rows.source.fixed_size, sizes, options)
+
+
+def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) -> dict[str, Any]:
+    """All that the bytes of the store depend on. What images hold is not looked at: that would be to read them all."""
+    digest = hashlib.sha256()
+    for split in rows.splits:
+        for part in (split.name, *split.paths):
+            digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+        for labels in (split.given_labels, split.clean_labels):
+            digest.update(b"none" if labels is None else labels.astype("<i8").tobytes())
+    for name in rows.source.class_names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    kept = asdict(options)
+    del kept["max_rejected"]  # it may be raised on the way
+    return {
+        "source": rows.name,
+        **kept,
+        "images": {split.name: len(split) for split in rows.splits},
+        "shard": None if shard is None else str(shard),
+        "format": store.FORMAT,
+        "fastnoisy": __version__,
+        "pillow": PIL.__version__,
+        "fingerprint": digest.hexdigest(),
+    }
+
+
+def _note_details(partial: Partial, rows: _Rows, plan: Plan, options: ConvertOptions) -> None:
     info = {
         "format": store.FORMAT,
         "fastnoisy": __version__,
-        "source": full_name,
+        "source": rows.name,
         "options": {**asdict(options), "resize": str(plan.resize), "store": plan.store},
         "canvas": list(plan.canvas),
-        "class_names": source.class_names,
-        "num_samples": len(kept),
-        "num_rejected": len(rejected),
-        **stamp,
+        "class_names": rows.source.class_names,
     }
-    store.write_json(meta / "meta.json", info)
-    # Every record was made and checked here, so the split counts as verified.
-    store.write_json(meta / "verified.json", stamp)
-    return SplitSummary(split.name, len(kept), num_raw, len(rejected), reader.num_bytes, plan.canvas)
+    partial.note({"plan": {**asdict(plan), "resize": str(plan.resize), "canvas": list(plan.canvas)}, "info": info})
 
 
-def _encode_item(split: SourceSplit, i: int, plan: Plan) -> Record | Rejection:
-    return encode(lambda: split.read(i), plan)
-
-
-def _check_rejected(rejected: list[tuple[str, str]], split: SourceSplit, allowed: float) -> None:
-    """Stop as soon as it is certain that too many are rejected, not at the end."""
-    if len(rejected) > allowed * len(split):
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that says what is left and what to do."""
+    try:
+        yield
+    except OSError as error:
+        place = partial_path(target)
+        if not place.exists():
+            raise FastnoisyError(f"cannot write {target}: {error.strerror or error}", "choose another place") from None
+        problem = f"cannot write {target}: {error.strerror or error}"
+        remedy = "mend that"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem += f", {shutil.disk_usage(place).free / 1e6:,.1f} MB are free in {place.parent}"
+            remedy = "make room"
         raise FastnoisyError(
-            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(rejected)}",
-            "mend or remove them, or raise --max-rejected",
-        )
-
-
-def _examples(rejected: list[tuple[str, str]]) -> str:
-    return "for example " + "; ".join(f"{path}: {reason}" for path, reason in rejected[:3])
-
-
-def _refuse_existing(out: Path) -> None:
-    if os.path.lexists(out):
-        raise FastnoisyError(f"{out} exists already", "remove it, or choose another name")
-
-
-def _flush(folder: Path) -> None:
-    """Have the disk hold every file before the folder gets its name, so that a crash cannot leave half of one."""
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            problem, f"{remedy} and give the same command again: it goes on where it stopped, from {place}"
+        ) from None

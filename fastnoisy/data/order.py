@@ -80,3 +80,29 @@ def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purp
         ranked = members[np.argsort(draws[members], kind="stable")]
         chosen.append(rows[ranked[:number]])
     return np.sort(np.concatenate(chosen))
+
+
+def balanced(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
+    """A fresh draw of one epoch: as many of each class, `count` in all, without repeats; a pure function of seed and epoch.
+
+    Args:
+        rows: int64 (n,), distinct.
+        labels: int64 (n,), the given label of each of them.
+        count: where the classes do not divide it, the hash says which of them give one more. A class with fewer images
+            gives all it has and no other makes up for it, so the draw is smaller then, in every epoch by as many.
+
+    Returns:
+        int64, ascending.
+    """
+    key = keyed_random.key(seed, epoch, keyed_random.name_value("balanced"))
+    draws = keyed_random.fold(key, rows)
+    classes, sizes = np.unique(labels, return_counts=True)
+    share, over = divmod(count, len(classes))
+    quota = np.minimum(sizes, share)
+    larger = np.flatnonzero(sizes > share)
+    ranked = larger[np.argsort(keyed_random.fold(key, -1 - classes[larger]), kind="stable")]  # rows are never negative
+    quota[ranked[:over]] += 1
+    grouped = np.lexsort((draws, labels))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    chosen = [grouped[start : start + number] for start, number in zip(starts, quota, strict=True)]
+    return np.sort(rows[np.concatenate(chosen)])

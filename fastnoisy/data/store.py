@@ -1,4 +1,4 @@
-"""The converted data set on disk: open it, read it, verify it.
+"""The converted data set on disk: open it, read it.
 
 `OUT/` holds per split `SPLIT.beton` (images, labels, indices: see beton.py) and `SPLIT.meta/`:
 
@@ -8,6 +8,8 @@
     sizes.npy       int32 (N, 2), height and width
     checksums.npy   uint32 (N,), crc32 of each record's bytes
     rejected.csv    path and reason of what was not stored
+    notes.csv       path and note of what is stored in part: the first of several frames
+    SHA256SUMS      digests of the files above, for verify and sha256sum --check
     verified.json   size and digest of the .beton whose records were all read and found right
 
 Opening checks header, tables and length of each .beton against meta.json; reading checks a record against its checksum.
@@ -15,6 +17,7 @@ Opening checks header, tables and length of each .beton against meta.json; readi
 
 from __future__ import annotations
 
+import csv
 import json
 import zlib
 from functools import cached_property
@@ -28,6 +31,7 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
 
 FORMAT = 1
+META_FILES = ("checksums.npy", "labels.npz", "meta.json", "notes.csv", "rejected.csv", "sizes.npy", "sources.txt")
 _ORDER = {"train": 0, "val": 1, "test": 2}
 _REMEDY = "convert the source again, or copy the store again from where it is whole"
 
@@ -99,14 +103,30 @@ class Split:
     def sources(self) -> list[str]:
         """Where each record came from: a path within the source, N texts."""
         path = self._meta / "sources.txt"
-        try:
-            text = path.read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
-        names = [unescape(line) for line in text.split("\n")[:-1]]
+        names = read_paths(path)
         if len(names) != self.num_samples:
             raise FastnoisyError(f"{path} is damaged: {len(names)} lines for {self.num_samples} records", _REMEDY)
         return names
+
+    def listed(self, name: str) -> list[tuple[str, str]]:
+        """The paths and texts in `rejected.csv` or `notes.csv`; empty where the store has no such list.
+
+        Args:
+            name: "rejected" or "notes".
+
+        Raises:
+            FastnoisyError: it cannot be read.
+        """
+        path = self._meta / f"{name}.csv"
+        try:
+            with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+                return [(row[0], row[1]) for row in csv.reader(file)][1:]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
+        except (csv.Error, IndexError) as error:
+            raise FastnoisyError(f"{path} is damaged: {error}", _REMEDY) from None
 
     @property
     def verified(self) -> bool:
@@ -189,26 +209,29 @@ class Split:
             images[place] = self.read_image(row)
         return images
 
-    def problems(self) -> list[str]:
-        """Read and decode every record; what is wrong, one text per record, naming it and its source."""
-        found = []
-        for i in range(self.num_samples):
-            try:
-                self.read_image(i)
-            except FastnoisyError as error:
-                found.append(error.message)
-        return found
+    @property
+    def stamp_path(self) -> Path:
+        """Where the stamp lies."""
+        return self._meta / "verified.json"
 
-    def stamp(self, right: bool) -> None:
+    def stamp(self, right: bool) -> bool:
         """Note that every record of this file was found right, or take such a note back.
+
+        Returns:
+            False where there was a stamp that was not what it should be.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        if right:
-            write_json(self._meta / "verified.json", self._stamp())
-        else:
-            (self._meta / "verified.json").unlink(missing_ok=True)
+        try:
+            found = self.stamp_path.read_bytes()
+        except FileNotFoundError:
+            found = None
+        if not right:
+            self.stamp_path.unlink(missing_ok=True)
+        elif found != json_bytes(self._stamp()):
+            write_json(self.stamp_path, self._stamp())
+        return found in (None, json_bytes(self._stamp()))
 
     def close(self) -> None:
         """Close the file; more calls do nothing."""
@@ -276,7 +299,7 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     splits: dict[str, Split] = {}
     try:
-        for name in _split_names(path):
+        for name in split_names(path):
             splits[name] = Split(path, name)
         first = next(iter(splits.values()))
         for split in splits.values():
@@ -287,34 +310,6 @@ def open_store(path: str | Path) -> Store:
             split.close()
         raise
     return Store(path, splits)
-
-
-def verify(path: str | Path) -> list[str]:
-    """Read and decode every record of a store; stamp each split in which all is well, and unstamp the others.
-
-    Returns:
-        The problems, each naming the split or the record and its source; empty where there are none.
-
-    Raises:
-        FastnoisyError: there is no store at the path.
-    """
-    path = Path(path)
-    found = []
-    for name in _split_names(path):
-        try:
-            split = Split(path, name)
-        except FastnoisyError as error:
-            found.append(error.message)
-            continue
-        try:
-            problems = split.problems()
-            found += problems
-            split.stamp(right=not problems)
-        except OSError as error:
-            found.append(f"{path}: the stamp of {name} cannot be changed: {error.strerror or error}")
-        finally:
-            split.close()
-    return found
 
 
 def escape(text: str) -> str:
@@ -328,13 +323,36 @@ def unescape(line: str) -> str:
     return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)
 
 
+def read_paths(path: Path) -> list[str]:
+    """The texts in a file of escaped lines.
+
+    Raises:
+        FastnoisyError: it cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", _REMEDY) from None
+    return [unescape(line) for line in text.split("\n")[:-1]]
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file so that it is there whole or not at all."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+        partial.write_bytes(json_bytes(content))
 
 
-def _split_names(path: Path) -> list[str]:
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(content, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+
+def split_names(path: Path) -> list[str]:
+    """The names of the splits in a folder, as far as its files' names tell: train, val, test, then others.
+
+    Raises:
+        FastnoisyError: there is no such folder, or no split in it.
+    """
     if not path.exists():
         raise FastnoisyError(f"store {path} does not exist", f"make it with: fastnoisy convert SOURCE {path}")
     names = {file.name.rsplit(".", 1)[0] for kind in ("beton", "meta") for file in path.glob(f"*.{kind}")}

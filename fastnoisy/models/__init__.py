@@ -76,7 +76,7 @@ def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Ba
     name = str(table["name"])
     options = {key: value for key, value in table.items() if key != "name"}
     if restored and "pretrained" in options:
-        options["pretrained"] = False
+        options |= {"pretrained": False, "weights": ""}
     try:
         net = _builder(name)(num_classes, **options)
     except (TypeError, ValueError) as error:

@@ -31,12 +31,14 @@ class Backbone(nn.Module):
         name: what it was built as, for messages.
         stage_channels: width of each stage's output.
         stage_reductions: how many input pixels one output pixel of each stage stands for, per side.
+        head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the end.
         min_tap_reduction: stages of a lower reduction carry no sub-classifier unless they are named.
     """
 
     name: str = "this network"
     stage_channels: tuple[int, ...]
     stage_reductions: tuple[int, ...]
+    head_kernel: int | None = None
     min_tap_reduction: int = 1
 
     @property

@@ -94,7 +94,7 @@ class Network(nn.Module):
             SubClassifier(
                 backbone.stage_channels[tap - 1],
                 backbone.stage_channels[-1],
-                max(1, backbone.stage_reductions[-1] // backbone.stage_reductions[tap - 1]),
+                backbone.head_kernel or max(1, backbone.stage_reductions[-1] // backbone.stage_reductions[tap - 1]),
                 num_classes,
             )
             for tap in self.taps

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
+from fastnoisy.models.weights import absent, find
 
 
 def check_name(name: str, others: Iterable[str] = ()) -> None:
@@ -107,10 +108,41 @@ class TimmBackbone(Backbone):
             )
 
 
+class InceptionResNetV2(TimmBackbone):
+    """timm's `inception_resnet_v2` in four stages: after the 35x35, 17x17 and 8x8 blocks (320, 1,088 and 2,080 channels) and
+    at the end (1,536). Sub-classifiers have a 3x3 convolution of stride 3 at each (methods.md 2.5, ALASCA's code).
+    """
+
+    head_kernel = 3
+
+    def __init__(self, name: str, model: nn.Module, size: tuple[int, int] | None) -> None:
+        super().__init__(name, model, size)
+        self.stage_channels = (320, 1088, 2080, 1536)
+        self.stage_reductions = (8, 16, 32, 32)
+
+    def forward_stages(self, images: Tensor) -> list[Tensor]:
+        """See `Backbone.forward_stages`."""
+        self._check_size(images)
+        m: Any = self.model
+        x = m.conv2d_2b(m.conv2d_2a(m.conv2d_1a(images)))
+        x = m.maxpool_5a(m.conv2d_4a(m.conv2d_3b(m.maxpool_3a(x))))
+        first = m.repeat(m.mixed_5b(x))
+        second = m.repeat_1(m.mixed_6a(first))
+        third = m.repeat_2(m.mixed_7a(second))
+        return [first, second, third, m.conv2d_7b(m.block8(third))]
+
+    def classify(self, last: Tensor) -> Tensor:
+        """See `Backbone.classify`."""
+        model: Any = self.model
+        return model.forward_head(last)
+
+
 def timm_backbone(
     name: str,
     num_classes: int,
     pretrained: bool = False,
+    weights: str = "",
+    download: bool = False,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     img_size: int | None = None,
@@ -119,13 +151,15 @@ def timm_backbone(
 
     Args:
         pretrained: start from timm's weights of that name (`resnet50.tv_in1k` says which; without a tag, timm's default),
-            fetched where they are not in the cache. The classifier always starts fresh, from torch's global generator,
+            which must lie in timm's cache. The classifier always starts fresh, from torch's global generator,
             also where the weights bring one for as many classes: it was trained on clean labels.
+        weights: a file of these weights instead (.safetensors, .pth).
+        download: fetch the weights where the cache does not hold them; nothing is fetched otherwise.
         drop_rate, drop_path_rate: of the classifier's dropout and of stochastic depth; None: timm's default.
         img_size: height and width for models that are bound to one size (transformers); None: timm's default.
 
     Raises:
-        FastnoisyError: the weights do not exist or cannot be fetched.
+        FastnoisyError: the weights do not exist, are not on this machine, or cannot be fetched or read.
         ValueError: options that the model refuses.
     """
     import timm
@@ -139,12 +173,18 @@ def timm_backbone(
     cfg = timm.get_pretrained_cfg(name) or PretrainedCfg()
     if img_size is not None and not cfg.fixed_input_size:
         raise ValueError(f"{name} takes images of any size; leave img_size out")
-    if pretrained and not cfg.has_weights:
+    if weights and not pretrained:
+        raise ValueError("weights needs pretrained=true")
+    if pretrained and not weights and not cfg.has_weights:
         raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
+    file = find(name, cfg, weights) if pretrained else None
+    if pretrained and file is None and not download:
+        raise absent(name, cfg)
     try:
         model: Any = timm.create_model(
             name,
             pretrained=pretrained,
+            pretrained_cfg_overlay={"file": str(file)} if file is not None else None,
             num_classes=num_classes,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
@@ -154,6 +194,10 @@ def timm_backbone(
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if not pretrained or isinstance(error, TypeError):  # TypeError: an option that this model does not have
             raise ValueError(reason) from error
+        if file is not None:
+            raise FastnoisyError(
+                f"{name} cannot start from {file}: {reason}", "Is it whole, and of this very network? Copy it again"
+            ) from error
         raise FastnoisyError(
             f"{name} could not be built with its pretrained weights: {reason}",
             "Point HF_HOME at a cache that holds them, connect to the network, or set model.pretrained=false",
@@ -161,4 +205,5 @@ def timm_backbone(
     if pretrained and cfg.num_classes == num_classes:
         model.reset_classifier(num_classes)
     size = cfg.input_size[-2:] if cfg.fixed_input_size else None
-    return TimmBackbone(name, model, size if img_size is None else (img_size, img_size))
+    kind = InceptionResNetV2 if name.partition(".")[0] == "inception_resnet_v2" else TimmBackbone
+    return kind(name, model, size if img_size is None else (img_size, img_size))

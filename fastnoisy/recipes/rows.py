@@ -8,6 +8,9 @@ it builds on): a line stands for every rate it lists. Columns:
     lr, weight_decay
     options         the method's own options, `key=value` separated by blanks
     alasca          options of ALASCA around this method (its ramp ends higher around semi-supervised methods)
+    source          where the numbers come from, if not from the table that the file is named after
+
+WebVision and Clothing1M have one line a method: their noise is their own.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from fastnoisy.noise import NoiseSpec
 TITLES = {"nrd": "NRD Table 5", "alasca": "ALASCA D.1.2"}
 _KINDS = {"none": "none", "symmetric": "sym", "asymmetric": "asym", "instance": "inst"}
 _WORDS = {"none": "no noise", "sym": "symmetric", "asym": "asymmetric", "inst": "instance-dependent"}
-_FALLBACK = ("sym", 40.0)
+_FALLBACKS = (("sym", 40.0), ("none", 0.0))  # the second where the noise is the data set's own
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Row:
     weight_decay: float
     options: Mapping[str, Any]
     alasca: Mapping[str, Any]
+    source: str = ""
 
     def __str__(self) -> str:
+        if self.source:  # of a data set whose noise is its own
+            return f"{self.source}, {self.data} {self.method}"
         rate = "" if self.noise == "none" else f" {self.rate:g} %"
         return f"{TITLES[self.suite]}, {self.data} {self.method}, {_WORDS[self.noise]}{rate}"
 
@@ -57,7 +63,8 @@ def table(suite: str) -> Mapping[tuple[str, str, str, float], Row]:
         for rate in map(float, line["rates"].split()):
             key = (line["data"], line["method"], line["noise"], rate)
             numbers = (float(line["lr"]), float(line["weight_decay"]))
-            found[key] = Row(suite, *key, *numbers, _options(line["options"]), _options(line.get("alasca") or ""))
+            options = (_options(line["options"]), _options(line.get("alasca") or ""))
+            found[key] = Row(suite, *key, *numbers, *options, line["source"])
     return found
 
 
@@ -81,8 +88,8 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
         data: whose rows to take, `cifar10` or `cifar100`.
         method, base: the run's method and, for a wrapper, the one it wraps; the wrapped one's row counts.
         recipe: the recipe's own data name; where it is not `data`, the tables know nothing of it.
-        noise: the run's noise spec. Where no row fits, the 40 % symmetric one serves; for another variant of a noise in
-            the table, the row of the same rate.
+        noise: the run's noise spec. Where no row fits, the 40 % symmetric one serves, or the data set's only one; for
+            another variant of a noise in the table, the row of the same rate.
         rule: the suite's asymmetric rule.
 
     Learning rate and weight decay are the suite's, those of cross-entropy for a method that the suite's paper does not
@@ -112,8 +119,9 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
 
 def _lookup(suite: str, data: str, method: str, key: tuple[str, float] | None) -> tuple[Row, bool]:
     rows = table(suite)
-    exact = key is not None and (data, method, *key) in rows
-    return rows[(data, method, *(key if exact and key is not None else _FALLBACK))], exact
+    keys = [*([key] if key is not None else []), *_FALLBACKS]
+    taken = next(k for k in keys if (data, method, *k) in rows)
+    return rows[data, method, *taken], taken == key
 
 
 def _key(noise: str) -> tuple[str, float] | None:

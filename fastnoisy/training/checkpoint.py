@@ -85,8 +85,25 @@ def save(
     Everything is written under a temporary name, flushed to disk and renamed, so that a checkpoint with a final name is
     whole. Raises FastnoisyError where the disk refuses; nothing is left behind then, and older checkpoints stay.
     """
-    final = folder / position.folder
-    partial = folder / f".{position.folder}.partial"
+    final = write(folder / position.folder, position, method, metadata, state, device)
+    found = listing(folder)
+    done = found.index(final) + 1
+    for old in [*found[: max(0, done - keep)], *found[done:]]:  # later ones were damaged, or this would not be earlier
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def write(
+    final: Path,
+    position: Position,
+    method: Method,
+    metadata: dict[str, str],
+    state: dict[str, Any],
+    device: torch.device,
+) -> Path:
+    """Write one checkpoint under a name of its own, whole or not at all; see `save`."""
+    folder = final.parent
+    partial = folder / f".{final.name}.partial"
     start = prefix(method)
     tensors = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
     model = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
@@ -102,7 +119,7 @@ def save(
         for path in [*partial.iterdir(), partial]:
             _flush(path)
         if final.exists():  # moved aside, so that a whole checkpoint stands at every moment
-            os.rename(final, folder / f".{position.folder}.partial-old")
+            os.rename(final, folder / f".{final.name}.partial-old")
         os.rename(partial, final)
         _flush(folder)
         sweep(folder)
@@ -111,16 +128,12 @@ def save(
         raise FastnoisyError(
             f"the checkpoint {final} could not be written: {error}", "Free disk space and go on with --resume"
         ) from error
-    found = listing(folder)
-    done = found.index(final) + 1
-    for old in [*found[: max(0, done - keep)], *found[done:]]:  # later ones were damaged, or this would not be earlier
-        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 def sweep(folder: Path) -> None:
     """Remove what an interrupted write left behind."""
-    for left in folder.glob(".epoch-*.partial*"):
+    for left in folder.glob(".*.partial*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -183,6 +196,23 @@ def load(path: Path) -> Checkpoint:
         raise FastnoisyError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
 
 
+BEST = "best"
+
+
+def load_reported(folder: Path, select: str, say: Any = None) -> Checkpoint:
+    """The checkpoint whose numbers a run reports: the newest, or the best so far where the run selects one.
+
+    Args:
+        select: the configuration's `select`.
+
+    Raises:
+        FastnoisyError: as `load_newest`, or the best one is damaged.
+    """
+    if select and (folder / BEST).is_dir():
+        return load(folder / BEST)
+    return load_newest(folder, say)
+
+
 def load_newest(folder: Path, say: Any = None) -> Checkpoint:
     """The newest whole checkpoint; a damaged one is refused with a line (through `say`) and the previous one used.
 
@@ -229,8 +259,3 @@ def warn_if_other_machine(checkpoint: Checkpoint, device: torch.device) -> str:
     now = machine(device)
     changed = [f"{k} {v} -> {now.get(k)}" for k, v in checkpoint.machine.items() if now.get(k) != v]
     return f"not bit-exact with the run so far: {', '.join(changed)}" if changed else ""
-
-
-def metadata_json(metadata: dict[str, Any]) -> dict[str, str]:
-    """Metadata for a safetensors header: every value as JSON text."""
-    return {key: json.dumps(value) for key, value in metadata.items()}

@@ -36,14 +36,14 @@ class Report:
 
 
 def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str = "auto") -> Report:
-    """Evaluate the newest checkpoint of a run.
+    """Evaluate the newest checkpoint of a run, or the chosen one where the run selects (`checkpoint.load_reported`).
 
     Args:
-        store: another store than the run's own; it must have the same number of classes.
+        store: another store than the run's own; it must have the same classes.
         split: default: the run's test split.
 
     Raises:
-        FastnoisyError: no run, no checkpoint, unknown split, another number of classes.
+        FastnoisyError: no run, no checkpoint, unknown split, other classes.
     """
     settings, found = _open_run(run)
     device = setup.choose_device(device_name)
@@ -51,11 +51,7 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     opened = open_store(Path(store or settings.data.store))
     part = opened.split(split or setup.test_split(settings, opened))
     names = _metadata(found, "class_names")
-    if len(part.class_names) != len(names):
-        raise FastnoisyError(
-            f"checkpoint {found.path} has {len(names)} classes, {opened.path} has {len(part.class_names)}",
-            "Evaluate on a data set with the classes that the run was trained on",
-        )
+    setup.check_classes(f"{opened.path} ({part.name})", part.class_names, names)
     rows = found.state["num_samples"]
     method = setup.build_method(settings, len(names), rows, NoiseFacts(), restored=True)
     checkpoint.restore(method, found)
@@ -132,7 +128,7 @@ def _open_run(run: Path) -> tuple[config.Config, checkpoint.Checkpoint]:
     if not (run / "config.toml").is_file():
         raise FastnoisyError(f"{run} holds no run: config.toml is missing", "Name the folder given to --out")
     settings = setup.check(config.read_toml(run / "config.toml"))
-    return settings, checkpoint.load_newest(run / "checkpoints", say=_warn)
+    return settings, checkpoint.load_reported(run / "checkpoints", settings.select, say=_warn)
 
 
 def _warn(text: str) -> None:

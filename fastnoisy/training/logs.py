@@ -191,3 +191,18 @@ def duration(seconds: float) -> str:
     if s < 60:
         return f"{s}s"
     return f"{s // 60}m{s % 60:02d}s" if s < 3600 else f"{s // 3600}h{s % 3600 // 60:02d}m"
+
+
+def epoch_line(line: dict[str, Any], epochs: int, remaining: float) -> str:
+    """An epoch's line of metrics.jsonl in words; `remaining` is in seconds."""
+    train, timing = line["train"], line["time"]
+    parts = [f"epoch {line['epoch'] + 1}/{epochs}", f"loss {train['loss']:.4f}", f"given {train['accuracy_given']:.1%}"]
+    if "memorised" in train:
+        parts.append(f"memorised {train['memorised']:.1%}")
+    for name, predictors in line.get("eval", {}).items():
+        parts += [f"{name} {p} {numbers['accuracy']:.2%}" for p, numbers in predictors.items()]
+    if "selected" in line:
+        parts.append(f"best epoch on {line['selected']['by']} so far: {line['selected']['epoch'] + 1}")
+    parts.append(f"{timing['img_per_s']:,.0f} img/s, waiting {timing['wait_share']:.0%}")
+    parts += [f"lr {line['lr']:g}", f"ETA {duration(remaining)}"]
+    return "  ".join(parts)

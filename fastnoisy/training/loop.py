@@ -22,16 +22,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, methods, pipelines
+from fastnoisy import config, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches, order
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.training import audit, checkpoint, evaluate, optim, preflight, setup
+from fastnoisy.training import audit, checkpoint, evaluate, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
-from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, duration
+from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
+from fastnoisy.training.selection import Selection
 from fastnoisy.training.step import Stepper, memory_format
 
 
@@ -107,7 +108,7 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
 # Beginnings of keys that neither change shapes nor which sample is seen when.
 _MAY_CHANGE = (
     "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.workers", "pipeline",
-    "device", "threads", "compile", "channels_last", "amp",
+    "data.hw_decoder_load", "device", "threads", "compile", "channels_last", "amp",
 )  # fmt: skip
 
 
@@ -152,6 +153,7 @@ class Trainer:
         self.display = Display(quiet)
         self.metrics = MetricsFile(out / "metrics.jsonl")
         self.position = Position()
+        self.selection = Selection(self.config.select)
         clean = prepared.labels.clean
         self.meter = Meter(None if clean is None else torch.from_numpy(clean).to(self.device), self.device)
         self.progress = Progress.start(self.config.epochs, self.device)
@@ -204,9 +206,14 @@ class Trainer:
         name, workers = self.pipeline_name, self.config.data.workers
         if not workers and self.config.pipeline == "auto" and name == "torch-loader":
             workers = len(os.sched_getaffinity(0))
-        self.pipeline = pipelines.open_pipeline(name, self.setup.split, self.labels.given, self.device, workers)
+        options = {"hw_decoder_load": self.config.data.hw_decoder_load}
+        self.pipeline = pipelines.open_pipeline(
+            name, self.setup.split, self.labels.given, self.device, workers, **options
+        )
         self.eval_pipelines = {
-            item.name: pipelines.open_pipeline(name, item.split, _eval_labels(item.split), self.device, workers)
+            item.name: pipelines.open_pipeline(
+                name, item.split, _eval_labels(item.split), self.device, workers, **options
+            )
             for item in self.setup.eval_sets
         }
 
@@ -217,33 +224,14 @@ class Trainer:
 
     def introduce(self) -> None:
         """Say what will be trained on what."""
-        c, say = self.config, self.display.line
-        trained = sum(p.numel() for p in self.method.parameters() if p.requires_grad)
-        say(
-            f"{c.recipe or c.method['name']}: method {methods.title(c.method)}, suite {c.suite or 'none'}, "
-            f"model {c.model['name']}, {trained:,} parameters, seed {c.seed}"
-        )
-        decay, schedule = c.optim.weight_decay, f"x {c.optim.gamma:g} at epochs {c.optim.milestones}"
-        say(
-            f"{c.epochs} epochs, batch {c.batch_size}, lr {c.optim.lr:g} {schedule if c.optim.milestones else 'throughout'}, "
-            f"weight decay {decay:g}; {c.row or 'numbers of the recipe itself'}"
-        )
-        rows, given, clean = self.labels.train, self.labels.given, self.labels.clean
-        wrong = f", {(given[rows] != clean[rows]).mean():.2%} of the labels wrong" if clean is not None else ""
-        held = f", {len(self.labels.holdout):,} held out" if len(self.labels.holdout) else ""
-        say(f"{c.data.store}: {len(rows):,} images, {self.method.num_classes} classes, noise {c.noise}{wrong}{held}")
-        say(f"pipeline {self.pipeline_name}: {self._why}; device {self.device}, {torch.get_num_threads()} threads")
-        for line in self._needs:
-            say(line)
-        if c.optim.milestones and min(c.optim.milestones) >= c.epochs:
-            say(f"note: lr never falls: all milestones {c.optim.milestones} lie beyond the {c.epochs} epochs")
-        if not self.setup.eval_sets:
-            say("note: the store has no test split, so nothing is evaluated; name a set with eval.NAME=STORE")
+        for line in introduction.lines(self.setup, self.pipeline_name, self._why, self._needs):
+            self.display.line(line)
 
     # -- an epoch -----------------------------------------------------------------------------------------------------
 
     def _epoch(self, epoch: int, started: float, first: int) -> None:
         fresh = self.position == Position(epoch)
+        self.setup.populations["train"] = setup.training_population(self.config, self.labels, epoch)
         if fresh:
             self.meter.reset()
             self._populations(epoch)
@@ -258,16 +246,21 @@ class Trainer:
         timing = watch.summary()
         self.meter.check_finite(epoch, self.position.step, self.saved)
         line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train": self.meter.summary()}
-        last = epoch + 1 == self.config.epochs
+        last, best = epoch + 1 == self.config.epochs, False
         if last or (epoch + 1) % self.config.eval_every == 0:
             line["eval"] = self._evaluate()
+            best = self.selection.observe(epoch, line["eval"])
+        if self.selection.name:
+            line["selected"] = self.selection.state()
         line["time"] = timing
         self.metrics.append(line)  # before the checkpoint: a resumed run drops lines that its checkpoint does not cover
         self.position = Position(epoch + 1)
-        if last or (epoch + 1) % self.config.checkpoint.every == 0:
+        if last or best or (epoch + 1) % self.config.checkpoint.every == 0:
             self._save()
+        if best:
+            self._save_best(self.position)
         remaining = (time.perf_counter() - started) / (epoch + 1 - first) * (self.config.epochs - epoch - 1)
-        self.display.line(_epoch_line(line, self.config.epochs, remaining))
+        self.display.line(epoch_line(line, self.config.epochs, remaining))
         self._stop_if_asked()
 
     def _pass(self, epoch: int, number: int, watch: Stopwatch) -> None:
@@ -370,13 +363,21 @@ class Trainer:
         return result
 
     def _finish(self) -> dict[str, Any]:
-        """Evaluate the last epoch's weights on the training set, write issues.csv and the final line."""
+        """Evaluate the reported weights on the training set, write issues.csv and the final line.
+
+        They are the last epoch's, or with `select` those of the epoch chosen.
+        """
+        line: dict[str, Any] = {"event": "final", "epochs": self.config.epochs}
+        if self.selection.epoch >= 0:
+            line["selected"] = self.selection.state()
+            checkpoint.restore(self.method, checkpoint.load(self.out / "checkpoints" / checkpoint.BEST))
+            self.display.line(f"reported is {self.selection}; every epoch's numbers are in metrics.jsonl")
         logits = self._predict_training_set()
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
         audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
-        line: dict[str, Any] = {"event": "final", "epochs": self.config.epochs, "reported": reported}
+        line["reported"] = reported
         line["eval"] = self._evaluate()
         if self.labels.clean is not None:
             clean = torch.from_numpy(self.labels.clean)
@@ -391,26 +392,20 @@ class Trainer:
 
     # -- state --------------------------------------------------------------------------------------------------------
 
+    def _save_best(self, position: Position) -> None:
+        """The chosen epoch's weights and memories, for evaluation; training goes on from the numbered checkpoints."""
+        path = self.out / "checkpoints" / checkpoint.BEST
+        state = {"num_samples": self.setup.split.num_samples, "selection": self.selection.state()}
+        metadata = setup.network_metadata(self.setup, self.method)
+        checkpoint.write(path, position, self.method, metadata, state, self.device)
+
     def _save(self) -> Path:
-        split = self.setup.split
-        metadata = checkpoint.metadata_json(
-            {
-                "format": "fastnoisy-1",
-                "model": self.config.model,
-                "taps": self.method.primary_network().taps,
-                "class_names": split.class_names,
-                "canvas": split.canvas,
-                "resize": setup.prediction_resize(split),
-                "mean": self.config.data.mean,
-                "std": self.config.data.std,
-                "view": self.config.views.program("eval"),
-            }
-        )
         state = {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
             "meter": self.meter.state(),
-            "num_samples": split.num_samples,
+            "num_samples": self.setup.split.num_samples,
+            "selection": self.selection.state(),
             "populations": {k: torch.from_numpy(p.indices) for k, p in self.setup.populations.items() if k != "train"},
         }
         folder = self.out / "checkpoints"
@@ -419,9 +414,8 @@ class Trainer:
                 f"the weights became NaN or infinite in epoch {self.position.epoch}",
                 f"Lower optim.lr; the last good checkpoint is {self.saved or 'none'}",
             )
-        path = checkpoint.save(
-            folder, self.position, self.method, metadata, state, self.device, self.config.checkpoint.keep
-        )
+        metadata, keep = setup.network_metadata(self.setup, self.method), self.config.checkpoint.keep
+        path = checkpoint.save(folder, self.position, self.method, metadata, state, self.device, keep)
         self.saved, self.saved_position = str(path), self.position
         return path
 
@@ -441,6 +435,7 @@ class Trainer:
             self.setup.populations[name] = Population(name, rows.numpy())
         self.position, self.saved, self.saved_position = found.position, str(found.path), found.position
         self.metrics.rewind(found.position.epoch)
+        self.selection.restore(found, self._save_best, self.display.line)
         at = f"epoch {found.position.epoch}, step {found.position.step}"
         self.display.line(f"resuming {self.out} at {at} ({found.path.name})")
         if warning := checkpoint.warn_if_other_machine(found, self.device):
@@ -464,15 +459,3 @@ class Trainer:
 def _eval_labels(split: Any) -> np.ndarray:
     """What an evaluation set is scored against: clean labels where known, else the given ones."""
     return split.given_labels if split.clean_labels is None else split.clean_labels
-
-
-def _epoch_line(line: dict[str, Any], epochs: int, remaining: float) -> str:
-    train, timing = line["train"], line["time"]
-    parts = [f"epoch {line['epoch'] + 1}/{epochs}", f"loss {train['loss']:.4f}", f"given {train['accuracy_given']:.1%}"]
-    if "memorised" in train:
-        parts.append(f"memorised {train['memorised']:.1%}")
-    for name, predictors in line.get("eval", {}).items():
-        parts += [f"{name} {p} {numbers['accuracy']:.2%}" for p, numbers in predictors.items()]
-    parts.append(f"{timing['img_per_s']:,.0f} img/s, waiting {timing['wait_share']:.0%}")
-    parts += [f"lr {line['lr']:g}", f"ETA {duration(remaining)}"]
-    return "  ".join(parts)

@@ -52,7 +52,8 @@ def estimate(setup: Setup, pipeline: str) -> Need:
         "views of a batch": views * batch * height * width * 3 * 4,
     }
     host = {"decoded images while loading": resident if setup.device.type == "cuda" else 0}
-    disk = {"checkpoints": (settings.checkpoint.keep + 1) * (state + trained)}
+    chosen = 2 * state if settings.select else 0  # the best one, and the new one while it replaces it
+    disk = {"checkpoints": (settings.checkpoint.keep + 1) * (state + trained) + chosen}
     return Need(device, host, disk)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -17,7 +18,7 @@ import torch
 from fastnoisy import config, keyed_random, methods, models, pipelines, recipes
 from fastnoisy.augment.views import View, parse_view
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, stratified
+from fastnoisy.data.order import Population, balanced, stratified
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
@@ -98,14 +99,32 @@ def check(tables: Mapping[str, Any]) -> Config:
     for name in ("holdout", "train", own):
         if isinstance(extra, Mapping) and name in extra:
             found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
+    if isinstance(result, Config):
+        found += _selection_problems(result)
     if found or not isinstance(result, Config):
         raise config.problems_error(found)
     return _spelled_out(result)
 
 
+def _selection_problems(settings: Config) -> list[str]:
+    """Choosing an epoch on test images, or on images trained on, would make its number worthless."""
+    select = settings.select
+    if select in ("train", "test"):
+        return [
+            f"select={select}: an epoch may be chosen on clean or held-out images that are not the test's: val, holdout"
+        ]
+    if select == settings.data.test_split:
+        return [f"select={select} is what the run is tested on (data.test_split); choose on another split, or on none"]
+    if select == "holdout" and not settings.data.holdout:
+        return ["select=holdout needs images held out, for example data.holdout=0.1"]
+    return []
+
+
 def _spelled_out(settings: Config) -> Config:
     """With every option of method and model written down and every path absolute, so that config.toml says it all."""
     model = {**models.defaults(settings.model["name"]), **settings.model}
+    if model.get("weights"):
+        model["weights"] = os.path.abspath(str(model["weights"]))
     here = {
         "method": methods.complete(settings.method),
         "model": {"name": settings.model["name"], **{k: v for k, v in model.items() if k != "name"}},
@@ -272,12 +291,13 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
     labels = Labels.draw(settings, split) if labels_file is None else Labels.read(labels_file, split)
     if len(labels.train) == 0:
         raise FastnoisyError("no training images are left", "Raise data.subset or lower data.holdout")
-    if len(labels.train) < settings.batch_size and settings.drop_last:
+    population = training_population(settings, labels, 0)
+    if len(population) < settings.batch_size and settings.drop_last:
         raise FastnoisyError(
-            f"{len(labels.train)} training images do not fill one batch of {settings.batch_size}",
+            f"{len(population)} training images do not fill one batch of {settings.batch_size}",
             "Lower batch_size or set drop_last=false",
         )
-    _check_batches(settings, len(labels.train))
+    _check_batches(settings, len(population))
     method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
     if settings.accumulate > 1 and "accumulate" in method.cannot:
         raise FastnoisyError(
@@ -298,11 +318,19 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         split,
         labels,
         eval_sets(settings, store, split.class_names),
-        {"train": Population("train", labels.train)},
+        {"train": population},
         method,
         {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
         build_view(settings, "eval", "eval").to(device),
     )
+
+
+def training_population(settings: Config, labels: Labels, epoch: int) -> Population:
+    """What an epoch trains on: the whole training part, or with `data.draw` this epoch's class-balanced draw of it."""
+    if not settings.data.draw:
+        return Population("train", labels.train)
+    given = labels.given[labels.train]
+    return Population("train", balanced(labels.train, given, settings.data.draw, settings.seed, epoch))
 
 
 def _check_batches(settings: Config, count: int) -> None:
@@ -356,6 +384,13 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
         sets.append(EvalSet(own, store.split(own)))
     elif own != "test":
         store.split(own)  # says which there are
+    if settings.select not in ("", "holdout", own):
+        if settings.select not in store.splits:
+            raise FastnoisyError(
+                f"select={settings.select}: {store.path} has no such split to choose on, only {', '.join(store.splits)}",
+                'Convert the data set with it, or set select="" to report the last epoch',
+            )
+        sets.append(EvalSet(settings.select, store.split(settings.select)))
     for name, text in settings.eval.items():
         path = Path(text)
         whole = path.is_dir()
@@ -367,10 +402,51 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
             split = other.split(known[0])
         else:
             split = other.split(path.name)
-        if split.class_names != class_names:
-            raise FastnoisyError(f"eval.{name}={text} has other classes than the run's {len(class_names)}")
+        check_classes(f"eval.{name}={text}", split.class_names, class_names)
         sets.append(EvalSet(name, split))
     return sets
+
+
+def check_classes(what: str, there: Sequence[str], ours: Sequence[str]) -> None:
+    """Labels mean the same only where the class lists are equal.
+
+    Raises:
+        FastnoisyError: another number of classes, or other names; says where they differ first.
+    """
+    if list(there) == list(ours):
+        return
+    if len(there) != len(ours):
+        problem, remedy = f"has {len(there)} classes, the run {len(ours)}", ""
+        if {len(there), len(ours)} == {50, 1000}:
+            remedy = (
+                "Convert with the -mini kinds: webvision-mini:PATH and imagenet-val-mini:PATH have the same 50 classes"
+            )
+    else:
+        number = next(i for i, pair in enumerate(zip(there, ours, strict=True)) if pair[0] != pair[1])
+        problem = f"has other classes than the run: class {number} is {there[number]!r} there, {ours[number]!r} here"
+        remedy = ""
+    raise FastnoisyError(
+        f"{what} {problem}", remedy or "Evaluate on a data set with the run's own classes, in its order"
+    )
+
+
+def network_metadata(setup: Setup, method: Method) -> dict[str, str]:
+    """What is needed to use the primary network's weights alone, for their file's header: every value as JSON text."""
+    split, settings = setup.split, setup.config
+    return {
+        key: json.dumps(value)
+        for key, value in {
+            "format": "fastnoisy-1",
+            "model": settings.model,
+            "taps": method.primary_network().taps,
+            "class_names": split.class_names,
+            "canvas": split.canvas,
+            "resize": prediction_resize(split),
+            "mean": settings.data.mean,
+            "std": settings.data.std,
+            "view": settings.views.program("eval"),
+        }.items()
+    }
 
 
 def prediction_resize(split: Split) -> str:

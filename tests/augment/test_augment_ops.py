@@ -192,3 +192,11 @@ def test_errors_name_the_value_and_what_is_allowed():
         apply_op("cutout_abs", images, values)
     with pytest.raises(FastnoisyError, match="up to 4096"):
         apply_op("rotate", torch.zeros(1, 3, 1, 5000, dtype=torch.uint8), torch.zeros(1))
+
+
+@pytest.mark.parametrize("threshold", [128, 128 + 1e-9, 128 - 1e-9, 0, 1e-9, 255, 255 + 1e-9, 256, 1e6, -1e6])
+def test_solarize_at_a_level(threshold, reference):
+    """A threshold a hair from a level, which a float32 of threshold / 255 could not tell from it."""
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    result = apply_op("solarize", pixels, torch.tensor([threshold], dtype=torch.float64))
+    assert np.array_equal(result[0].numpy(), reference.apply("solarize", pixels[0].numpy(), threshold))

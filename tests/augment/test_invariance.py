@@ -130,6 +130,17 @@ def test_batch_order_and_ranks_do_not_matter(name, reference):
                 assert torch.equal(expected[order], torch.cat(got)), split
 
 
+def test_nothing_is_left_out():
+    """Every operation and step runs above; each is compiled below, in one of three functions."""
+    assert {name.split()[1] for name in RUNNERS if name.startswith("op ")} == set(op_names())
+    run_as_steps = {name.split()[1] for name in RUNNERS if name.startswith("step ")}
+    assert run_as_steps | set(op_names()) == set(step_names())
+    assert set(small_policies()) == {
+        "augmix", "autoaugment", "color_jitter", "google_augmix", "randaugment", "torchvision_randaugment",
+    }  # fmt: skip
+    assert set(small_policies()) <= run_as_steps
+
+
 def small_policies():
     """The steps that hold a table of operations, with as few of them in a row as they can have: less to compile."""
     few = {"n": 1, "depth": 1, "width": 2}
@@ -176,6 +187,18 @@ def test_compiled_steps_give_the_same_bits(reference):
     policies = small_policies()
     runs = {name: run for name, run in RUNNERS.items() if name.startswith("step ") and name.split()[1] not in policies}
     assert_compiled_equals_eager(runs, [batch(reference)])
+
+
+@pytest.mark.compiler
+def test_compiled_without_valid_areas_gives_the_same_bits(reference):
+    """Where the whole canvas is valid, some take another path."""
+    names = ("autocontrast", "contrast", "equalize", "sharpness", "shear_y", "cutout_abs")
+    steps = ("random_crop", "hflip", "random_resized_crop", "resize", "resize_shorter", "center_crop", "random_erasing")
+    runs = {f"op {name}": RUNNERS[f"op {name}"] for name in names} | {
+        f"step {name}": RUNNERS[f"step {name}"] for name in steps
+    }
+    images, _, *rest = batch(reference)
+    assert_compiled_equals_eager(runs, [(images, None, *rest)])
 
 
 @pytest.mark.compiler

@@ -96,7 +96,7 @@ class TestEveryModule:
         assert torch.equal(kept, labels)
         boxes, points = torch.ones(12, 1, 4), torch.ones(12, 1, 2)
         for name, thing in (("mask", images[:, :1]), ("bbox_xyxy", boxes), ("keypoints", points)):
-            with pytest.raises(FastnoisyError, match="moves pixels"):
+            with pytest.raises(FastnoisyError, match="moves, mixes or hides pixels"):
                 AugmentationSequential(make(), data_keys=["input", name])(images, thing)
 
     def test_copies_and_pickles(self, make, reference):
@@ -110,7 +110,11 @@ class TestEveryModule:
 
 def test_masks_stay_where_no_pixel_moves(reference):
     _, images = pixels_and_images(reference)
-    for module in (KorniaOp("color", (0.1, 1.9)), KorniaView("equalize | posterize(4)")):
+    for module in (
+        KorniaOp("color", (0.1, 1.9)),
+        KorniaOp("hue", (-0.5, 0.5)),
+        KorniaView("equalize | posterize(4) | hue(0.1) | color_jitter"),
+    ):
         _, mask = AugmentationSequential(module, data_keys=["input", "mask"])(images, images[:, :1])
         assert torch.equal(mask, images[:, :1])
 

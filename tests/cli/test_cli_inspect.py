@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.analysis import drawing
+from fastnoisy.analysis import drawing, inspection
 from fastnoisy.data.convert import ConvertOptions, convert
 
 Call = Callable[..., tuple[int, str, str]]
@@ -77,6 +77,10 @@ def test_what_is_said_of_photographs_of_unlike_size(call: Call, photos: Path) ->
     assert "9 sizes; width 40 / 60 / 60, height 40 / 44 / 60 (min / median / max)" in sizes
     assert "upright 47.1 %, landscape 52.9 %" in sizes
     assert any(line.startswith("stored 0 raw, 85 jpg; ") for line in lines)
+    assert any(line.startswith("class 00/broken.jpg: ") for line in lines)
+    assert "images of each size" in lines
+    assert f"60x40 20 {'█' * 40}" in lines
+    assert f"46x60 1 {'█' * 2}" not in lines
     assert "class 20 2" not in lines
     assert "class 20 2" in squeezed(call("inspect", photos, "--all-classes")[1])
 
@@ -174,3 +178,29 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_any_work(call: Call, s
         assert part in err
         assert not out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png"]
+
+
+def test_a_histogram_of_resolutions_counts_every_image() -> None:
+    sizes = np.array([(100 + i, 40) for i in range(90)] + [(100, 130)] * 10, np.int32)
+    bins = inspection.resolutions(sizes)
+    assert bins == [
+        ("100 to 108", 9), ("109 to 117", 9), ("118 to 126", 9), ("127 to 135", 19), ("136 to 144", 9),
+        ("145 to 153", 9), ("154 to 162", 9), ("163 to 171", 9), ("172 to 180", 9), ("181 to 189", 9),
+    ]  # fmt: skip
+    lines = inspection.histogram(sizes)
+    assert lines[0] == "images by longer side, in pixels"
+    assert lines[4] == f"127 to 135  19  {'█' * 40}"
+    assert lines[1] == f"100 to 108   9  {'█' * 19}"
+    assert inspection.histogram(sizes[-10:]) == []
+
+
+def test_the_first_of_many_rejected_files_are_named(call: Call, tmp_path: Path) -> None:
+    place = tmp_path / "source/ant"
+    place.mkdir(parents=True)
+    Image.fromarray(np.zeros((70, 80, 3), np.uint8)).save(place / "sound.png")
+    for i in range(13):
+        (place / f"{i:02}.png").write_bytes(b"")
+    convert(str(tmp_path / "source"), tmp_path / "out", options=ConvertOptions(max_rejected=1.0))
+    lines = squeezed(call("inspect", tmp_path / "out")[1])
+    assert [line for line in lines if "empty file" in line] == [f"ant/{i:02}.png: empty file" for i in range(10)]
+    assert "... 3 more" in lines

@@ -19,7 +19,7 @@ def test_every_recipe_has_a_line(call: Call) -> None:
     for data in recipes.data_names():
         for method in methods.names():
             (line,) = (text for text in out.splitlines() if text.strip().startswith(f"{data}-{method} "))
-            assert re.search(r"suite (nrd|alasca) +\w+ +\d+ epochs  \w", line)
+            assert re.search(r"suite (nrd|alasca) +[\w.]+ +\d+ epochs  \w", line)
 
 
 def test_a_shown_recipe_is_a_configuration_that_can_be_checked(call: Call, tmp_path: Path) -> None:

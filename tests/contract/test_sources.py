@@ -12,7 +12,8 @@ from fastnoisy import discovery
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.encode import upright_size
 from fastnoisy.data.sources import base
-from fastnoisy.data.store import open_store, verify
+from fastnoisy.data.store import open_store
+from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 
 KINDS = discovery.names("fastnoisy.data.sources")

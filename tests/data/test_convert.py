@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from fastnoisy.cli.convert import command, plain_progress
-from fastnoisy.data import convert as convert_module
+from fastnoisy.data import beton
 from fastnoisy.data.convert import ConvertOptions, convert, hold_out_test
+from fastnoisy.data.pool import Status
 from fastnoisy.data.sources.base import SourceSplit
-from fastnoisy.data.store import open_store, verify
+from fastnoisy.data.store import open_store
+from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,14 +140,16 @@ def test_rejected_images_leave_rows_labels_and_sources_in_step(tmp_path: Path) -
     ]
 
 
-def test_too_many_rejected_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+def test_too_many_rejected_is_an_error_and_can_be_allowed_afterwards(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", count=9, broken=2)
     with pytest.raises(
         FastnoisyError, match=r"train: more than 5\.0% of 20 images.*bee/x0\.jpg: not an image"
     ) as caught:
         convert(str(source), tmp_path / "out")
     assert "--max-rejected" in caught.value.remedy
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FastnoisyError, match="bee/x0"):  # known at once
+        convert(str(source), tmp_path / "out", progress=lambda status: pytest.fail("read again"))
     assert convert(str(source), tmp_path / "out", options=ConvertOptions(max_rejected=0.1)).splits[0].rejected == 2
 
 
@@ -159,7 +163,7 @@ def test_all_rejected_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", count=0, broken=3)
     with pytest.raises(FastnoisyError, match="train: not one of 3 images could be stored"):
         convert(str(source), tmp_path / "out", options=ConvertOptions(max_rejected=1.0))
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
 # What is left on the disk
@@ -176,7 +180,8 @@ def test_converting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         convert(str(source), tmp_path / name, options=ConvertOptions(test_fraction=0.2))
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert one == two
-    names = ["checksums.npy", "labels.npz", "meta.json", "rejected.csv", "sizes.npy", "sources.txt", "verified.json"]
+    names = ["SHA256SUMS", "checksums.npy", "labels.npz", "meta.json", "notes.csv", "rejected.csv", "sizes.npy"]
+    names += ["sources.txt", "verified.json"]
     assert sorted(one) == sorted(
         [f"{split}.beton" for split in ("train", "test")]
         + [f"{split}.meta/{name}" for split in ("train", "test") for name in names]
@@ -196,36 +201,51 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    def stop(done: int, total: int | None) -> None:
+def test_an_interrupted_conversion_leaves_only_what_it_goes_on_from(tmp_path: Path, error: type[BaseException]) -> None:
+    def stop(status: Status) -> None:
         assert not (tmp_path / "out").exists()
-        assert [path.name for path in tmp_path.glob("out.partial-*")]
-        if done == 5:
+        assert (tmp_path / ".out.partial").is_dir()
+        if status.done == 5:
             raise error
 
+    source = str(folder(tmp_path / "in"))
     with pytest.raises(error):
-        convert(str(folder(tmp_path / "in")), tmp_path / "out", progress=stop)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+        convert(source, tmp_path / "out", progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "in"]
+    convert(source, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_a_full_disk_is_an_error_that_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_failing_disk_is_an_error_that_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(convert_module.beton.BetonWriter, "append", full)
-    with pytest.raises(FastnoisyError, match=r"cannot write .*out: No space left on device"):
-        convert(str(folder(tmp_path / "in")), tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    source = str(folder(tmp_path / "in"))
+    with monkeypatch.context() as patched:
+        patched.setattr(beton.BetonWriter, "flush", fail)
+        with pytest.raises(FastnoisyError, match=r"cannot write .*out: Input/output error") as caught:
+            convert(source, tmp_path / "out")
+    assert "give the same command again" in caught.value.remedy
+    assert not (tmp_path / "out").exists()
+    assert convert(source, tmp_path / "out").splits[0].stored == 8
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FastnoisyError, match=r"cannot write .*file/out: Not a directory.*another place"):
+        convert(str(folder(tmp_path / "in")), tmp_path / "file" / "out")
 
 
 def test_another_process_may_not_take_the_name_meanwhile(tmp_path: Path) -> None:
-    def take(done: int, total: int | None) -> None:
-        if done == total:
+    def take(status: Status) -> None:
+        if status.done == status.total:
             (tmp_path / "out").mkdir()
 
+    source = str(folder(tmp_path / "in"))
     with pytest.raises(FastnoisyError, match="out exists already"):
-        convert(str(folder(tmp_path / "in")), tmp_path / "out", progress=take)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+        convert(source, tmp_path / "out", progress=take)
+    (tmp_path / "out").rmdir()
+    convert(source, tmp_path / "out", progress=lambda status: pytest.fail("done again") if status.done < 8 else None)
 
 
 def test_parents_are_made_and_the_source_is_no_place_for_the_store(tmp_path: Path) -> None:
@@ -250,11 +270,11 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
-    calls: list[tuple[int, int | None]] = []
+    calls: list[Status] = []
     options = ConvertOptions(max_rejected=0.5, test_fraction=0.4)
-    source = folder(tmp_path / "in", count=4, broken=2)
-    convert(str(source), tmp_path / "out", options=options, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(i, 10) for i in range(1, 11)]
+    convert(str(folder(tmp_path / "in", count=4, broken=2)), tmp_path / "out", options=options, progress=calls.append)
+    assert [(call.done, call.total) for call in calls] == [(i, 10) for i in range(1, 11)]
+    assert calls[-1].bad == 2
 
 
 # Holding out a test split
@@ -355,18 +375,15 @@ def test_the_data_package_does_without_torch() -> None:
 def test_plain_progress_writes_a_line_now_and_then() -> None:
     now = [0.0]
     lines: list[str] = []
-    show = plain_progress(lines.append, lambda: now[0], every=10)
-    for done in range(1, 301):
-        now[0] = done / 10
-        show(done, 1000)
+    show = plain_progress(lines.append, lambda: now[0], "rejected", every=10)
+    now[0] = 5.0  # the source is being opened
+    for done in range(500, 581):
+        show(Status(done, 1000, bad=max(0, done - 560)))
+        now[0] += 0.25
     assert lines == [
-        "100 of 1,000 images, 10 img/s, 90 s left",
-        "200 of 1,000 images, 10 img/s, 80 s left",
-        "300 of 1,000 images, 10 img/s, 70 s left",
+        "540 of 1,000 images, 4 img/s, 115 s left",
+        "580 of 1,000 images, 4 img/s, 105 s left, 20 rejected",
     ]
-    now[0] += 10
-    show(400, None)
-    assert lines[-1] == "400 images, 10 img/s"
 
 
 # Files as they are found in the wild

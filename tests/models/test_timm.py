@@ -118,8 +118,15 @@ def test_heads_say_when_images_are_too_small() -> None:
 
 
 def test_options() -> None:
-    assert models.option_names("resnet18") == ["pretrained", "drop_rate", "drop_path_rate", "img_size"]
-    assert models.defaults("resnet18") == {"pretrained": False}
+    assert models.option_names("resnet18") == [
+        "pretrained",
+        "weights",
+        "download",
+        "drop_rate",
+        "drop_path_rate",
+        "img_size",
+    ]
+    assert models.defaults("resnet18") == {"pretrained": False, "weights": "", "download": False}
     assert models.problems({"name": "resnet50.tv_in1k", "pretrained": True, "drop_rate": 0.1}) == []
     with torch.device("meta"):
         net: Any = models.build({"name": "test_resnet", "drop_rate": 0.25, "drop_path_rate": 0.1}, 7)
@@ -175,7 +182,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-PRETRAINED = {"name": "test_resnet", "pretrained": True}
+PRETRAINED = {"name": "test_resnet", "pretrained": True, "download": True}
 
 
 def test_pretrained_weights_come_with_a_fresh_seeded_classifier(fetched: list[str]) -> None:

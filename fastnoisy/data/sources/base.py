@@ -154,15 +154,15 @@ def read_file(path: Path) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        if status.st_size > MAX_FILE_BYTES:
+            raise FastnoisyError("more than 1 GiB in one file")
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.readall()
     finally:
         os.close(descriptor)
-    if len(data) > MAX_FILE_BYTES:
-        raise FastnoisyError("more than 1 GiB in one file")
-    return data
 
 
 def _module(kind: str) -> Any:

@@ -1,0 +1,163 @@
+"""The last step of a conversion: tables, labels, names and digests beside the images, then the name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnoisy.data import beton, store
+from fastnoisy.data.partial import Part, Partial
+from fastnoisy.data.sources.base import SourceSplit
+from fastnoisy.data.sums import write_sums
+from fastnoisy.errors import FastnoisyError
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What became of one split.
+
+    Attributes:
+        name: of the split.
+        stored: images in the store; `raw` of them as pixels, the others as JPEG.
+        raw: see `stored`.
+        rejected: images left out, with the reasons in `SPLIT.meta/rejected.csv`.
+        noted: images about which something should be known, in `SPLIT.meta/notes.csv`: the first frame of several.
+        num_bytes: of the .beton file.
+        canvas: (height, width).
+    """
+
+    name: str
+    stored: int
+    raw: int
+    rejected: int
+    noted: int
+    num_bytes: int
+    canvas: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion wrote: the folder, the source's full name, and each split."""
+
+    path: Path
+    source: str
+    splits: list[SplitSummary]
+
+
+def check_rejected(part: Part, split: SourceSplit, allowed: float) -> None:
+    """Stop as soon as it is certain that too many are rejected, not at the end.
+
+    Raises:
+        FastnoisyError: too many are, of all images of the split.
+    """
+    if len(part.rejected) > allowed * len(split):
+        part.commit()  # so that the next run knows at once
+        raise FastnoisyError(
+            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}",
+            "raise --max-rejected to go on, or mend or remove them and add --restart",
+        )
+
+
+def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[SourceSplit]) -> Summary:
+    """Make a store of the parts, whose rows are all there, and give it its name.
+
+    Raises:
+        FastnoisyError: not one image of a split could be stored, or the name is taken.
+        OSError: the disk is full, or fails.
+    """
+    for part, split in zip(parts, splits, strict=True):
+        if not part.kept:
+            partial.discard()
+            problem = f"{part.name}: not one of {len(split)} images could be stored"
+            raise FastnoisyError(problem, _examples(part, split))
+    info = partial.details["info"]
+    summaries = []
+    for part, split in zip(parts, splits, strict=True):
+        part.finish()
+        num_bytes = write_meta(partial.store / f"{part.name}.meta", part.path, _columns(part, split), info)
+        summaries.append(summarise(part, num_bytes, info["canvas"]))
+    partial.finish()
+    return Summary(partial.target, info["source"], summaries)
+
+
+def summarise(part: Part, num_bytes: int, canvas: Sequence[int]) -> SplitSummary:
+    """The counts of a part."""
+    counts = (len(part.kept), part.num_raw, len(part.rejected), len(part.noted))
+    return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What stands beside N records.
+
+    Attributes:
+        labels: `given` and, where they are known, `clean`: int64 (N,).
+        paths: N texts, where each record came from.
+        sizes: int32 (N, 2), height and width.
+        checksums: uint32 (N,), crc32 of each record's bytes.
+        rejected, noted: paths and texts, of what was not stored, and of what is stored in part.
+    """
+
+    labels: dict[str, np.ndarray]
+    paths: list[str]
+    sizes: np.ndarray
+    checksums: np.ndarray
+    rejected: list[tuple[str, str]]
+    noted: list[tuple[str, str]]
+
+
+def _columns(part: Part, split: SourceSplit) -> Columns:
+    kept = np.array(part.kept, np.int64)
+    labels = {"given": split.given_labels[kept].astype(np.int64)}
+    if split.clean_labels is not None:
+        labels["clean"] = split.clean_labels[kept].astype(np.int64)
+    return Columns(
+        labels,
+        [split.paths[row] for row in part.kept],
+        np.array(part.sizes, np.int32).reshape(-1, 2),
+        np.array(part.checksums, np.uint32),
+        [(split.paths[row], reason) for row, reason in part.rejected],
+        [(split.paths[row], note) for row, note in part.noted],
+    )
+
+
+def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -> int:
+    """Write the folder `meta` beside the .beton file `path`, all of whose records were found right; returns its size.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    meta.mkdir(exist_ok=True)
+    np.savez(meta / "labels.npz", **columns.labels)  # type: ignore[arg-type]
+    np.save(meta / "sizes.npy", columns.sizes)
+    np.save(meta / "checksums.npy", columns.checksums)
+    write_paths(meta / "sources.txt", columns.paths)
+    for name, column, rows in (("rejected", "reason", columns.rejected), ("notes", "note", columns.noted)):
+        with open(meta / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(("path", column))
+            lines.writerows(rows)
+    reader = beton.BetonReader(path)  # what was written, read back: the digest is of the file, not of what was meant
+    reader.close()
+    stamp = {"num_bytes": reader.num_bytes, "digest": reader.digest}
+    counts = {
+        "num_samples": len(columns.paths), "num_rejected": len(columns.rejected), "num_noted": len(columns.noted)
+    }  # fmt: skip
+    store.write_json(meta / "meta.json", {**info, **counts, **stamp})
+    write_sums(meta, store.META_FILES)
+    store.write_json(meta / "verified.json", stamp)
+    return reader.num_bytes
+
+
+def write_paths(path: Path, texts: Sequence[str]) -> None:
+    """Write texts to a file, one a line."""
+    path.write_bytes("".join(f"{store.escape(text)}\n" for text in texts).encode("utf-8", "surrogateescape"))
+
+
+def _examples(part: Part, split: SourceSplit) -> str:
+    return "for example " + "; ".join(f"{split.paths[row]}: {reason}" for row, reason in part.rejected[:3])

@@ -1,0 +1,416 @@
+"""The folder in which a conversion grows, so that one that was stopped at any moment can go on.
+
+`.OUT.partial`, beside OUT, holds
+
+    lock            held by the process that writes
+    job.json        what is converted and how; another conversion to the same OUT is refused
+    SPLIT.journal   what became of each row, in order; each line begins with its own checksum
+    store/          what will be OUT, once it is whole
+
+A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed process
+loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are read
+back and compared with their checksums before they are believed, so a crash of the machine loses only them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from fastnoisy.data import beton
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
+
+COMMIT_ROWS = 64  # rows in a line of the journal, at most
+COMMIT_SECONDS = 0.5
+SYNC_SECONDS = 10.0
+
+Outcome = str | tuple[int, int, int, int, str, bytes]  # why it is rejected; or mode, height, width, crc32, note, bytes
+
+
+class Partial:
+    """An unfinished conversion, locked by this process. Use it in a `with` statement.
+
+    Args:
+        target: the folder to be made.
+        identity: what is converted and how; only the same may go on.
+        restart: whether what an earlier process has left is thrown away.
+
+    Attributes:
+        path: the folder in which it grows.
+        store: the folder in it that will be `target`.
+        details: what else was noted with `note`, empty at first.
+        lock: the open file that is locked, which workers must not keep.
+
+    Raises:
+        FastnoisyError: another process holds the lock, or the folder holds another conversion.
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, target: Path, identity: dict[str, Any], *, restart: bool = False) -> None:
+        self.target = target
+        self.path = partial_path(target)
+        self.store = self.path / "store"
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.lock = _take_lock(self.path, target)
+        try:
+            if os.path.lexists(target) and not self.store.exists():  # whoever had the lock has just finished
+                self.discard()
+            refuse_existing(target)
+            if restart:
+                self._empty()
+            self.details: dict[str, Any] = self._read_job()
+            self.store.mkdir(exist_ok=True)
+        except BaseException:
+            self.close()
+            raise
+
+    def note(self, details: dict[str, Any]) -> None:
+        """Keep details beside the identity, for a later process."""
+        if details == self.details:
+            return
+        self.details = details
+        with replacing(self.path / "job.json") as partial:
+            partial.write_text(json.dumps({"identity": self._identity, "details": details}, indent=1), encoding="utf-8")
+            _fsync(partial)
+        _fsync(self.path)
+
+    def finish(self) -> None:
+        """Give the store its name, once the disk holds all of it, and remove the rest.
+
+        Raises:
+            FastnoisyError: the name has been taken meanwhile.
+            OSError: the disk fails.
+        """
+        for path in [*self.store.rglob("*"), self.store]:
+            _fsync(path)
+        refuse_existing(self.target)
+        os.rename(self.store, self.target)
+        _fsync(self.target.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the lock; the folder stays."""
+        if self.lock >= 0:
+            os.close(self.lock)
+        self.lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _empty(self) -> None:
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def _read_job(self) -> dict[str, Any]:
+        try:
+            job = json.loads((self.path / "job.json").read_text(encoding="utf-8"))
+            identity, details = job["identity"], dict(job["details"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # nothing was begun
+            self._empty()
+            return {}
+        changed = differences(identity, self._identity)
+        if changed:
+            raise FastnoisyError(
+                f"{self.path} holds an unfinished conversion with {changed}",
+                "finish it with its own command, or discard it by adding --restart to this one",
+            )
+        return details
+
+
+class Part:
+    """One split of an unfinished conversion: rows come in order, and those of an earlier process are there already.
+
+    Args:
+        partial: the folder.
+        name: of the split.
+        rows: those to be converted, of all that the split has.
+        labels: int64 (N,), the given label of every row of the split.
+        page_size: of the .beton file.
+
+    Attributes:
+        next_row: the first of `rows` that is not there yet.
+        kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after another.
+        rejected, noted: rows and texts.
+        num_raw: how many were stored as pixels.
+    """
+
+    def __init__(self, partial: Partial, name: str, rows: range, labels: np.ndarray, page_size: int) -> None:
+        self.name, self.rows = name, rows
+        self.path = partial.store / f"{name}.beton"
+        self.journal_path = partial.path / f"{name}.journal"
+        self._labels, self._page_size = labels, page_size
+        self._journal = Journal(self.journal_path)
+        self._restore()
+        self._pending: list[Any] = []
+        self._committed = self._sync_begun = time.monotonic()
+        self._sync: _Sync | None = None
+
+    def append(self, outcome: Outcome) -> None:
+        """Write what became of the next row.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        row = self.next_row
+        if isinstance(outcome, str):
+            self._pending.append(outcome)
+            self.rejected.append((row, outcome))
+        else:
+            mode, height, width, checksum, note, data = outcome
+            self._writer.append(data, mode, height, width, int(self._labels[row]))
+            self._pending.append([mode, height, width, checksum, len(data), *([note] if note else [])])
+            self._keep(row, mode, height, width, checksum, note)
+        self.next_row += 1
+        if len(self._pending) >= COMMIT_ROWS or time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Note the rows so far in the journal; from time to time also make the disk hold them.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        self._writer.flush()
+        if self._pending:
+            self._journal.append({"rows": self._pending})
+        self._pending = []
+        self._committed = time.monotonic()
+        if self._sync is not None and self._sync.done():
+            self._journal.append({"synced": self._sync.row})
+            self._sync = None
+        if self._sync is None and self._committed - self._sync_begun > SYNC_SECONDS:
+            self._sync_begun = self._committed
+            self._sync = _Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
+
+    def finish(self) -> None:
+        """Write the tables of the .beton file, after the last row.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        self.commit()
+        self._wait()
+        self._writer.close()
+
+    def close(self) -> None:
+        """Close the files as they are."""
+        self._wait()
+        self._writer.abandon()
+        self._journal.close()
+
+    def _wait(self) -> None:
+        if self._sync is not None:
+            self._sync.thread.join()
+        self._sync = None
+
+    def _keep(self, row: int, mode: int, height: int, width: int, checksum: int, note: str) -> None:
+        self.kept.append(row)
+        self.checksums.append(checksum)
+        self.sizes.extend((height, width))
+        self.num_raw += mode == beton.RAW
+        if note:
+            self.noted.append((row, note))
+
+    def _restore(self) -> None:
+        """Take up what the journal tells, as far as the file bears it out."""
+        self.next_row, self.num_raw = self.rows.start, 0
+        self.kept, self.checksums, self.sizes = array("q"), array("I"), array("i")
+        self.rejected: list[tuple[int, str]] = []
+        self.noted: list[tuple[int, str]] = []
+        self._writer = beton.BetonWriter(self.path, len(self._labels), self._page_size, resume=True)
+        size = os.fstat(self._writer.descriptor).st_size
+        synced = self._journal.mend()
+        for offset, outcomes in read_journal(self.journal_path):
+            for outcome in outcomes:
+                row = self.next_row
+                if isinstance(outcome, str):
+                    self.rejected.append((row, outcome))
+                else:
+                    mode, height, width, checksum, length, *note = outcome
+                    start = self._writer.place(length, mode, height, width, int(self._labels[row]))
+                    believed = start + length <= size and (row < synced or self._holds(start, length, checksum))
+                    if not believed:
+                        self._writer.abandon()
+                        self._journal.cut(offset)
+                        self._restore()
+                        return
+                    self._keep(row, mode, height, width, checksum, note[0] if note else "")
+                self.next_row += 1
+        self._writer.go_on()
+
+    def _holds(self, start: int, length: int, checksum: int) -> bool:
+        return zlib.crc32(os.pread(self._writer.descriptor, length, start)) == checksum
+
+
+class Journal:
+    """Lines of JSON that are only ever added, each behind its checksum; one that was cut off counts as not written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def mend(self) -> int:
+        """Cut off what follows the last whole line; the row up to which the disk is known to hold everything."""
+        synced = end = 0
+        for offset, text in _lines(self._path):
+            if text.startswith(b'{"synced"'):
+                synced = max(synced, int(json.loads(text)["synced"]))
+            end = offset + len(text) + _FRAME
+        self.cut(end)
+        return synced
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add a line.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        text = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode()
+        line = b"%08x %b\n" % (zlib.crc32(text), text)
+        while line:
+            line = line[os.write(self.descriptor, line) :]
+
+    def cut(self, offset: int) -> None:
+        """Remove what stands from there on."""
+        os.ftruncate(self.descriptor, offset)
+
+    def close(self) -> None:
+        """Close the file; more calls do nothing."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+
+_FRAME = 10  # bytes of a line that are not its text: a checksum, a space, the line's end
+
+
+def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
+    """The place of each line about rows, and what became of them, in order.
+
+    A row is why it was rejected; or mode, height, width, crc32, number of bytes and, where there is one, a note.
+    """
+    for offset, text in _lines(path):
+        entry = json.loads(text)
+        if "rows" in entry:
+            yield offset, entry["rows"]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            text = line[9:-1]
+            if not line.endswith(b"\n") or line[:9] != b"%08x " % zlib.crc32(text):
+                return
+            yield offset, text
+            offset += len(line)
+
+
+def partial_path(target: Path) -> Path:
+    """Where a conversion to `target` grows: beside it, hidden."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def refuse_existing(target: Path) -> None:
+    """Raise FastnoisyError where something bears that name."""
+    if os.path.lexists(target):
+        raise FastnoisyError(f"{target} exists already", "remove it, or choose another name")
+
+
+class _Sync:
+    """Has the disk hold some files, in a thread: that may take seconds, in which the workers should not wait."""
+
+    def __init__(self, row: int, descriptors: list[int]) -> None:
+        self.row = row
+        self._error: OSError | None = None
+        self.thread = threading.Thread(target=self._run, args=(descriptors,), daemon=True)
+        self.thread.start()
+
+    def done(self) -> bool:
+        """Whether it has happened.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        if self.thread.is_alive():
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def _run(self, descriptors: list[int]) -> None:
+        try:
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        except OSError as error:
+            self._error = error
+
+
+def _take_lock(folder: Path, target: Path) -> int:
+    holder = ""
+    for _ in range(20):  # a second: a process that was killed keeps it until its workers are gone
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # whoever had it has just finished
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+                os.close(descriptor)
+                time.sleep(0.05)
+                continue
+            # else a file system without locks: better unguarded than not at all
+        if os.fstat(descriptor).st_nlink:  # not removed between opening and locking
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            return descriptor
+        os.close(descriptor)
+    remedy = "wait for it"
+    if any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS")):
+        remedy = "of several ranks, each converts its own part with --shard auto"
+    raise FastnoisyError(f"another process is converting to {target}" + (f": {holder}" if holder else ""), remedy)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """How two identities differ, as text; empty where they do not."""
+    new = json.loads(json.dumps(new))
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if keys == ["fingerprint"]:
+        return "other images: the source's paths or labels have changed since"
+    return "; ".join(f"{key} {old.get(key)!r}, now {new.get(key)!r}" for key in keys if key != "fingerprint")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,286 @@
+"""A function over many items in worker processes: results in order, in bounded memory, whatever becomes of a worker.
+
+Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then go
+to a fresh process, one by one, and the item on which that process ends too comes back as `Lost`, with the reason. Time
+is kept by the kernel: a timer that ends the worker is set before each item, so even a codec that never returns to
+Python, or a worker whose parent was killed, does not go on for ever.
+
+Workers are forked where the platform is Linux: they start in milliseconds and share what the parent has read (CIFAR's
+pixels, a list of 2.4 million paths) without a copy. That is safe beside other threads of the parent, torch's among
+them, since all that runs in a worker is Python, numpy's plain loops and Pillow's codecs: none of them waits for a
+thread that is not there, and the locks that they take (allocator, loader, imports) are made anew by libc and Python.
+Elsewhere they are spawned, and the function is pickled: so it must know how to open its data again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from fastnoisy.errors import FastnoisyError
+
+TIMEOUT = 60.0  # seconds for one item
+MAX_CHUNK = 64  # items handed out at once
+AHEAD = 4  # chunks per worker that may be done before their turn
+MAX_HELD = 256 << 20  # bytes of results that wait for their turn
+ITEM_BYTES = 4 << 30  # address space that one item may take; the largest image that is accepted needs about one
+FLUSH_SECONDS = 0.02  # between messages of a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What stands in for a result where the worker did not outlive the item, twice: why, on one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far something is: `done` of `total` images, `bad` of them rejected or damaged."""
+
+    done: int
+    total: int
+    bad: int = 0
+
+
+Progress = Callable[[Status], None]
+
+
+def ordered(
+    work: Callable[[int], Any],
+    items: range,
+    *,
+    workers: int,
+    timeout: float = TIMEOUT,
+    chunk: int | None = None,
+    private: Sequence[int] = (),
+    start: str | None = None,
+) -> Generator[Any, None, None]:
+    """The results of `work` on each item, in the items' order. Close the generator to stop early.
+
+    Args:
+        work: called in the workers; its results are pickled. What it raises is raised here.
+        items: consecutive numbers.
+        workers: processes; at least 1.
+        timeout: seconds that one item may take.
+        chunk: items handed to a worker at once; chosen by their number where None.
+        private: open files that a worker must not keep, such as a lock's.
+        start: how processes are made: `fork` or `spawn`; by platform where None.
+
+    Yields:
+        A result, or `Lost`.
+
+    Raises:
+        FastnoisyError: no process can be started.
+    """
+    if chunk is None:
+        chunk = max(1, min(MAX_CHUNK, len(items) // (4 * workers)))
+    pool = _Pool(work, workers, timeout, private, start or ("fork" if sys.platform == "linux" else "spawn"))
+    try:
+        yield from pool.run(items, chunk)
+    finally:
+        pool.close()
+
+
+@dataclass(slots=True)
+class _Task:
+    """Items `first` to below `last`; `careful` where each is answered for by itself."""
+
+    first: int
+    last: int
+    careful: bool = False
+
+
+class _Worker:
+    """A process and what it has been given to do."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self.tasks: deque[_Task] = deque()
+        self.connection, theirs = pool.context.Pipe()
+        # A forked worker must not hold the parent's ends: a worker whose parent is gone sees it by the closed pipe.
+        ends = [self.connection, *(other.connection for other in pool.workers)]
+        inherited = [*(end.fileno() for end in ends), *pool.private] if pool.forks else []
+        arguments = (theirs, inherited, pool.work, pool.timeout)
+        self.process = pool.context.Process(target=_serve, args=arguments, daemon=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                self.process.start()
+        except OSError as error:
+            self.connection.close()
+            raise FastnoisyError(f"cannot start a process: {error.strerror or error}", "try fewer --workers") from None
+        finally:
+            theirs.close()
+
+    def give(self, task: _Task) -> None:
+        self.tasks.append(task)
+        with contextlib.suppress(OSError):  # it died meanwhile: noticed when it is waited for
+            self.connection.send((task.first, task.last, task.careful))
+
+    def end(self) -> int:
+        """Make sure that the process is gone; its exit code, negative for a signal."""
+        self.process.join(1)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join(10)
+        code = self.process.exitcode
+        self.connection.close()
+        if code is not None:
+            self.process.close()
+        return -signal.SIGKILL if code is None else code
+
+
+class _Pool:
+    def __init__(
+        self, work: Callable[[int], Any], count: int, timeout: float, private: Sequence[int], start: str
+    ) -> None:
+        self.work, self.timeout, self.private, self.forks = work, timeout, private, start == "fork"
+        self.context: Any = multiprocessing.get_context(start)
+        self.count = count
+        self.workers: list[_Worker] = []
+        self._done: dict[int, tuple[list[Any], int]] = {}  # by first item: results and the bytes they came in
+        self._held = 0
+
+    def run(self, items: range, chunk: int) -> Iterator[Any]:
+        position = items.start
+        todo = deque(_Task(i, min(i + chunk, items.stop)) for i in range(items.start, items.stop, chunk))
+        self.workers += [_Worker(self) for _ in range(min(self.count, len(todo)))]
+        while position < items.stop:
+            while position in self._done:
+                results, num_bytes = self._done.pop(position)
+                self._held -= num_bytes
+                position += len(results)
+                yield from results
+            self._hand_out(todo, position + AHEAD * self.count * chunk)
+            if position < items.stop:
+                self._receive(todo, position)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.process.kill()  # it holds nothing that is not lost gladly
+        for worker in self.workers:
+            worker.end()
+        self.workers.clear()
+
+    def _hand_out(self, todo: deque[_Task], bound: int) -> None:
+        for depth in (1, 2):  # two each, so that none waits while this process is busy
+            for worker in self.workers:
+                if todo and len(worker.tasks) < depth and todo[0].first < bound:
+                    worker.give(todo.popleft())
+
+    def _receive(self, todo: deque[_Task], position: int) -> None:
+        """Wait for messages; where too much is held, only for the worker whose turn it is."""
+        asked = [worker for worker in self.workers if worker.tasks]
+        if self._held > MAX_HELD:
+            turn = [worker for worker in asked if any(t.first <= position < t.last for t in worker.tasks)]
+            asked = turn or asked
+        by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in asked}
+        for connection in wait(list(by_connection)):
+            worker = by_connection[connection]
+            try:
+                message = worker.connection.recv_bytes()
+            except (EOFError, OSError):
+                self._replace(worker, todo)
+                continue
+            results = pickle.loads(message)
+            if isinstance(results, BaseException):
+                raise results
+            task = worker.tasks[0]
+            self._keep(task.first, results, len(message))
+            task.first += len(results)
+            if task.first == task.last:
+                worker.tasks.popleft()
+
+    def _keep(self, first: int, results: list[Any], num_bytes: int) -> None:
+        self._done[first] = (results, num_bytes)
+        self._held += num_bytes
+
+    def _replace(self, worker: _Worker, todo: deque[_Task]) -> None:
+        """A worker has died: what it was at is tried again with care in a fresh process, and given up the second time."""
+        reason = _reason(worker.end(), self.timeout)
+        self.workers.remove(worker)
+        task = worker.tasks.popleft()
+        todo.extendleft(reversed(worker.tasks))
+        if task.careful:
+            self._keep(task.first, [Lost(reason)], 0)
+            task.first += 1
+        self.workers.append(_Worker(self))
+        if task.first < task.last:
+            self.workers[-1].give(_Task(task.first, task.last, careful=True))
+
+
+def _reason(code: int, timeout: float) -> str:
+    if code == -signal.SIGALRM:
+        return f"took longer than {timeout:g} s to read and decode"
+    if code == -signal.SIGKILL:
+        return "its process was killed while decoding it, perhaps for want of memory"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+    return f"decoding it ends the process ({name})"
+
+
+def _serve(connection: Connection, inherited: list[int], work: Callable[[int], Any], timeout: float) -> None:
+    """What a worker does: tasks in, results out, until the pipe is closed."""
+    for descriptor in inherited:
+        os.close(descriptor)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to every process of the terminal; the parent ends this one
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    _limit_memory()
+    try:
+        while True:
+            _do(connection, work, timeout, *connection.recv())
+    except (EOFError, OSError):  # nobody listens any more
+        os._exit(1)
+
+
+def _do(
+    connection: Connection, work: Callable[[int], Any], timeout: float, first: int, last: int, careful: bool
+) -> None:
+    results: list[Any] = []
+    sent = time.monotonic()
+    for item in range(first, last):
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+        try:
+            results.append(work(item))
+        except Exception as error:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send_bytes(_pickled_error(error))
+            return
+        if careful or item == last - 1 or time.monotonic() - sent > FLUSH_SECONDS:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # waiting for the parent is not decoding
+            connection.send_bytes(pickle.dumps(results, pickle.HIGHEST_PROTOCOL))
+            results, sent = [], time.monotonic()
+
+
+def _pickled_error(error: Exception) -> bytes:
+    try:
+        return pickle.dumps(error)
+    except Exception:  # an exception may hold anything
+        return pickle.dumps(RuntimeError("".join(traceback.format_exception(error))))
+
+
+def _limit_memory() -> None:
+    """Let a codec that asks for absurd amounts get an error, instead of the machine's memory."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # not Linux
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    bounds = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([used + ITEM_BYTES, *bounds]), hard))
