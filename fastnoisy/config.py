@@ -284,7 +284,7 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
             raise FastnoisyError(f"{word!r} is not of the form key=value", "Write for example seed=1 or optim.lr=0.1")
         keys = path.strip().split(".")
         value = parse_value(text.strip())
-        if keys in (["method"], ["model"]) and isinstance(value, str):
+        if keys in (["method"], ["model"], ["method", "base"]) and isinstance(value, str):
             value = parse_call(value)
         for key in reversed(keys):
             value = {key: value}
