@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -11,6 +12,24 @@ import torch
 
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
+from fastnoisy.errors import FastnoisyError
+
+
+def cores() -> int:
+    """Cores that this rank may use: the affinity mask, divided by the ranks that torchrun started on this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def missing_extra(extra: str, error: ImportError, apt: str = "") -> FastnoisyError:
+    """The error for a pipeline whose library is not there, with the exact lines that install it.
+
+    Args:
+        extra: of this package.
+        error: what importing the library gave.
+        apt: packages that have to be there before pip builds it.
+    """
+    lines = [f"apt-get install {apt}"] * bool(apt) + [f"pip install 'fastnoisy[{extra}]'"]
+    return FastnoisyError(f"pipeline {extra} cannot be used: {error}", f"Install it with: {'; '.join(lines)}")
 
 
 class Pipeline(ABC):
@@ -19,6 +38,12 @@ class Pipeline(ABC):
     A pipeline does not choose an order, drop samples or augment: it is handed the rows of each batch and hands back a
     `Batch` with these rows in this order. Images are decoded once; every view of a batch is made from the same pixels.
     The consumer owns a batch until it asks for the next one.
+
+    Attributes:
+        exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of the
+            values are within 8; raw records are exact everywhere.
+        slots: batches of canvases that lie in memory at once.
+        made_up: whether the pixels are none of the split's.
 
     Args:
         split: an open split of a store.
@@ -29,6 +54,10 @@ class Pipeline(ABC):
     Raises:
         FastnoisyError: a damaged record, naming file, record and source.
     """
+
+    exact_jpeg = True
+    slots = 2
+    made_up = False
 
     def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
         self.split, self.device, self.workers = split, device, workers

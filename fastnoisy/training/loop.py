@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, methods, pipelines
+from fastnoisy import config, memory, methods, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches, order
@@ -169,7 +169,7 @@ class Trainer:
 
     def preflight(self) -> None:
         """Choose the pipeline and refuse what cannot fit, before anything is written."""
-        free = preflight.available_device(self.device)
+        free = memory.available_device(self.device)
         splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
         self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
         self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
