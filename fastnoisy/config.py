@@ -41,6 +41,14 @@ class DataConfig(Table):
     mean: Triple = Field((0.5, 0.5, 0.5), description="per channel, of images in [0, 1]")
     std: Triple = Field((0.25, 0.25, 0.25), description="per channel, of images in [0, 1]")
     test_split: str = Field("test", description="split of the store that is evaluated on")
+    order: Literal["random", "blocked"] = Field(
+        "random",
+        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is random",
+    )
+    window: int = Field(
+        256, ge=1, description="pages (2 MiB each, more for large canvases) of a window of the blocked order"
+    )
+    stage: str = Field("", description="folder of a local disk to copy the stores to first, once per machine")
     workers: int = Field(
         0,
         ge=0,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
@@ -30,6 +31,24 @@ def missing_extra(extra: str, error: ImportError, apt: str = "") -> FastnoisyErr
     """
     lines = [f"apt-get install {apt}"] * bool(apt) + [f"pip install 'fastnoisy[{extra}]'"]
     return FastnoisyError(f"pipeline {extra} cannot be used: {error}", f"Install it with: {'; '.join(lines)}")
+
+
+@contextmanager
+def thread_counts_kept() -> Iterator[Callable[[], None]]:
+    """Puts the thread counts of torch and numba back at the end, and whenever what it yields is called."""
+    import numba
+
+    torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
+
+    def put_back() -> None:
+        if torch.get_num_threads() != torch_threads:
+            torch.set_num_threads(torch_threads)
+        numba.set_num_threads(numba_threads)
+
+    try:
+        yield put_back
+    finally:
+        put_back()
 
 
 class Pipeline(ABC):

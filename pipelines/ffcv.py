@@ -20,7 +20,6 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +30,7 @@ from torch import Tensor
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.pipelines.base import Pipeline, cores, missing_extra
+from fastnoisy.pipelines.base import Pipeline, cores, missing_extra, thread_counts_kept
 
 BATCHES_AHEAD = 2  # decoded and waiting, beside the one that is decoded and the one that is used
 _RAW = 1  # FFCV's mode of a record of pixels; 0 is a JPEG
@@ -55,7 +54,7 @@ class FfcvPipeline(Pipeline):
                 f"{split.beton_path} has not been verified, and ffcv trusts what it reads",
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
-        with _thread_counts_kept():
+        with thread_counts_kept():
             self._loader: Any = _open_loader(split, workers or cores())
 
     @classmethod
@@ -82,7 +81,7 @@ class FfcvPipeline(Pipeline):
         size = max(map(len, cut))
         # FFCV cuts an order into batches of one size: a shorter one that is not the last is filled up by repetition.
         full = [np.resize(rows, size) for rows in cut[:-1]]
-        with _thread_counts_kept() as put_back:
+        with thread_counts_kept() as put_back:
             epoch = _start(self._loader, np.concatenate([*full, cut[-1]]), size)
             try:
                 for number, rows in enumerate(cut):
@@ -354,24 +353,6 @@ def _parallel_is_safe() -> bool:
             except ImportError:
                 continue
     return False
-
-
-@contextmanager
-def _thread_counts_kept() -> Iterator[Callable[[], None]]:
-    """Puts the thread counts of torch and numba back at the end, and whenever what it yields is called."""
-    import numba
-
-    torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
-
-    def put_back() -> None:
-        if torch.get_num_threads() != torch_threads:
-            torch.set_num_threads(torch_threads)
-        numba.set_num_threads(numba_threads)
-
-    try:
-        yield put_back
-    finally:
-        put_back()
 
 
 PIPELINE = FfcvPipeline

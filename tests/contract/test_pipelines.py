@@ -296,12 +296,34 @@ def test_memory_is_announced(name: str, split: Split) -> None:
     assert pipelines.find(name).bytes_needed(split) == {"resident": held}.get(name, 0)
 
 
-def test_auto_takes_what_fits(split: Split) -> None:
-    cpu = torch.device("cpu")
-    assert pipelines.choose("auto", [split], cpu, 2**30)[0] == "resident"
-    name, why = pipelines.choose("auto", [split], cpu, 1000)
+def test_auto_takes_what_fits_and_else_what_is_installed(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pipelines.choose("auto", [split], CPU, 2**30)[0] == "resident"
+    assert pipelines.choose("torch-loader", [split], CPU, 2**30) == ("torch-loader", "asked for")
+    there: set[str] = set()
+    monkeypatch.setattr(pipelines, "_import_problem", lambda library: "" if library in there else f"no {library}")
+    name, why = pipelines.choose("auto", [split], CPU, 1000)
     assert name == "torch-loader"
     assert "MiB" in why
+    assert "no ffcv (pip install 'fastnoisy[ffcv]')" in why
+    there.add("ffcv")
+    assert pipelines.choose("auto", [split], CPU, 1000)[0] == "ffcv"
+    assert pipelines.choose("auto", [split], torch.device("cuda"), 1000)[0] == "ffcv"
+    there.add("nvidia.dali")
+    assert pipelines.choose("auto", [split], CPU, 1000)[0] == "ffcv"
+    if "dali" in NAMES:
+        assert pipelines.choose("auto", [split], torch.device("cuda"), 1000)[0] == "dali"
+    monkeypatch.setattr(pipelines, "available_host", lambda: 1000)
+    assert "data.order=blocked" in pipelines.choose("auto", [split], CPU, 1000)[1]
+    monkeypatch.setattr(Split, "verified", False)
+    name, why = pipelines.choose("auto", [split], CPU, 1000)
+    assert name == "torch-loader"
+    assert "fastnoisy verify" in why
+
+
+def test_a_library_that_cannot_be_imported_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ffcv", None)
+    assert "ffcv" in pipelines._import_problem("ffcv")
+    assert pipelines._import_problem("json") == ""
 
 
 def test_torch_loader_with_a_worker_gives_the_same(split: Split) -> None:
