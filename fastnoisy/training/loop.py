@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, methods, pipelines
+from fastnoisy import config, memory, methods, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, batches, num_batches, order
+from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass
+from fastnoisy.pipelines.base import cores
 from fastnoisy.training import audit, checkpoint, evaluate, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, duration
@@ -106,8 +107,9 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
 
 # Beginnings of keys that neither change shapes nor which sample is seen when.
 _MAY_CHANGE = (
-    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.workers", "pipeline",
-    "data.hw_decoder_load", "device", "threads", "compile", "channels_last", "amp",
+    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.stage", "data.workers",
+    "pipeline", "data.hw_decoder_load",
+    "device", "threads", "compile", "channels_last", "amp",
 )  # fmt: skip
 
 
@@ -169,7 +171,7 @@ class Trainer:
 
     def preflight(self) -> None:
         """Choose the pipeline and refuse what cannot fit, before anything is written."""
-        free = preflight.available_device(self.device)
+        free = memory.available_device(self.device)
         splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
         self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
         self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
@@ -203,7 +205,7 @@ class Trainer:
         """Open the chosen pipeline on the training split and on every evaluation set."""
         name, workers = self.pipeline_name, self.config.data.workers
         if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = len(os.sched_getaffinity(0))
+            workers = cores()
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
         self.pipeline = pipelines.open_pipeline(
             name, self.setup.split, self.labels.given, self.device, workers, **options
@@ -313,13 +315,13 @@ class Trainer:
 
     def _rows(self, stream: str, epoch: int, steps: int, lead: bool) -> np.ndarray:
         """The rows a stream visits in an epoch; a stream that is not the first of its pass starts over when it ends."""
-        population = self.setup.populations[self.method.streams[stream].population]
-        rows = order(population, stream, self.config.seed, epoch)
+        population = self.method.streams[stream].population
+        rows = self.setup.order(population, stream, epoch)
         if lead:
             return rows
         rounds = [rows]
         while sum(map(len, rounds)) < steps * self.config.batch_size:
-            rounds.append(order(population, f"{stream}/{len(rounds)}", self.config.seed, epoch))
+            rounds.append(self.setup.order(population, f"{stream}/{len(rounds)}", epoch))
         return np.concatenate(rounds)[: steps * self.config.batch_size]
 
     def _populations(self, epoch: int) -> None:

@@ -17,7 +17,9 @@ import torch
 from fastnoisy import config, keyed_random, methods, models, pipelines, recipes
 from fastnoisy.augment.views import View, parse_view
 from fastnoisy.config import Config
+from fastnoisy.data import order
 from fastnoisy.data.order import Population, stratified
+from fastnoisy.data.stage import stage
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.files import replacing
@@ -111,7 +113,10 @@ def _spelled_out(settings: Config) -> Config:
         "model": {"name": settings.model["name"], **{k: v for k, v in model.items() if k != "name"}},
         "noise": str(NoiseSpec.parse(settings.noise).absolute()),
         "data": settings.data.model_copy(
-            update={"store": settings.data.store and os.path.abspath(settings.data.store)}
+            update={
+                key: value and os.path.abspath(value)
+                for key, value in (("store", settings.data.store), ("stage", settings.data.stage))
+            }
         ),
         "eval": {name: os.path.abspath(path) for name, path in settings.eval.items()},
     }
@@ -235,6 +240,13 @@ class Setup:
     views: dict[str, dict[str, View]]
     eval_view: View
 
+    def order(self, population: str, stream: str, epoch: int) -> np.ndarray:
+        """A population's rows, int64, in the order in which a stream visits them in an epoch."""
+        rows, data, seed = self.populations[population], self.config.data, self.config.seed
+        if data.order == "blocked":
+            return order.blocked(rows, self.split.pages, data.window, stream, seed, epoch)
+        return order.order(rows, stream, seed, epoch)
+
 
 def prepare(settings: Config, labels_file: Path | None = None, restored: bool = False) -> Setup:
     """Open the data, draw the labels, build the method and the views.
@@ -250,7 +262,7 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
     device = choose_device(settings.device)
     set_threads(settings.threads)
-    store = open_store(Path(settings.data.store))
+    store = _open(settings, Path(settings.data.store))
     split = store.split("train")
     meant, there = recipes.table_of(settings.recipe), dataset_of(split.class_names)
     if meant.startswith("cifar") and there and there != meant and settings.recipe.startswith(meant):
@@ -291,6 +303,11 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
         build_view(settings, "eval", "eval").to(device),
     )
+
+
+def _open(settings: Config, path: Path) -> Store:
+    """Open a store, or its copy on the local disk where `data.stage` asks for one."""
+    return open_store(stage(path, Path(settings.data.stage)) if settings.data.stage else path)
 
 
 def _check_batches(settings: Config, count: int) -> None:
@@ -342,7 +359,7 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
     for name, text in settings.eval.items():
         path = Path(text)
         whole = path.is_dir()
-        other = open_store(path.parent if not whole and any(path.parent.glob("*.beton")) else path)
+        other = _open(settings, path.parent if not whole and any(path.parent.glob("*.beton")) else path)
         if whole:
             known = [part for part in ("test", "val") if part in other.splits] or list(other.splits)[:1]
             if known == ["train"] and len(other.splits) > 1:
