@@ -54,6 +54,7 @@ class FfcvPipeline(Pipeline):
                 f"{split.beton_path} has not been verified, and ffcv trusts what it reads",
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
+        self._epochs: list[Any] = []
         with thread_counts_kept():
             self._loader: Any = _open_loader(split, workers or cores())
 
@@ -68,7 +69,9 @@ class FfcvPipeline(Pipeline):
         return self._on_gpu(decoded) if self.device.type == "cuda" else self._on_cpu(decoded)
 
     def close(self) -> None:
-        """Give the map of the file back. Epochs that still run end by themselves when they are left."""
+        """End the epochs that still run, join their threads and give the map of the file back."""
+        while self._epochs:
+            _stop(self._epochs.pop())
         if self._loader is not None:
             self._loader.memory_manager.context.mmap = None
             self._loader = None
@@ -83,6 +86,7 @@ class FfcvPipeline(Pipeline):
         full = [np.resize(rows, size) for rows in cut[:-1]]
         with thread_counts_kept() as put_back:
             epoch = _start(self._loader, np.concatenate([*full, cut[-1]]), size)
+            self._epochs.append(epoch)
             try:
                 for number, rows in enumerate(cut):
                     images, notes = _next(epoch)
@@ -93,6 +97,8 @@ class FfcvPipeline(Pipeline):
                     yield torch.from_numpy(images[: len(rows)]), rows
             finally:
                 _stop(epoch)
+                if epoch in self._epochs:
+                    self._epochs.remove(epoch)
 
     def _check_length(self) -> None:
         """A map beyond a file's end kills the process when it is read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ def _collate(samples: list[tuple[Tensor, int] | FastnoisyError]) -> tuple[Tensor
             return sample
         good.append(sample)
     return torch.stack([image for image, _ in good]), torch.tensor([row for _, row in good], dtype=torch.int64)
+
+
+def _feeders(loader: DataLoader[Any]) -> list[Thread]:
+    """The threads that hand rows to the worker processes: a DataLoader tells them to end, but does not wait for it."""
+    queues = getattr(loader._iterator, "_index_queues", [])
+    return [thread for queue in queues if (thread := getattr(queue, "_thread", None)) is not None]
 
 
 class _Rows(Sampler[list[int]]):
@@ -92,7 +99,10 @@ class TorchLoaderPipeline(Pipeline):
     def close(self) -> None:
         """End the processes; those of an epoch that still runs end with it."""
         self._closed = True
-        self._idle.clear()
+        feeders = [thread for _, loader in self._idle for thread in _feeders(loader)]
+        self._idle.clear()  # with its last reference a DataLoader ends its processes
+        for thread in feeders:
+            thread.join()
 
     def _start(self) -> tuple[_Rows, DataLoader[Any]]:
         rows_of = _Rows()

@@ -182,6 +182,19 @@ def test_an_epoch_can_be_left_early_and_started_again(name: str, workers: int, s
     assert torch.get_num_threads() == torch_threads
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_closing_in_the_middle_of_an_epoch_joins_its_threads(name: str, split: Split) -> None:
+    """As when a run is stopped: the iterator lives on in a traceback."""
+    threads = threading.active_count()
+    pipeline = open_one(name, split)
+    running = pipeline.iterate(cut() * 9)
+    assert next(running).indices.tolist() == cut()[0].tolist()
+    pipeline.close()
+    assert threading.active_count() == threads
+    del running
+    assert threading.active_count() == threads
+
+
 def resident_set() -> int:
     """Bytes of main memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -325,6 +338,46 @@ def test_a_library_that_cannot_be_imported_is_not_there(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "ffcv", None)
     assert "ffcv" in pipelines._import_problem("ffcv")
     assert pipelines._import_problem("json") == ""
+
+
+def test_resident_refuses_what_does_not_fit(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnoisy.pipelines import resident
+
+    monkeypatch.setattr(resident, "available_device", lambda device: 1000)
+    with pytest.raises(FastnoisyError, match=r"take .* MiB, .* are free.*pipeline=torch-loader"):
+        pipelines.open_pipeline("resident", split, split.given_labels, CPU)
+
+
+def test_resident_loads_with_a_bar_on_a_terminal(
+    split: Split, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(type(split), "read_all_raw", lambda self: None)  # which is done before a bar could be seen
+    pipelines.open_pipeline("resident", split, split.given_labels, CPU).close()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    pipelines.open_pipeline("resident", split, split.given_labels, CPU).close()
+    assert f"loading {split.beton_path}" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_gets_the_same_batches(name: str, split: Split) -> None:
+    open_one(name, split).close()  # skips where the library is missing
+    gpu = torch.device("cuda")
+    with pipelines.open_pipeline(name, split, split.given_labels, gpu) as pipeline:
+        for _ in range(2):
+            for rows, batch in zip(cut(), pipeline.iterate(cut()), strict=True):
+                torch.cuda._sleep(10_000_000)  # a consumer that is behind: nothing may overwrite what it still reads
+                images = batch.images.clone().cpu()
+                assert batch.images.device.type == "cuda"
+                assert batch.indices.tolist() == rows.tolist()
+                assert batch.labels.tolist() == split.given_labels[rows].tolist()
+                for slot, row in enumerate(rows):
+                    if not pipeline.made_up:
+                        assert_shows(images, slot, split.read_image(int(row)), pipeline, split.mode(int(row)))
 
 
 def test_torch_loader_with_a_worker_gives_the_same(split: Split) -> None:
