@@ -47,8 +47,19 @@ class DataConfig(Table):
     draw: int = Field(
         0, ge=0, description="train every epoch on a fresh draw of so many images, as many of each class; 0: on all"
     )
+    order: Literal["random", "blocked"] = Field(
+        "random",
+        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is random",
+    )
+    window: int = Field(
+        256, ge=1, description="pages (2 MiB each, more for large canvases) of a window of the blocked order"
+    )
+    stage: str = Field("", description="folder of a local disk to copy the stores to first, once per machine")
     workers: int = Field(
-        0, ge=0, description="processes of the torch-loader pipeline; 0: none, or one per core where `auto` chose it"
+        0,
+        ge=0,
+        description="processes of the torch-loader pipeline, threads of the others; 0: one per core, but no process"
+        " where torch-loader was asked for by name",
     )
 
     hw_decoder_load: float = Field(
@@ -149,7 +160,9 @@ class Config(Table):
     batch_size: int = Field(128, ge=1, description="the global batch")
     accumulate: int = Field(1, ge=1, description="micro-batches that one global batch is cut into")
     drop_last: bool = Field(False)
-    pipeline: str = Field("auto", description="auto, dali, resident, torch-loader")
+    pipeline: str = Field(
+        "auto", description="how images reach the device: auto, resident, ffcv, dali, torch-loader, synthetic"
+    )
     device: str = Field("auto", description="auto, cpu, cuda")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="auto: bf16 on a GPU, off on a CPU")
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")

@@ -5,6 +5,7 @@ This folder stands at the top of the checkout and is imported as `fastnoisy.pipe
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from fastnoisy import discovery
 from fastnoisy.data.store import Split
 from fastnoisy.errors import unknown_name
-from fastnoisy.pipelines.base import Pipeline
+from fastnoisy.memory import available_host, mebibytes
+from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
 
 
 def names() -> list[str]:
@@ -35,7 +37,9 @@ def find(name: str) -> type[Pipeline]:
 
 
 def choose(name: str, splits: Sequence[Split], device: torch.device, available_bytes: int) -> tuple[str, str]:
-    """Resolve `auto`: the resident pipeline where all splits of the run fit into half of what is available.
+    """Resolve `auto`: what holds the images decoded where all splits of the run fit into half of what is available; else
+    what decodes fastest of what is installed: DALI where there is a GPU, FFCV, a plain DataLoader. DALI and FFCV trust the
+    file, so they are taken for verified splits only.
 
     Returns:
         (name of a pipeline, one line saying why).
@@ -44,8 +48,36 @@ def choose(name: str, splits: Sequence[Split], device: torch.device, available_b
         return name, "asked for"
     need = sum(find("resident").bytes_needed(split) for split in splits)
     where = "GPU" if device.type == "cuda" else "main"
-    sizes = f"the decoded images take {need / 2**20:.0f} MiB of {available_bytes / 2**20:.0f} MiB free {where} memory"
-    return ("resident" if need <= available_bytes / 2 else "torch-loader"), sizes
+    sizes = f"the decoded images take {mebibytes(need)} of {mebibytes(available_bytes)} free {where} memory"
+    if need <= available_bytes / 2:
+        return "resident", sizes
+    stored, free = sum(split.num_bytes for split in splits), available_host()
+    if stored > free:
+        sizes += (
+            f"; the files take {mebibytes(stored)} of {mebibytes(free)}: data.order=blocked reads them piece by piece"
+        )
+    unverified = [split for split in splits if not split.verified]
+    reasons = []
+    for candidate, library in (("dali", "nvidia.dali"), ("ffcv", "ffcv")):
+        if candidate not in names() or (candidate == "dali" and device.type != "cuda"):
+            continue
+        if unverified:
+            reasons.append(f"not {candidate}: {unverified[0].beton_path} is not verified (fastnoisy verify)")
+        elif problem := _import_problem(library):
+            reasons.append(f"not {candidate}: {problem} (pip install 'fastnoisy[{candidate}]')")
+        else:
+            return candidate, "; ".join([sizes, *reasons])
+    return "torch-loader", "; ".join([sizes, *reasons])
+
+
+def _import_problem(library: str) -> str:
+    """Why a library cannot be imported; empty where it can. Tried in earnest, for a package may lack what it links."""
+    with thread_counts_kept():
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            return str(error)
+    return ""
 
 
 def open_pipeline(

@@ -17,7 +17,6 @@ of 280x220 on a canvas of 512x512, batches of 128). On a GPU `fn.pad` pads.
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ from fastnoisy import extras
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.pipelines.base import Pipeline
+from fastnoisy.pipelines.base import Pipeline, cores
 
 HW_DECODER_LOAD = 0.65  # DALI's default, from an A100; its own benchmark on a Hopper with 70 threads uses 0.12
 _DEPTH = 2  # batches that DALI works on ahead of the one handed on
@@ -169,6 +168,7 @@ class DaliPipeline(Pipeline):
     """
 
     OPTIONS = ("hw_decoder_load",)
+    slots = _DEPTH + 3  # what DALI works on, its last output, and the copy that was handed on
 
     def __init__(
         self,
@@ -186,8 +186,7 @@ class DaliPipeline(Pipeline):
             )
         super().__init__(split, labels, device, workers)
         self.exact_jpeg = device.type == "cpu"
-        cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        self.threads = workers or max(1, cores)
+        self.threads = workers or cores()
         self.hw_decoder_load = hw_decoder_load
         self._idle: list[_Decoder] = []
         self._running: list[Iterator[Tensor]] = []

@@ -7,23 +7,42 @@ flat buffer with offsets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastnoisy import progress
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
-from fastnoisy.pipelines.base import Pipeline
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.memory import available_device, mebibytes
+from fastnoisy.pipelines.base import Pipeline, cores
+
+_STAGING = 1 << 28  # bytes decoded at a time on their way to a GPU
+_CHUNK = 32  # images a thread takes at a time
 
 
 class ResidentPipeline(Pipeline):
-    """See the module and `Pipeline`. Every record's checksum is checked while loading."""
+    """See the module and `Pipeline`. Every record's checksum is checked while loading; `workers` threads decode.
+
+    Raises:
+        FastnoisyError: the images do not fit into what is free of the device's memory.
+    """
 
     def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
         super().__init__(split, labels, device, workers)
         height, width = self.canvas
         self.uniform = bool((split.sizes == (height, width)).all())
+        need, free = self.bytes_needed(split), available_device(device)
+        if need > free:
+            where = "GPU" if device.type == "cuda" else "main"
+            raise FastnoisyError(
+                f"the decoded images of {split.beton_path} take {mebibytes(need)}, {mebibytes(free)} of {where} memory "
+                "are free",
+                "Use pipeline=torch-loader, or convert with a smaller --resize",
+            )
         self.pixels, self.offsets = self._load()
 
     @classmethod
@@ -32,16 +51,45 @@ class ResidentPipeline(Pipeline):
         return int(3 * split.sizes.astype(np.int64).prod(axis=1).sum())
 
     def _load(self) -> tuple[Tensor, Tensor]:
-        sizes = self.split.sizes.astype(np.int64)
-        lengths = 3 * sizes.prod(axis=1)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        whole = self.split.read_all_raw() if self.uniform else None
-        flat = np.empty(offsets[-1], np.uint8) if whole is None else whole.reshape(-1)
-        if whole is None:
-            for row in range(self.split.num_samples):
-                flat[offsets[row] : offsets[row + 1]] = self.split.read_image(row).reshape(-1)
-        pixels = torch.from_numpy(flat).to(self.device)
-        return pixels, torch.from_numpy(offsets[:-1].astype(np.int64)).to(self.device)
+        ends = np.cumsum(3 * self.split.sizes.astype(np.int64).prod(axis=1))
+        starts = np.concatenate([[0], ends])
+        offsets = torch.from_numpy(starts[:-1]).to(self.device)
+        whole = self.split.read_all_raw() if self.uniform and ends[-1] <= 4 * _STAGING else None
+        if whole is not None:
+            return torch.from_numpy(whole.reshape(-1)).to(self.device), offsets
+        pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device=self.device)
+        with progress.bar(f"loading {self.split.beton_path}", self.split.num_samples) as advance:
+            first = 0
+            while first < self.split.num_samples:
+                room = starts[first] + (ends[-1] if self.device.type == "cpu" else _STAGING)
+                last = max(first + 1, int(np.searchsorted(ends, room, side="right")))
+                part = pixels[int(starts[first]) : int(starts[last])]
+                if self.device.type == "cpu":
+                    self._decode(range(first, last), starts, part.numpy(), advance)
+                else:
+                    staged = np.empty(len(part), np.uint8)
+                    self._decode(range(first, last), starts, staged, advance)
+                    part.copy_(torch.from_numpy(staged))
+                first = last
+        return pixels, offsets
+
+    def _decode(self, rows: range, starts: np.ndarray, flat: np.ndarray, advance: progress.Advance) -> None:
+        """Decode `rows` in threads into `flat`, which begins with the first of them."""
+        base = starts[rows.start]
+
+        def decode(chunk: range) -> int:
+            for row in chunk:
+                flat[starts[row] - base : starts[row + 1] - base] = self.split.read_image(row).reshape(-1)
+            return len(chunk)
+
+        chunks = [range(i, min(i + _CHUNK, rows.stop)) for i in range(rows.start, rows.stop, _CHUNK)]
+        with ThreadPoolExecutor(self.workers or cores()) as pool:
+            try:
+                for done in pool.map(decode, chunks):
+                    advance(done)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def gather(self, rows: Tensor, out: Tensor) -> Tensor:
         """Write the images of `rows` (B,) int64 into `out`, uint8 (B, H, W, 3): a pure function of tensors, without host
@@ -52,12 +100,7 @@ class ResidentPipeline(Pipeline):
             images = self.pixels.view(-1, height * width * 3)
             return torch.index_select(images, 0, rows, out=out.view(len(rows), -1)).view(out.shape)
         if self.device.type == "cpu":  # a copy per image beats an index per pixel by far on a CPU
-            out.zero_()
-            for slot, row in enumerate(rows.tolist()):
-                valid_h, valid_w = self.sizes[row].tolist()
-                first = int(self.offsets[row])
-                image = self.pixels[first : first + 3 * valid_h * valid_w]
-                out[slot, :valid_h, :valid_w] = image.view(valid_h, valid_w, 3)
+            self._copy(rows.numpy(), out.zero_().numpy(), np.zeros((len(rows), 2), np.int64))
             return out
         sizes = self.sizes.index_select(0, rows).long()
         h, w = sizes[:, 0].view(-1, 1, 1), sizes[:, 1].view(-1, 1, 1)
@@ -70,15 +113,43 @@ class ResidentPipeline(Pipeline):
         found = self.pixels.view(-1, 3)[torch.where(valid, pixel, 0)]
         return torch.mul(found, valid.unsqueeze(3), out=out)
 
+    def _copy(self, rows: np.ndarray, out: np.ndarray, covered: np.ndarray) -> None:
+        """Copy images into `out` (B, H, W, 3), of which `covered` (B, 2) pixels at the top left may differ from 0."""
+        flat = self.pixels.numpy()
+        for slot, start in enumerate(self.offsets.numpy()[rows].tolist()):
+            height, width = self.split.sizes[rows[slot]].tolist()
+            was_high, was_wide = covered[slot].tolist()
+            out[slot, :height, :width] = flat[start : start + 3 * height * width].reshape(height, width, 3)
+            out[slot, :height, width:was_wide] = 0
+            out[slot, height:was_high, :was_wide] = 0
+            covered[slot] = height, width
+
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """See `Pipeline.iterate`."""
-        height, width = self.canvas
+        """See `Pipeline.iterate`. On a CPU all batches share one slot: fresh pages cost more than the copy into them."""
+        if self.device.type == "cpu":
+            yield from self._iterate_cpu(batches)
+            return
         for rows in batches:
-            indices = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
+            indices = torch.from_numpy(np.array(rows, np.int64))
             if self.device.type == "cuda":
                 indices = indices.pin_memory().to(self.device, non_blocking=True)
-            out = torch.empty(len(rows), height, width, 3, dtype=torch.uint8, device=self.device)
+            out = torch.empty(len(rows), *self.canvas, 3, dtype=torch.uint8, device=self.device)
             yield self._label(self.gather(indices, out).permute(0, 3, 1, 2), indices)
+
+    def _iterate_cpu(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        slot = torch.zeros(0, *self.canvas, 3, dtype=torch.uint8)
+        covered = np.zeros((0, 2), np.int64)
+        for rows in batches:
+            indices = torch.from_numpy(np.array(rows, np.int64))
+            if len(rows) > len(slot):
+                slot = torch.from_numpy(np.zeros((len(rows), *self.canvas, 3), np.uint8))
+                covered = np.zeros((len(rows), 2), np.int64)
+            out = slot[: len(rows)]
+            if self.uniform:
+                self.gather(indices, out)
+            else:
+                self._copy(indices.numpy(), out.numpy(), covered)
+            yield self._label(out.permute(0, 3, 1, 2), indices)
 
 
 PIPELINE = ResidentPipeline

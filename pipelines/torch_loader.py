@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
@@ -43,8 +45,36 @@ def _collate(samples: list[tuple[Tensor, int] | FastnoisyError]) -> tuple[Tensor
     return torch.stack([image for image, _ in good]), torch.tensor([row for _, row in good], dtype=torch.int64)
 
 
+def _feeders(loader: DataLoader[Any]) -> list[Thread]:
+    """The threads that hand rows to the worker processes: a DataLoader tells them to end, but does not wait for it."""
+    queues = getattr(loader._iterator, "_index_queues", [])
+    return [thread for queue in queues if (thread := getattr(queue, "_thread", None)) is not None]
+
+
+class _Rows(Sampler[list[int]]):
+    """The rows of an epoch's batches, set anew for each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class TorchLoaderPipeline(Pipeline):
-    """See the module and `Pipeline`. `workers` processes decode ahead; 0 decodes in this process."""
+    """See the module and `Pipeline`. `workers` processes decode ahead; 0 decodes in this process.
+
+    The processes live until the pipeline is closed: starting them costs a quarter of a second (two, measured), which every
+    evaluation would pay again. Two epochs that run at once have loaders of their own.
+    """
+
+    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
+        super().__init__(split, labels, device, workers)
+        self._idle: list[tuple[_Rows, DataLoader[Any]]] = []
+        self._closed = False
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:
@@ -53,19 +83,37 @@ class TorchLoaderPipeline(Pipeline):
 
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
         """See `Pipeline.iterate`."""
-        loader = DataLoader(
+        rows_of, loader = self._idle.pop() if self._idle else self._start()
+        rows_of.batches = [rows.tolist() for rows in batches]
+        try:
+            for found in loader:
+                if isinstance(found, FastnoisyError):
+                    raise found
+                images, rows = found
+                moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                yield self._label(moved, rows.to(self.device, non_blocking=True))
+        finally:
+            if not self._closed:
+                self._idle.append((rows_of, loader))
+
+    def close(self) -> None:
+        """End the processes; those of an epoch that still runs end with it."""
+        self._closed = True
+        feeders = [thread for _, loader in self._idle for thread in _feeders(loader)]
+        self._idle.clear()  # with its last reference a DataLoader ends its processes
+        for thread in feeders:
+            thread.join()
+
+    def _start(self) -> tuple[_Rows, DataLoader[Any]]:
+        rows_of = _Rows()
+        return rows_of, DataLoader(
             _Images(self.split),
-            batch_sampler=[rows.tolist() for rows in batches],  # type: ignore[arg-type]
+            batch_sampler=rows_of,
             num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             pin_memory=self.device.type == "cuda",
             collate_fn=_collate,
         )
-        for found in loader:
-            if isinstance(found, FastnoisyError):
-                raise found
-            images, rows = found
-            moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            yield self._label(moved, rows.to(self.device, non_blocking=True))
 
 
 PIPELINE = TorchLoaderPipeline

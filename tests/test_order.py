@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnoisy.data.order import Population, balanced, batches, num_batches, order, stratified
+from fastnoisy.data.order import Population, balanced, batches, blocked, num_batches, order, share, stratified
 
 
 @settings(max_examples=50, deadline=None)
@@ -79,3 +79,45 @@ def test_a_class_too_small_for_its_share_gives_all_it_has() -> None:
         assert np.bincount(labels[drawn])[1] == 4
         assert sorted(np.bincount(labels[drawn])) == [4, 10, 11]
     assert len(balanced(np.arange(104), labels, 10_000, seed=1, epoch=0)) == 104
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 12), st.integers(0, 1000), st.integers(0, 50))
+def test_blocked_order_visits_each_row_once_and_a_windows_pages_together(
+    n: int, per_page: int, window: int, seed: int, epoch: int
+) -> None:
+    population = Population("train", np.arange(0, 2 * n, 2, dtype=np.int64))
+    pages = 7 + np.arange(2 * n) // per_page
+    rows = blocked(population, pages, window, "train", seed, epoch)
+    assert np.array_equal(np.sort(rows), population.indices)
+    assert np.array_equal(rows, blocked(population, pages, window, "train", seed, epoch))
+    visited = pages[rows]
+    windows: list[set[int]] = [set()]
+    for page in visited.tolist():
+        if page not in windows[-1] and len(windows[-1]) == window:
+            windows.append(set())
+        windows[-1].add(page)
+    assert sum(map(len, windows)) == len(np.unique(visited)), "a page comes back after its window has ended"
+
+
+def test_blocked_order_is_random_in_pages_and_rows() -> None:
+    population, pages = Population("train", np.arange(4000)), np.arange(4000) // 20
+    base = blocked(population, pages, 10, "train", 1, 0)
+    for other in (
+        blocked(population, pages, 10, "train", 2, 0),
+        blocked(population, pages, 10, "train", 1, 1),
+        blocked(population, pages, 10, "b", 1, 0),
+    ):
+        assert (base == other).mean() < 0.02
+        shared = set(pages[base[:200]].tolist()) & set(pages[other[:200]].tolist())
+        assert len(shared) < 5, "windows hold other pages in another epoch"
+    assert (np.diff(base[:200]) == 1).mean() < 0.05
+    assert np.array_equal(blocked(population, pages, 200, "train", 1, 0), order(population, "train", 1, 0))
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_of_ranks_put_together_are_the_batch(n: int, world_size: int) -> None:
+    batch = np.arange(n) * 3
+    parts = [share(batch, rank, world_size) for rank in range(world_size)]
+    assert np.array_equal(np.concatenate(parts), batch)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

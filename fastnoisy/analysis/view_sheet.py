@@ -36,7 +36,8 @@ from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, Stream
-from fastnoisy.training.setup import Labels, build_view
+from fastnoisy.training.labels import Labels
+from fastnoisy.training.setup import build_view
 
 _GAP, _MARGIN = 8, 14
 _SMALL = 64  # pictures up to this many pixels are enlarged to about _SIDE, larger ones are shown as they are

@@ -1,7 +1,7 @@
 """Which sample at which step: a pure function of (population, stream, seed, epoch), never a stored generator.
 
 To resume is to call it again with the same arguments and skip what was seen. The order does not know about ranks or
-batch sizes; `batches` cuts it.
+batch sizes; `batches` cuts it, and `share` says which part of a batch is a rank's.
 """
 
 from __future__ import annotations
@@ -43,6 +43,29 @@ def order(population: Population, stream: str, seed: int, epoch: int) -> np.ndar
     return population.indices[np.argsort(keyed_random.fold(key, population.indices), kind="stable")]
 
 
+def blocked(population: Population, pages: np.ndarray, window: int, stream: str, seed: int, epoch: int) -> np.ndarray:
+    """As `order`, but for files larger than memory: `window` pages at a time, in whose rows the order is random.
+
+    Pages come in an order drawn anew each epoch, so that each window holds other pages; an epoch reads every page once, and
+    only a window's pages need to stay in memory. A batch is drawn from a window's rows instead of all: where a store is
+    sorted by class (many are), a window should hold pages of all classes, so take as large a one as memory allows.
+
+    Args:
+        pages: int64 (N,), the page that each row of the split lies in.
+        window: pages, at least 1; as many as there are gives `order` itself.
+
+    Returns:
+        int64 (n,), a permutation of `population.indices`.
+    """
+    key = keyed_random.key(seed, epoch, keyed_random.name_value(stream))
+    draws = keyed_random.fold(key, population.indices)
+    present, place = np.unique(pages[population.indices], return_inverse=True)
+    turn = np.empty(len(present), np.int64)
+    page_draws = keyed_random.fold(keyed_random.fold(key, keyed_random.name_value("pages")), present)
+    turn[np.argsort(page_draws, kind="stable")] = np.arange(len(present))
+    return population.indices[np.lexsort((draws, turn[place] // window))]
+
+
 def batches(rows: np.ndarray, batch_size: int, drop_last: bool, first: int = 0) -> Iterator[np.ndarray]:
     """Cut an order into global batches, from batch number `first` on.
 
@@ -56,6 +79,11 @@ def batches(rows: np.ndarray, batch_size: int, drop_last: bool, first: int = 0) 
 def num_batches(num_rows: int, batch_size: int, drop_last: bool) -> int:
     """How many batches `batches` cuts."""
     return num_rows // batch_size if drop_last else -(-num_rows // batch_size)
+
+
+def share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """A rank's part of a global batch: the ranks' parts, one after another, are the batch, and differ by at most one row."""
+    return np.array_split(batch, world_size)[rank]
 
 
 def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:

@@ -137,6 +137,16 @@ class Split:
             return False
         return stamp == self._stamp()
 
+    @property
+    def pages(self) -> np.ndarray:
+        """The page of the file that each record lies in, int64 (N,): what lies on one page is read in one go."""
+        return self._reader.starts // self._reader.page_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the .beton file when it was opened."""
+        return self._reader.num_bytes
+
     def mode(self, i: int) -> str:
         """How record `i` is stored: "raw" or "jpg"."""
         return beton.MODE_NAMES[int(self._reader.modes[self._row(i)])]

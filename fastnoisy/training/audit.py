@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastnoisy.data.store import Split
 from fastnoisy.files import replacing
-from fastnoisy.training.setup import Labels
+from fastnoisy.training.labels import Labels
 
 COLUMNS = ("index", "path", "given_label", "predicted_label", "label_score", "is_label_issue")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnoisy import config, models, pipelines
+from fastnoisy import config, memory, models, pipelines
 from fastnoisy.augment.views import parse_view
 from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
@@ -20,7 +20,7 @@ from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import NoiseFacts
 from fastnoisy.models.heads import Network
-from fastnoisy.training import checkpoint, evaluate, preflight, setup
+from fastnoisy.training import checkpoint, evaluate, setup
 
 _BATCH = 64
 
@@ -58,7 +58,7 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     method.to(device)
     view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
-    name, _ = pipelines.choose("auto", [part], device, preflight.available_device(device))
+    name, _ = pipelines.choose("auto", [part], device, memory.available_device(device))
     with pipelines.open_pipeline(name, part, labels, device) as pipeline:
         all_rows = np.arange(part.num_samples)
         logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)

@@ -22,15 +22,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, pipelines
+from fastnoisy import config, memory, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, batches, num_batches, order
+from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
+from fastnoisy.pipelines.base import cores
 from fastnoisy.training import audit, checkpoint, evaluate, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
+from fastnoisy.training.labels import training_population
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
 from fastnoisy.training.selection import Selection
 from fastnoisy.training.step import Stepper, memory_format
@@ -107,8 +109,9 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
 
 # Beginnings of keys that neither change shapes nor which sample is seen when.
 _MAY_CHANGE = (
-    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.workers", "pipeline",
-    "data.hw_decoder_load", "device", "threads", "compile", "channels_last", "amp",
+    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.stage", "data.workers",
+    "pipeline", "data.hw_decoder_load",
+    "device", "threads", "compile", "channels_last", "amp",
 )  # fmt: skip
 
 
@@ -171,7 +174,7 @@ class Trainer:
 
     def preflight(self) -> None:
         """Choose the pipeline and refuse what cannot fit, before anything is written."""
-        free = preflight.available_device(self.device)
+        free = memory.available_device(self.device)
         splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
         self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
         self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
@@ -205,7 +208,7 @@ class Trainer:
         """Open the chosen pipeline on the training split and on every evaluation set."""
         name, workers = self.pipeline_name, self.config.data.workers
         if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = len(os.sched_getaffinity(0))
+            workers = cores()
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
         self.pipeline = pipelines.open_pipeline(
             name, self.setup.split, self.labels.given, self.device, workers, **options
@@ -231,7 +234,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, started: float, first: int) -> None:
         fresh = self.position == Position(epoch)
-        self.setup.populations["train"] = setup.training_population(self.config, self.labels, epoch)
+        self.setup.populations["train"] = training_population(self.config, self.labels, epoch)
         if fresh:
             self.meter.reset()
             self._populations(epoch)
@@ -315,13 +318,13 @@ class Trainer:
     def _rows(self, stream: str, epoch: int, needed: int, size: int, lead: bool) -> np.ndarray:
         """The rows a stream visits in an epoch; a stream that is not the first of its pass starts over when it ends."""
         population = self._population(stream)
-        rows = order(population, stream, self.config.seed, epoch)
+        rows = self.setup.order(population, stream, epoch)
         if lead:
             return rows
         whole = len(rows) // size * size or len(rows)  # no batch lies across two rounds: it could hold a sample twice
         rounds = [rows[:whole]]
         while len(rounds) * whole < needed:
-            rounds.append(order(population, f"{stream}/{len(rounds)}", self.config.seed, epoch)[:whole])
+            rounds.append(self.setup.order(population, f"{stream}/{len(rounds)}", epoch)[:whole])
         return np.concatenate(rounds)[:needed]
 
     def _populations(self, epoch: int) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,14 @@ import torch
 from fastnoisy import config, keyed_random, methods, models, pipelines, recipes
 from fastnoisy.augment.views import View, parse_view
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, balanced, stratified
+from fastnoisy.data import order
+from fastnoisy.data.order import Population
+from fastnoisy.data.stage import stage
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.files import replacing
 from fastnoisy.methods.base import Context, Method, NoiseFacts
-from fastnoisy.noise import NoiseSpec, check_range, dataset_of
+from fastnoisy.noise import NoiseSpec, dataset_of
+from fastnoisy.training.labels import Labels, training_population
 from fastnoisy.training.step import memory_format
 
 
@@ -130,7 +130,10 @@ def _spelled_out(settings: Config) -> Config:
         "model": {"name": settings.model["name"], **{k: v for k, v in model.items() if k != "name"}},
         "noise": str(NoiseSpec.parse(settings.noise).absolute()),
         "data": settings.data.model_copy(
-            update={"store": settings.data.store and os.path.abspath(settings.data.store)}
+            update={
+                key: value and os.path.abspath(value)
+                for key, value in (("store", settings.data.store), ("stage", settings.data.stage))
+            }
         ),
         "eval": {name: os.path.abspath(path) for name, path in settings.eval.items()},
     }
@@ -157,87 +160,6 @@ def set_threads(threads: int) -> None:
 
 
 @dataclass
-class Labels:
-    """The labels of a run.
-
-    Attributes:
-        given: int64 (N,), what is trained on, noise included.
-        clean: int64 (N,) or None; for metrics alone. Where the store knows none, labels before synthetic noise serve.
-        train, holdout: int64 rows, ascending.
-    """
-
-    given: np.ndarray
-    clean: np.ndarray | None
-    train: np.ndarray
-    holdout: np.ndarray
-
-    @classmethod
-    def draw(cls, settings: Config, split: Split) -> Labels:
-        """Subset, hold-out and noise of a run, pure functions of its configuration.
-
-        The hold-out is taken first, by class as published; noise is drawn over either part by itself (methods.md 4.6).
-        """
-        rows = np.arange(split.num_samples, dtype=np.int64)
-        published = split.given_labels
-        if settings.data.subset is not None:
-            if settings.data.subset > len(rows):
-                raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
-            rows = stratified(rows, published, settings.data.subset, settings.seed, "subset")
-        count = round(settings.data.holdout * len(rows))
-        held = stratified(rows, published[rows], count, settings.seed, "holdout")
-        train = np.setdiff1d(rows, held)
-        spec = NoiseSpec.parse(settings.noise)
-        seed = settings.seed if settings.noise_seed is None else settings.noise_seed
-
-        def draw(part: np.ndarray, seed: int) -> np.ndarray:
-            folder = split.beton_path.parent
-            return spec.apply(published, split.class_names, seed, part, images=split.read_rows, folder=folder)
-
-        given = draw(train, seed)
-        if len(held):
-            given[held] = draw(held, keyed_random.key(seed, keyed_random.name_value("holdout")) & 0x7FFFFFFF)[held]
-        clean = split.clean_labels
-        if clean is None and spec.keeps_truth:
-            clean = published
-        return cls(given, clean, train, held)
-
-    def facts(self, noise: str) -> NoiseFacts:
-        """What a method may know of the noise."""
-        wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
-        kind = NoiseSpec.parse(noise).kind
-        return NoiseFacts(None if wrong is None else float(wrong.mean()), kind in ("asymmetric", "pairflip"))
-
-    def save(self, path: Path, spec: str) -> None:
-        """labels.npz: given, train, holdout, noise, and clean where known."""
-        arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
-        if self.clean is not None:
-            arrays["clean"] = self.clean
-        with replacing(path) as partial:
-            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-
-    @classmethod
-    def read(cls, path: Path, split: Split) -> Labels:
-        """Labels of an earlier run.
-
-        Raises:
-            FastnoisyError: unreadable, or of another data set.
-        """
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                found = {key: archive[key] for key in archive}
-            labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise FastnoisyError(f"the run's labels {path} cannot be read: {error}") from error
-        if len(labels.given) != split.num_samples:
-            raise FastnoisyError(
-                f"the run was trained on {len(labels.given)} rows, this data set has {split.num_samples}",
-                "Name the run's own data set with --data",
-            )
-        check_range(labels.given, len(split.class_names), str(path))
-        return labels
-
-
-@dataclass
 class EvalSet:
     """A set that is evaluated on, as a whole."""
 
@@ -260,6 +182,13 @@ class Setup:
     views: dict[str, dict[str, View]]
     eval_view: View
 
+    def order(self, population: Population, stream: str, epoch: int) -> np.ndarray:
+        """A population's rows, int64, in the order in which a stream visits them in an epoch."""
+        data, seed = self.config.data, self.config.seed
+        if data.order == "blocked":
+            return order.blocked(population, self.split.pages, data.window, stream, seed, epoch)
+        return order.order(population, stream, seed, epoch)
+
 
 def prepare(settings: Config, labels_file: Path | None = None, restored: bool = False) -> Setup:
     """Open the data, draw the labels, build the method and the views.
@@ -275,7 +204,7 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
     device = choose_device(settings.device)
     set_threads(settings.threads)
-    store = open_store(Path(settings.data.store))
+    store = _open(settings, Path(settings.data.store))
     split = store.split("train")
     meant, there = recipes.table_of(settings.recipe), dataset_of(split.class_names)
     if meant.startswith("cifar") and there and there != meant and settings.recipe.startswith(meant):
@@ -325,12 +254,9 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
     )
 
 
-def training_population(settings: Config, labels: Labels, epoch: int) -> Population:
-    """What an epoch trains on: the whole training part, or with `data.draw` this epoch's class-balanced draw of it."""
-    if not settings.data.draw:
-        return Population("train", labels.train)
-    given = labels.given[labels.train]
-    return Population("train", balanced(labels.train, given, settings.data.draw, settings.seed, epoch))
+def _open(settings: Config, path: Path) -> Store:
+    """Open a store, or its copy on the local disk where `data.stage` asks for one."""
+    return open_store(stage(path, Path(settings.data.stage)) if settings.data.stage else path)
 
 
 def _check_batches(settings: Config, count: int) -> None:
@@ -394,7 +320,7 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
     for name, text in settings.eval.items():
         path = Path(text)
         whole = path.is_dir()
-        other = open_store(path.parent if not whole and any(path.parent.glob("*.beton")) else path)
+        other = _open(settings, path.parent if not whole and any(path.parent.glob("*.beton")) else path)
         if whole:
             known = [part for part in ("test", "val") if part in other.splits] or list(other.splits)[:1]
             if known == ["train"] and len(other.splits) > 1:

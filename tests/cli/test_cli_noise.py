@@ -11,7 +11,8 @@ from PIL import Image
 
 from fastnoisy.data.convert import convert
 from fastnoisy.data.store import open_store
-from fastnoisy.training.setup import Labels, resolve
+from fastnoisy.training.labels import Labels
+from fastnoisy.training.setup import resolve
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from fastnoisy import pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.store import Split, open_store, verify
+from fastnoisy.data.store import Split, open_store
+from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastnoisy import memory
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
@@ -159,9 +160,9 @@ def test_what_cannot_fit_is_refused_before_the_first_step(
     said = " ".join(preflight.check(prepared, "resident", tmp_path))
     for item in ("networks", "per-sample memory", "canvas slots", "checkpoints"):
         assert item in said
-    memory = preflight.estimate(prepared, "resident").device["per-sample memory"]
-    assert memory == prepared.split.num_samples * 10 * 4
-    monkeypatch.setattr(preflight, "available_host", lambda: 10_000)
+    rows = preflight.estimate(prepared, "resident").device["per-sample memory"]
+    assert rows == prepared.split.num_samples * 10 * 4
+    monkeypatch.setattr(memory, "available_host", lambda: 10_000)
     with pytest.raises(FastnoisyError, match=r"needs .* of host memory .* are free"):
         loop.start(resolve("digits-ce", digits, "pipeline=resident"), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

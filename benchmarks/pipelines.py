@@ -1,0 +1,295 @@
+"""Time every pipeline, and FFCV, DALI and a plain DataLoader with Pillow doing the same by hand, interleaved in one run.
+
+    python benchmarks/pipelines.py stores/photos --out benchmarks/results
+    python benchmarks/pipelines.py stores/photos --device cuda --out benchmarks/results --name pipelines-cuda
+
+STORE is a converted folder of photographs, stored as JPEGs. A repetition takes one epoch with every competitor, in an order
+that rotates; ratios are taken within a repetition, of wall-clock time and of CPU-seconds (workers included). Everyone
+delivers whole images, decoded, on the store's canvas. The files lie in memory: what is timed is decoding and delivery.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from _pipeline_peers import Epoch, PillowImages, bare_dali, bare_ffcv, data_loader, importable
+from _report import markdown, write
+from PIL import Image
+
+from fastnoisy import pipelines
+from fastnoisy.data import beton
+from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.order import Population, batches, order
+from fastnoisy.data.store import Split, open_store, write_json
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.pipelines.base import Pipeline
+from fastnoisy.training import setup
+
+LIBRARIES = {"ffcv": "ffcv", "dali": "nvidia.dali"}
+WORKERS = (0, 1, 2)
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Competitor:
+    """Who is timed: seconds by the wall and of CPU time per image, one of each per repetition."""
+
+    name: str
+    epoch: Epoch
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A competitor's speed over the best of others, and how much it should be at least."""
+
+    name: str
+    rivals: tuple[str, ...]
+    aim: float
+
+
+CLAIMS = (
+    Claim("ffcv", ("bare FFCV, same decoding",), 0.9),
+    Claim("ffcv", ("bare FFCV, its own decoding",), 0.9),
+    Claim("dali", ("bare DALI",), 0.9),
+    Claim("ffcv", ("ffcv, every image twice",), 1.8),
+    Claim("torch-loader", ("torch-loader, every image twice",), 1.8),
+    Claim("resident", tuple(f"DataLoader, {n} workers" for n in WORKERS), 3.0),
+    Claim("ffcv", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.5),
+    Claim("dali", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.0),
+)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its living children."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / _TICK
+    return total
+
+
+def settle() -> None:
+    """Wait until nothing decodes ahead any more: DALI goes on filling its queue after an epoch's last batch."""
+    for _ in range(100):
+        before = cpu_seconds()
+        time.sleep(0.02)
+        if cpu_seconds() - before < 0.004:
+            return
+
+
+def ours(pipeline: Pipeline, batch_size: int, times: int = 1) -> Epoch:
+    """An epoch of a pipeline in our order; `times`: deliver each batch so often, as for views that are decoded apart."""
+    rows, number = Population("all", np.arange(pipeline.split.num_samples)), 0
+
+    def epoch() -> Iterator[int]:
+        nonlocal number
+        number += 1
+        cut = [part for part in batches(order(rows, "train", 1, number), batch_size, False) for _ in range(times)]
+        for place, batch in enumerate(pipeline.iterate(cut)):
+            yield len(batch.indices) * (place % times == 0)
+
+    return epoch
+
+
+def competitors(split: Split, device: torch.device, batch_size: int) -> tuple[list[Competitor], dict[str, float], list]:
+    """Everyone who can run here, the seconds that opening each pipeline took, and the pipelines to be closed."""
+    threads = len(os.sched_getaffinity(0))
+    found: list[Competitor] = []
+    opening: dict[str, float] = {}
+    opened: list[Pipeline] = []
+    for name in pipelines.names():
+        if name in LIBRARIES and not importable(LIBRARIES[name]):
+            print(f"not timed: {name}, for {LIBRARIES[name]} is not installed")
+            continue
+        started = time.perf_counter()
+        pipeline = pipelines.open_pipeline(name, split, split.given_labels, device, 0)
+        opening[name] = time.perf_counter() - started
+        opened.append(pipeline)
+        found.append(Competitor(name, ours(pipeline, batch_size)))
+        if name in ("ffcv", "torch-loader"):
+            found.append(Competitor(f"{name}, every image twice", ours(pipeline, batch_size, times=2)))
+    images = PillowImages(split)
+    found += [Competitor(f"DataLoader, {n} workers", data_loader(images, batch_size, n, device)) for n in WORKERS]
+    if importable("ffcv") and device.type == "cpu":
+        found.append(Competitor("bare FFCV, same decoding", bare_ffcv(split, batch_size, threads, own=False)))
+        found.append(Competitor("bare FFCV, its own decoding", bare_ffcv(split, batch_size, threads, own=True)))
+    if importable("nvidia.dali"):
+        found.append(Competitor("bare DALI", bare_dali(split, batch_size, threads, device)))
+    return found, opening, opened
+
+
+def measure(found: list[Competitor], repetitions: int, device: torch.device) -> None:
+    """Fill in the times: one epoch to warm up (and to compile), then the repetitions."""
+    for repetition in range(-1, repetitions):
+        turn = repetition % len(found)
+        for one in found[turn:] + found[:turn]:
+            settle()
+            wall, cpu = time.perf_counter(), cpu_seconds()
+            count = sum(one.epoch())
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+            if repetition >= 0:
+                one.wall.append(wall / count)
+                one.cpu.append(cpu / count)
+        print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr)
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    if len(values) < 2:
+        return values * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def judge(found: list[Competitor]) -> tuple[str, list[dict[str, Any]]]:
+    """The claims as a table and as data. The best rival is the one with the least median by the wall."""
+    by_name = {one.name: one for one in found}
+    rows, results = [], []
+    for claim in CLAIMS:
+        rivals = [by_name[name] for name in claim.rivals if name in by_name]
+        if claim.name not in by_name or not rivals:
+            continue
+        one, best = by_name[claim.name], min(rivals, key=lambda rival: statistics.median(rival.wall))
+        wall = quartiles([theirs / mine for theirs, mine in zip(best.wall, one.wall, strict=True)])
+        cpu = quartiles([theirs / max(mine, 1e-9) for theirs, mine in zip(best.cpu, one.cpu, strict=True)])
+        rows.append(
+            [
+                one.name,
+                best.name,
+                f"{wall[1]:.2f} ({wall[0]:.2f}–{wall[2]:.2f})",
+                f"{cpu[1]:.2f} ({cpu[0]:.2f}–{cpu[2]:.2f})",
+                f"{claim.aim:g}",
+            ]
+        )
+        results.append({"name": one.name, "over": best.name, "speed": wall, "cpu_seconds": cpu, "aim": claim.aim})
+    return markdown(["pipeline", "against", "times as fast", "times less CPU", "aim"], rows), results
+
+
+def first_batches(count: int, device: torch.device, folder: Path) -> dict[str, float]:
+    """Seconds from opening a split of so many tiny images to its first batch, the order of the epoch included.
+
+    `resident` reads all images first. What FFCV compiles has been compiled before, for it does so once per process.
+    """
+    split = _many(count, folder)
+    seconds = {}
+    for name in pipelines.names():
+        if name in LIBRARIES and not importable(LIBRARIES[name]):
+            continue
+        for _ in range(2):  # the second counts
+            started = time.perf_counter()
+            with pipelines.open_pipeline(name, split, split.given_labels, device, 0) as pipeline:
+                rows = order(Population("all", np.arange(count)), "train", 1, 0)
+                next(iter(pipeline.iterate(batches(rows, 128, False))))
+                seconds[name] = time.perf_counter() - started
+    split.close()
+    return seconds
+
+
+def _many(count: int, folder: Path) -> Split:
+    """A verified split of `count` raw images of 4x4 pixels."""
+    pixels = [np.random.default_rng(i).integers(0, 255, 48, dtype=np.uint8).tobytes() for i in range(100)]
+    meta = folder / "train.meta"
+    meta.mkdir(parents=True)
+    with beton.BetonWriter(folder / "train.beton", count, beton.MIN_PAGE_SIZE) as writer:
+        for row in range(count):
+            writer.append(pixels[row % 100], beton.RAW, 4, 4, row % 10)
+    reader = beton.BetonReader(folder / "train.beton")
+    np.savez(meta / "labels.npz", given=reader.labels)
+    np.save(meta / "sizes.npy", reader.sizes)
+    np.save(meta / "checksums.npy", np.array([zlib.crc32(p) for p in pixels], np.uint32)[np.arange(count) % 100])
+    (meta / "sources.txt").write_text("".join(f"{row}\n" for row in range(count)))
+    write_json(
+        meta / "meta.json",
+        {
+            "format": 1, "canvas": [4, 4], "class_names": list("0123456789"), "num_samples": count,
+            "num_bytes": reader.num_bytes, "digest": reader.digest, "options": {"resize": "none"},
+        },
+    )  # fmt: skip
+    reader.close()
+    split = open_store(folder).split("train")
+    split.stamp(right=True)
+    return split
+
+
+def _tiny_store(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(48):
+        path = folder / "source" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+        coarse.resize((72 + number % 20, 66 + number % 11)).save(path)
+    convert(f"folder:{folder / 'source'}", folder / "store", options=ConvertOptions(resize="max=96"), progress=None)
+    return folder / "store"
+
+
+@click.command(help=__doc__)
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--repetitions", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--name", default="", help="Name of the result file; default: pipelines, or pipelines-cuda.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this folder.")
+@click.option("--tiny", is_flag=True, help="A few made images, two repetitions: to see that it works.")
+def main(
+    store: Path | None, device: str, repetitions: int, batch_size: int, name: str, out: Path | None, tiny: bool
+) -> None:
+    """The command; see the module."""
+    torch.set_num_threads(1)
+    where = setup.choose_device(device)
+    with tempfile.TemporaryDirectory() as scratch:
+        if tiny:
+            store, repetitions, batch_size = _tiny_store(Path(scratch)), 2, 8
+        if store is None:
+            raise FastnoisyError("no store named", "Convert photographs with 'fastnoisy convert' and name the folder")
+        split = open_store(store).split("train")
+        found, opening, opened = competitors(split, where, batch_size)
+        measure(found, repetitions, where)
+        for pipeline in opened:
+            pipeline.close()
+        first = first_batches(10_000 if tiny else 1_000_000, where, Path(scratch) / "many")
+    table, results = judge(found)
+    content: dict[str, Any] = {
+        "device": device,
+        "repetitions": repetitions,
+        "batch_size": batch_size,
+        "images": {"count": split.num_samples, "canvas": split.canvas, "bytes": split.num_bytes},
+        "claims": results,
+        "opening_seconds": {key: round(value, 3) for key, value in opening.items()},
+        "first_batch_of_a_million_seconds": {key: round(value, 3) for key, value in first.items()},
+        "runs": {
+            one.name: {
+                "wall_us_per_image": [round(1e6 * s, 1) for s in one.wall],
+                "cpu_us_per_image": [round(1e6 * s, 1) for s in one.cpu],
+            }
+            for one in found
+        },
+        "table": table,
+    }
+    print(f"\n{table}\n\nMedian of {repetitions} interleaved repetitions (quartiles); above 1 is better.")
+    print("Seconds to the first batch of 1,000,000 images: " + ", ".join(f"{k} {v:.2f}" for k, v in first.items()))
+    if out is not None:
+        print(f"written: {write(out, name or ('pipelines' if device == 'cpu' else 'pipelines-cuda'), content)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=True)
+    except FastnoisyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

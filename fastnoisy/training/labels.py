@@ -1,0 +1,108 @@
+"""The labels of a run: subset, hold-out and noise as pure functions of its configuration; what is trained on in an epoch."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastnoisy import keyed_random
+from fastnoisy.config import Config
+from fastnoisy.data.order import Population, balanced, stratified
+from fastnoisy.data.store import Split
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
+from fastnoisy.methods.base import NoiseFacts
+from fastnoisy.noise import NoiseSpec, check_range
+
+
+@dataclass
+class Labels:
+    """The labels of a run.
+
+    Attributes:
+        given: int64 (N,), what is trained on, noise included.
+        clean: int64 (N,) or None; for metrics alone. Where the store knows none, labels before synthetic noise serve.
+        train, holdout: int64 rows, ascending.
+    """
+
+    given: np.ndarray
+    clean: np.ndarray | None
+    train: np.ndarray
+    holdout: np.ndarray
+
+    @classmethod
+    def draw(cls, settings: Config, split: Split) -> Labels:
+        """Subset, hold-out and noise of a run, pure functions of its configuration.
+
+        The hold-out is taken first, by class as published; noise is drawn over either part by itself (methods.md 4.6).
+        """
+        rows = np.arange(split.num_samples, dtype=np.int64)
+        published = split.given_labels
+        if settings.data.subset is not None:
+            if settings.data.subset > len(rows):
+                raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
+            rows = stratified(rows, published, settings.data.subset, settings.seed, "subset")
+        count = round(settings.data.holdout * len(rows))
+        held = stratified(rows, published[rows], count, settings.seed, "holdout")
+        train = np.setdiff1d(rows, held)
+        spec = NoiseSpec.parse(settings.noise)
+        seed = settings.seed if settings.noise_seed is None else settings.noise_seed
+
+        def draw(part: np.ndarray, seed: int) -> np.ndarray:
+            folder = split.beton_path.parent
+            return spec.apply(published, split.class_names, seed, part, images=split.read_rows, folder=folder)
+
+        given = draw(train, seed)
+        if len(held):
+            given[held] = draw(held, keyed_random.key(seed, keyed_random.name_value("holdout")) & 0x7FFFFFFF)[held]
+        clean = split.clean_labels
+        if clean is None and spec.keeps_truth:
+            clean = published
+        return cls(given, clean, train, held)
+
+    def facts(self, noise: str) -> NoiseFacts:
+        """What a method may know of the noise."""
+        wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
+        kind = NoiseSpec.parse(noise).kind
+        return NoiseFacts(None if wrong is None else float(wrong.mean()), kind in ("asymmetric", "pairflip"))
+
+    def save(self, path: Path, spec: str) -> None:
+        """labels.npz: given, train, holdout, noise, and clean where known."""
+        arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
+        if self.clean is not None:
+            arrays["clean"] = self.clean
+        with replacing(path) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, path: Path, split: Split) -> Labels:
+        """Labels of an earlier run.
+
+        Raises:
+            FastnoisyError: unreadable, or of another data set.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                found = {key: archive[key] for key in archive}
+            labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise FastnoisyError(f"the run's labels {path} cannot be read: {error}") from error
+        if len(labels.given) != split.num_samples:
+            raise FastnoisyError(
+                f"the run was trained on {len(labels.given)} rows, this data set has {split.num_samples}",
+                "Name the run's own data set with --data",
+            )
+        check_range(labels.given, len(split.class_names), str(path))
+        return labels
+
+
+def training_population(settings: Config, labels: Labels, epoch: int) -> Population:
+    """What an epoch trains on: the whole training part, or with `data.draw` this epoch's class-balanced draw of it."""
+    if not settings.data.draw:
+        return Population("train", labels.train)
+    given = labels.given[labels.train]
+    return Population("train", balanced(labels.train, given, settings.data.draw, settings.seed, epoch))
