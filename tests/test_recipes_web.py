@@ -90,11 +90,17 @@ def test_clothing1m_in_both_suites(method: str, suite: str) -> None:
     settings = setup.resolve(f"clothing1m-{method}", [f"suite={suite}"])
     assert settings.model["name"] == "resnet50.tv_in1k"
     assert (settings.model["pretrained"], settings.model["download"]) == (True, False)
-    assert (settings.epochs, settings.batch_size, settings.drop_last) == (10, 64, False)
+    pair = methods.find(method).networks_needed == 2
+    own = {"dividemix": (80, 32, 32 * 1000), "elr-plus": (15, 64, 64 * 3000)}
+    length = own.get(method, (15, 64, 64 * 3000) if pair else (10, 64, 64 * 2000))
+    assert (settings.epochs, settings.batch_size, settings.data.draw) == length
+    assert settings.drop_last is False
     optim = settings.optim
-    assert (optim.lr, optim.weight_decay, optim.momentum, optim.nesterov) == (0.001, 1e-3, 0.9, False)
-    assert [optim.factor(e) for e in (0, 4, 5, 9)] == pytest.approx([1, 1, 0.01, 0.01])
-    assert (settings.data.draw, settings.select, settings.data.test_split) == (64 * 2000, "val", "test")
+    lr = 0.002 if pair and suite == "alasca" else 0.001
+    assert (optim.lr, optim.weight_decay, optim.momentum, optim.nesterov) == (lr, 1e-3, 0.9, False)
+    half, factor = (40, 0.1) if method == "dividemix" else (7, 0.1 if method in own else 0.01) if pair else (5, 0.01)
+    assert [optim.factor(e) for e in (0, half - 1, half, length[0] - 1)] == pytest.approx([1, 1, factor, factor])
+    assert (settings.select, settings.data.test_split) == ("val", "test")
     assert settings.views.program("student") == SHRUNK
     assert settings.views.program("teacher") == f"augmix | {SHRUNK}"
     assert settings.views.program("eval") == EVAL

@@ -15,6 +15,7 @@ _SUMMARIES = {
     "verify": "Find damage anywhere in a store, and stamp it where there is none.",
     "noise": "Show what a noise does to a store's labels, and write them.",
     "views": "Draw what a recipe's network is given of some images.",
+    "methods": "List the methods with what they need; print one in full.",
     "recipes": "List what can be trained; print a recipe in full; check one of your own.",
     "train": "Train a recipe on a store, or go on with a run.",
     "evaluate": "Evaluate a run: accuracy, calibration, classes.",

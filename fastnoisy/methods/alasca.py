@@ -54,6 +54,7 @@ class Alasca(Method):
         )
 
     suite = "alasca"
+    remembers = "logits, C numbers per trained network"
     options: Options
 
     def __init__(self, context: Context, options: Options) -> None:

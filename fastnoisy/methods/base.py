@@ -208,9 +208,10 @@ class TrainingSet:
 
     Attributes:
         predict: runs over the training set's evaluation view and gives each of `Method.predictions` as (N, C) float32
-            logits on the CPU; rows that are neither trained on nor held out are zero.
+            logits on the CPU; rows that were not asked for are zero: between epochs all but `rows`, at the end those that
+            are neither trained on nor held out.
         labels: int64 (N,) on the CPU, the given labels of all rows of the data set.
-        rows: int64 (n,) on the CPU, ascending, the rows that are trained on.
+        rows: int64 (n,) on the CPU, ascending, the rows that the epoch, or at the end the run, trains on.
     """
 
     predict: Callable[[], dict[str, Tensor]]
@@ -227,6 +228,7 @@ class Method(nn.Module):
             which passes an epoch has, where they are not all of them.
         suite: the set-up used where the user names none.
         networks_needed, needs_noise_rate: what the method's listing says.
+        remembers: what is kept of every training sample, and how many numbers; empty: nothing.
         over_global_batch: whether selections, means and mixing run over the global batch of all ranks.
         cannot: settings that the method does not work with, each with the reason. Known: `accumulate`.
     """
@@ -237,6 +239,7 @@ class Method(nn.Module):
     suite: ClassVar[str] = "alasca"
     networks_needed: ClassVar[int] = 1
     needs_noise_rate: ClassVar[bool] = False
+    remembers: ClassVar[str] = ""
     over_global_batch: ClassVar[bool] = True
 
     streams: Mapping[str, Stream] = {"train": Stream()}

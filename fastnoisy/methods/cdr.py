@@ -14,8 +14,8 @@ from fastnoisy.methods.base import Context, Progress, SingleNetwork
 class RobustEarlyLearning(SingleNetwork):
     """CDR: cross-entropy; only the weights with the largest |weight * gradient| follow the gradient, the others just decay.
 
-    Over all convolution and linear weights jointly, the int((1 - tau) n) largest keep (1 - tau) times their gradient and the
-    others none; biases and BatchNorm keep theirs. tau is the noise rate. Weight decay and momentum act on all of them.
+    g <- (1 - tau) g where |w g| is among the int((1 - tau) n) largest of all n convolution and linear weights together, else 0;
+    biases and BatchNorm keep theirs. tau is the noise rate. Weight decay and momentum act on all of them.
     Xia et al., "Robust Early-Learning: Hindering the Memorization of Noisy Labels", ICLR 2021; the official code's ratio,
     1 - tau from the first step on (its gradual schedule is overwritten there).
     """

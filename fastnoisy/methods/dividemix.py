@@ -52,6 +52,7 @@ class DivideMix(TwoNetworks):
     cannot: Mapping[str, str] = MappingProxyType(
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
+    remembers = "losses and their verdict, 4 numbers"
     options: Options
     clean: Tensor
     losses: Tensor

@@ -25,6 +25,7 @@ class EarlyLearningRegularization(SingleNetwork):
         beta: float = Field(0.7, ge=0, lt=1, description="share of the old row; 0.9 for asymmetric noise and CIFAR-100")
         lam: float = Field(3.0, ge=0, description="weight of the regulariser; 1 for asymmetric noise, 7 for CIFAR-100")
 
+    remembers = "probabilities, C numbers"
     options: Options
 
     def __init__(self, context: Context, options: Options) -> None:

@@ -53,6 +53,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
     cannot: Mapping[str, str] = MappingProxyType(
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
+    remembers = "probabilities, 2 C numbers"
     options: Options
     steps: Tensor
 

@@ -332,12 +332,13 @@ class Trainer:
             self.setup.populations[name] = Population(name, np.sort(rows.numpy()))
 
     def _training_set(self) -> TrainingSet:
-        given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
-        return TrainingSet(self._predict_training_set, given, rows)
+        """What this epoch trains on; with `data.draw` that is its draw alone."""
+        rows = self.setup.populations["train"].indices
+        given = torch.from_numpy(self.labels.given)
+        return TrainingSet(lambda: self._predict_rows(rows), given, torch.from_numpy(rows))
 
-    def _predict_training_set(self) -> dict[str, Tensor]:
-        """Logits of every row of the split, (N, C) on the CPU; rows outside train and hold-out stay zero."""
-        rows = np.sort(np.concatenate([self.labels.train, self.labels.holdout]))
+    def _predict_rows(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Logits of some rows of the training split, (N, C) on the CPU; all others stay zero."""
         found = self._logits(self.pipeline, rows)
         result = {}
         for name, logits in found.items():
@@ -375,7 +376,7 @@ class Trainer:
             line["selected"] = self.selection.state()
             checkpoint.restore(self.method, checkpoint.load(self.out / "checkpoints" / checkpoint.BEST))
             self.display.line(f"reported is {self.selection}; every epoch's numbers are in metrics.jsonl")
-        logits = self._predict_training_set()
+        logits = self._predict_rows(np.sort(np.concatenate([self.labels.train, self.labels.holdout])))
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"

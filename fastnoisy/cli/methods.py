@@ -1,0 +1,81 @@
+"""`fastnoisy methods`: what there is to train with, what each needs, and what exactly it is."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import click
+
+from fastnoisy.errors import FastnoisyError, unknown_name
+
+_EPILOG = """\b
+Examples:
+  fastnoisy methods
+  fastnoisy methods show dividemix
+  fastnoisy train cifar10-alasca method.base=dividemix --data stores/cifar10
+"""
+
+
+class _Commands(click.Group):
+    """A mistyped command gets the names of those there are."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            remedy = f"To print a method: fastnoisy methods show {args[0]}"
+            raise FastnoisyError(str(unknown_name("command of methods", args[0], self.commands)), remedy)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, invoke_without_command=True, epilog=_EPILOG)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List all methods, a line each, with what they need; `show` prints one in full."""
+    if context.invoked_subcommand is None:
+        _list()
+
+
+@command.command(short_help="Print a method: formula, source, options, needs.")
+@click.argument("name")
+def show(name: str) -> None:
+    """Print a method: its formula and source, where it differs from the published code, its options, what it needs."""
+    from fastnoisy import methods, recipes
+
+    cls = methods.find(name)
+    click.echo(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
+    click.echo(f"networks: {cls.networks_needed}")
+    click.echo(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}")
+    click.echo(f"must know the noise rate: {'yes' if cls.needs_noise_rate else 'no'}")
+    click.echo(f"set-up by default: suite={cls.suite}")
+    click.echo(f"recipes: {', '.join(f'{data}-{name}' for data in recipes.data_names())}")
+    for setting, reason in cls.cannot.items():
+        click.echo(f"does not work with {setting}: {reason}")
+    if cls.Options.model_fields:
+        click.echo("\noptions:")
+    for key, info in cls.Options.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        click.echo(f"  method.{key} = {_plain(default)}\n      {info.description}")
+
+
+def _list() -> None:
+    from fastnoisy import methods
+
+    rows = [("method", "nets", "kept of each sample", "noise rate", "")]
+    for name in methods.names():
+        cls = methods.find(name)
+        rate = "needed" if cls.needs_noise_rate else ""
+        summary = (inspect.getdoc(cls) or "").splitlines()[0]
+        rows.append((name, str(cls.networks_needed), cls.remembers, rate, summary))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
+        click.echo("  ".join([*cells, row[4]]).rstrip())
+    click.echo(
+        "\nC is the number of classes. ALASCA wraps any other: method.base=NAME. More: fastnoisy methods show NAME"
+    )
+
+
+def _plain(value: Any) -> str:
+    return "(from the data)" if value is None else str(value)
