@@ -384,31 +384,3 @@ def test_plain_progress_writes_a_line_now_and_then() -> None:
         "540 of 1,000 images, 4 img/s, 115 s left",
         "580 of 1,000 images, 4 img/s, 105 s left, 20 rejected",
     ]
-
-
-# Files as they are found in the wild
-
-
-@pytest.mark.data
-def test_exotic_and_broken_files_are_stored_or_rejected_as_pillow_can_read_them(
-    real_data: Path, tmp_path: Path
-) -> None:
-    subprocess.run(
-        [sys.executable, real_data / "unpack.py", tmp_path / "data", "oddities"], check=True, capture_output=True
-    )
-    with (real_data / "image-oddities/manifest.csv").open(newline="") as file:
-        manifest = {row["path"]: row for row in csv.DictReader(file)}
-    broken = {path for path, row in manifest.items() if row["pil_error"]}
-    broken |= {
-        "pillow/truncated_end_chunk.png",
-        "pillow/broken_data_stream.png",
-    }  # Pillow forgives them at the second try
-    options = ConvertOptions(max_rejected=1.0, resize="max=512")
-    convert(f"folder:{tmp_path / 'data/image-oddities'}", tmp_path / "out", options=options)
-    with (tmp_path / "out/train.meta/rejected.csv").open(newline="") as file:
-        assert {row["path"] for row in csv.DictReader(file)} == broken
-    assert verify(tmp_path / "out") == []
-    with open_store(tmp_path / "out") as store:
-        split = store.split("train")
-        assert set(split.sources) == set(manifest) - broken
-        assert 20 < split.num_samples < len(manifest)
