@@ -17,7 +17,7 @@ from fastnoisy.config import Config
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.methods.base import Context
+from fastnoisy.methods.base import Context, NoiseFacts
 from fastnoisy.training import setup
 from fastnoisy.training.step import Stepper
 
@@ -114,7 +114,7 @@ def test_before_a_float_step_the_pixels_are_those_of_the_uint8_view(digits: Path
 @pytest.mark.parametrize("name", methods.names())
 def test_the_views_are_those_that_the_method_asks_for(name: str) -> None:
     settings = setup.resolve(f"digits-{name}", SMALL)
-    method = methods.build(settings.method, Context(settings.model, 10, 20))
+    method = methods.build(settings.method, Context(settings.model, 10, 20, noise=NoiseFacts(0.4)))
     assert view_sheet.streams(settings) == dict(method.streams)
     asked = [name for stream in method.streams.values() for name in stream.views]
     assert list(view_sheet.build_views(settings)) == list(dict.fromkeys(asked))

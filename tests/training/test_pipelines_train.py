@@ -91,7 +91,7 @@ def test_the_order_of_a_run_is_blocked(photos: Path, monkeypatch: pytest.MonkeyP
     prepared = setup.prepare(setup.resolve("folder-nrd", [*WORDS, "data.order=blocked", "data.window=2"], str(photos)))
     pages = np.arange(prepared.split.num_samples) // 10
     monkeypatch.setattr(type(prepared.split), "pages", property(lambda self: pages))
-    visited = pages[prepared.order("train", "main", 0)]
+    visited = pages[prepared.order(prepared.populations["train"], "main", 0)]
     for start in (0, 20, 40):
         assert len(set(visited[start : start + 20].tolist())) == 2
     assert sorted(visited.tolist()) == pages.tolist()
