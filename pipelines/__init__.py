@@ -5,16 +5,15 @@ This folder stands at the top of the checkout and is imported as `fastnoisy.pipe
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastnoisy import discovery
+from fastnoisy import discovery, extras
 from fastnoisy.data.store import Split
-from fastnoisy.errors import unknown_name
+from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.memory import available_host, mebibytes
 from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
 
@@ -58,25 +57,25 @@ def choose(name: str, splits: Sequence[Split], device: torch.device, available_b
         )
     unverified = [split for split in splits if not split.verified]
     reasons = []
-    for candidate, library in (("dali", "nvidia.dali"), ("ffcv", "ffcv")):
+    for candidate in ("dali", "ffcv"):
         if candidate not in names() or (candidate == "dali" and device.type != "cuda"):
             continue
         if unverified:
             reasons.append(f"not {candidate}: {unverified[0].beton_path} is not verified (fastnoisy verify)")
-        elif problem := _import_problem(library):
-            reasons.append(f"not {candidate}: {problem} (pip install 'fastnoisy[{candidate}]')")
+        elif problem := _import_problem(candidate):
+            reasons.append(f"not {candidate}: {problem} ({extras.EXTRAS[candidate].install})")
         else:
             return candidate, "; ".join([sizes, *reasons])
     return "torch-loader", "; ".join([sizes, *reasons])
 
 
-def _import_problem(library: str) -> str:
-    """Why a library cannot be imported; empty where it can. Tried in earnest, for a package may lack what it links."""
+def _import_problem(extra: str) -> str:
+    """Why an extra cannot be imported; empty where it can. Tried in earnest, for a package may lack what it links."""
     with thread_counts_kept():
         try:
-            importlib.import_module(library)
-        except ImportError as error:
-            return str(error)
+            extras.load(extra)
+        except FastnoisyError as error:
+            return error.message
     return ""
 
 

@@ -13,24 +13,11 @@ import torch
 
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
-from fastnoisy.errors import FastnoisyError
 
 
 def cores() -> int:
     """Cores that this rank may use: the affinity mask, divided by the ranks that torchrun started on this machine."""
     return max(1, len(os.sched_getaffinity(0)) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-def missing_extra(extra: str, error: ImportError, apt: str = "") -> FastnoisyError:
-    """The error for a pipeline whose library is not there, with the exact lines that install it.
-
-    Args:
-        extra: of this package.
-        error: what importing the library gave.
-        apt: packages that have to be there before pip builds it.
-    """
-    lines = [f"apt-get install {apt}"] * bool(apt) + [f"pip install 'fastnoisy[{extra}]'"]
-    return FastnoisyError(f"pipeline {extra} cannot be used: {error}", f"Install it with: {'; '.join(lines)}")
 
 
 @contextmanager

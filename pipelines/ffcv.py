@@ -27,14 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastnoisy import extras
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.pipelines.base import Pipeline, cores, missing_extra, thread_counts_kept
+from fastnoisy.pipelines.base import Pipeline, cores, thread_counts_kept
 
 BATCHES_AHEAD = 2  # decoded and waiting, beside the one that is decoded and the one that is used
 _RAW = 1  # FFCV's mode of a record of pixels; 0 is a JPEG
-_APT = "libopencv-dev libturbojpeg0-dev pkg-config g++ python3-dev"
 _IMPORT = threading.Lock()
 
 
@@ -149,20 +149,18 @@ class FfcvPipeline(Pipeline):
 
 def _open_loader(split: Split, threads: int) -> Any:
     """A Loader whose only field is the image; its order is set by `_start`."""
-    try:
-        import numba
-        from ffcv.loader import loader as module
-        from ffcv.traversal_order.base import TraversalOrder
-    except ImportError as error:
-        raise missing_extra("ffcv", error, _APT) from None
+    import numba
 
-    class Rows(TraversalOrder):
+    module: Any = extras.load("ffcv", "ffcv.loader.loader")
+    traversal_order: Any = extras.load("ffcv", "ffcv.traversal_order.base").TraversalOrder
+
+    class Rows(traversal_order):  # type: ignore[misc]
         """Our order. FFCV calls what it is given with the loader and wants a traversal order back."""
 
         def __init__(self) -> None:  # FFCV's own wants the loader, which is not there yet
             self.rows = np.zeros(1, np.int64)
 
-        def __call__(self, loader: object) -> TraversalOrder:
+        def __call__(self, loader: object) -> Rows:
             return self
 
         def sample_order(self, epoch: int) -> np.ndarray:
