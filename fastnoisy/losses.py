@@ -95,6 +95,25 @@ def label_smoothing(logits: Tensor, labels: Tensor, epsilon: float, reduction: R
     return _reduce(loss, reduction)
 
 
+def adaptive_label_smoothing(
+    logits: Tensor, labels: Tensor, scale: str = "mean", reduction: Reduction = "none"
+) -> Tensor:
+    """beta CE + (1 - beta) Omega, beta = softmax(z)_y without gradient, Omega = mean over k of -log p_k.
+
+    Args:
+        scale: `mean`: label smoothing by 1 - beta per sample; `sum`: as printed, Omega C times as large.
+
+    Source: ALASCA, Eq. 1 and 2.
+    """
+    if scale not in ("mean", "sum"):
+        raise ValueError(f"scale must be 'mean' or 'sum', not {scale!r}")
+    log_p = _log_probabilities(logits, 0)
+    own = _of_label(log_p, labels)
+    beta = own.detach().exp()
+    omega = -(log_p.mean(dim=1) if scale == "mean" else log_p.sum(dim=1))
+    return _reduce(-beta * own + (1 - beta) * omega, reduction)
+
+
 def soft_bootstrapping(logits: Tensor, labels: Tensor, beta: float, reduction: Reduction = "none") -> Tensor:
     """-(1 - beta) log p_y - beta sum_k p_k log p_k, gradient through p in both places (Reed et al. 2015).
 

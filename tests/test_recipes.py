@@ -196,7 +196,11 @@ def test_a_suite_is_the_same_for_every_method() -> None:
             assert getattr(other, key) == getattr(nrd, key), key
     assert (other.optim.lr, other.optim.weight_decay) == (0.05, 1e-3), "ALASCA around cross-entropy takes its row"
     around = setup.resolve("cifar10-alasca", ["suite=nrd", "method.base=gce", "noise=symmetric:0.8"])
-    assert around.method["base"] == {"name": "gce", "q": 0.9, "floor": 1e-7}
+    assert {key: around.method["base"][key] for key in ("name", "q", "floor")} == {
+        "name": "gce",
+        "q": 0.9,
+        "floor": 1e-7,
+    }
     assert around.row == "NRD Table 5, cifar10 gce, symmetric 80 %"
     foreign = setup.resolve("cifar100-gjs", ["suite=alasca", "noise=symmetric:0.6"])
     assert (foreign.optim.lr, foreign.method["weight"], foreign.data.holdout) == (0.02, 0.9, 0.1)

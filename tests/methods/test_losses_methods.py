@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from fastnoisy import losses, methods
 from fastnoisy.config import parse_call
-from fastnoisy.methods.base import Context, Method, Progress, StepBatch
+from fastnoisy.methods.base import Context, Method, Progress, StepBatch, TrainingSet
 from fastnoisy.models.heads import Network
 
 CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_samples=20)
@@ -147,3 +149,50 @@ def test_alasca_around_gjs_uses_the_first_view(concatenate: bool) -> None:
 def test_options_have_bounds(text: str, key: str) -> None:
     (problem,) = methods.problems(parse_call(text))
     assert key in problem
+
+
+def test_als_equals_the_printed_and_the_smoothing_scale() -> None:
+    golden = json.loads((Path(__file__).parent.parent / "golden" / "alasca_resolved.json").read_text())
+    logits = torch.tensor(golden["inputs"]["logits_a"], dtype=torch.float64, requires_grad=True)
+    labels, expected = torch.tensor(golden["inputs"]["labels"]), golden["eq2_als_on_main"]
+    found = losses.adaptive_label_smoothing(logits, labels)
+    scaled = torch.tensor(expected["value_with_omega_over_L (label-smoothing scale)"], dtype=torch.float64)
+    torch.testing.assert_close(found, scaled)
+    printed = torch.tensor(expected["value_as_printed"], dtype=torch.float64)
+    torch.testing.assert_close(losses.adaptive_label_smoothing(logits, labels, "sum"), printed)
+    found.sum().backward()
+    beta = logits.detach().softmax(dim=1).gather(1, labels.unsqueeze(1))
+    target = beta * torch.nn.functional.one_hot(labels, 5) + (1 - beta) / 5
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(dim=1) - target, msg="beta carries no gradient")
+
+
+def test_als_warms_up_with_cross_entropy() -> None:
+    method = build("als(warmup=3)")
+    logits, labels = torch.randn(8, 5), torch.arange(8) % 5
+    for epoch, expected in ((2, losses.cross_entropy), (3, losses.adaptive_label_smoothing)):
+        progress = Progress.start(10)
+        progress.move(epoch, 0, 1)
+        found = method.loss(logits, labels, torch.arange(8), progress)  # type: ignore[operator]
+        torch.testing.assert_close(found, expected(logits, labels))
+
+
+def test_truncated_gce_leaves_out_what_it_does_not_believe() -> None:
+    method = build("gce(truncate=0.5, prune_start=4, prune_every=2, q=0.7)")
+    logits = torch.full((20, 5), -2.0)
+    logits[:, 0] = 4
+    labels = (torch.arange(20) >= 12).long()  # the last eight are not believed
+    training = TrainingSet(lambda: {"main": logits}, labels, torch.arange(2, 20))
+    for epoch, kept in ((3, 20), (5, 20), (4, 12)):
+        assert method.before_epoch(epoch, training) == {}
+        assert int(method.kept.sum()) == kept  # type: ignore[operator, union-attr]
+    rows = torch.tensor([3, 19])
+    progress = Progress.start(10)
+    progress.move(4, 0, 1)
+    found = method.loss(logits[rows], labels[rows], rows, progress)  # type: ignore[operator]
+    p = logits[3].softmax(dim=0)[0]
+    assert found.tolist() == pytest.approx([((1 - p**0.7) / 0.7 - (1 - 0.5**0.7) / 0.7).item(), 0.0])
+    progress.move(3, 0, 1)
+    whole = method.loss(logits[rows], labels[rows], rows, progress)  # type: ignore[operator]
+    torch.testing.assert_close(whole, losses.generalized_cross_entropy(logits[rows], labels[rows], 0.7))
+    assert "kept" in method.state_dict()
+    assert "kept" not in build("gce").state_dict()
