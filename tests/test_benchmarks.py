@@ -33,6 +33,17 @@ def test_tiny_on_cifar10n(real_data: Path, tmp_path: Path) -> None:
     check("cifar10n.py", ["--data", str(store), "--seeds", "1"], tmp_path)
 
 
+def test_the_matrix_of_methods_goes_on_where_it_was(tmp_path: Path) -> None:
+    words = ["--methods", "ce,alasca(elr)", "--seeds", "1"]
+    check("../tools/method_matrix.py", words, tmp_path)
+    costs = sorted((tmp_path / "runs").glob("*-seed1-*.json"))
+    assert len(costs) == 2
+    before = [path.stat().st_mtime_ns for path in costs]
+    (tmp_path / "out" / "methods.json").unlink()
+    check("../tools/method_matrix.py", words, tmp_path)
+    assert [path.stat().st_mtime_ns for path in costs] == before
+
+
 def check(script: str, arguments: list[str], tmp_path: Path) -> None:
     words = [*arguments, "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")]
     if arguments:

@@ -1,0 +1,160 @@
+"""Every method on real digits with wrong labels, from the command line, over seeds: one table.
+
+    python tools/method_matrix.py --out benchmarks/results            # hours on two cores; goes on where it was stopped
+    python tools/method_matrix.py --methods ce,elr,dividemix --seeds 1
+    python tools/method_matrix.py --tiny                              # two epochs of each, to see that all of them run
+
+Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so that what
+else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on clean labels;
+memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell right
+labels from wrong ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # the checkout, however this script was started
+
+from _report import markdown, mean_std, write  # noqa: E402
+
+WRAPPED = ("gce", "sce", "elr", "decoupling", "co-teaching", "dividemix", "elr-plus", "nrd")
+TINY = ("epochs=2", "data.subset=120", "batch_size=20", "model.width=4")
+
+
+def forms() -> list[str]:
+    """Every method, and ALASCA around what its paper combines it with, and around NRD."""
+    from fastnoisy import methods
+
+    names = ["ce", *(name for name in methods.names() if name != "ce")]
+    return [*names, *(f"alasca({base})" for base in WRAPPED)]
+
+
+@click.command(help=__doc__)
+@click.option("--methods", "asked", default="", help="Comma-separated; default: all.")
+@click.option("--seeds", default="1,2,3", show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/methods"), show_default=True)
+@click.option("--jobs", default=1, show_default=True, help="Runs at a time, each on one thread.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this folder.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--tiny", is_flag=True, help="A few steps of each only, to see that all of them run.")
+@click.argument("overrides", nargs=-1)
+def main(
+    asked: str, seeds: str, runs: Path, jobs: int, out: Path | None, device: str, tiny: bool, overrides: tuple[str, ...]
+) -> None:
+    """The command; see the module."""
+    from fastnoisy.data.convert import ConvertOptions, convert
+
+    chosen = asked.split(",") if asked else forms()
+    words = [*overrides, f"device={device}", "threads=1", *(TINY if tiny else ())]
+    store = runs / "store"
+    if not store.exists():
+        convert("digits", store, options=ConvertOptions(), progress=None)
+    work = [(form, int(seed)) for seed in seeds.split(",") for form in chosen]
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda item: train(*item, words, store, runs), work))
+    found: dict[str, list[dict[str, Any]]] = {form: [] for form in chosen}
+    for (form, _), result in zip(work, results, strict=True):
+        found[form].append(result)
+    text = table(found)
+    print(f"\n{text}")
+    if out is not None:
+        note = f"Digits, 40 % symmetric noise, seeds {seeds}: mean ± standard deviation; time and memory against `{chosen[0]}`."
+        content = {"overrides": words, "seeds": seeds, "methods": found, "note": note, "table": text}
+        print(f"written: {write(out, 'methods', content)}")
+
+
+def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> dict[str, Any]:
+    """One run in a process of its own, or what an earlier call found; goes on with one that was stopped.
+
+    Raises:
+        SystemExit: the run failed; its output is shown.
+    """
+    method, _, base = form.partition("(")
+    words = [*words, f"seed={seed}", *([f"method.base={base.rstrip(')')}"] if base else [])]
+    folder = runs / f"{form.replace('(', '-').rstrip(')')}-seed{seed}-{zlib.crc32(repr(sorted(words)).encode()):08x}"
+    costs = folder.with_suffix(".json")
+    before = json.loads(costs.read_text()) if costs.exists() else {"cpu_seconds": 0.0, "peak_bytes": 0, "done": False}
+    if not before["done"]:
+        command = [sys.executable, "-m", "fastnoisy", "train"]
+        begun = (folder / "config.toml").exists()
+        command += (
+            ["--resume", str(folder)]
+            if begun
+            else [f"digits-{method}", *words, "--data", str(store), "--out", str(folder)]
+        )
+        log = folder.with_suffix(".log")
+        with log.open("a") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, cwd=Path.cwd(), env=_environment())
+            _, status, used = os.wait4(process.pid, 0)
+        before["cpu_seconds"] += used.ru_utime + used.ru_stime
+        before["peak_bytes"] = max(before["peak_bytes"], used.ru_maxrss * 1024)
+        before["done"] = status == 0
+        costs.write_text(json.dumps(before))
+        if status:
+            raise SystemExit(f"error: {form}, seed {seed}, failed; see {log}")
+        print(f"{form}, seed {seed}: {before['cpu_seconds']:.0f} CPU-seconds", flush=True)
+    return {"seed": seed, **before, **read(folder)}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The numbers of a finished run."""
+    import csv
+
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    final = lines[-1]
+    reported = final["reported"]
+    with np.load(folder / "labels.npz") as labels:
+        wrong = labels["given"] != labels["clean"]
+    with (folder / "issues.csv").open(newline="") as file:
+        rows = [(int(row["index"]), float(row["label_score"])) for row in csv.DictReader(file)]
+    scores = np.array([score for _, score in rows])
+    return {
+        "accuracy": final["eval"]["test"][reported]["accuracy"],
+        "memorised": final["train"][reported]["memorised"],
+        "auc": float(roc_auc_score(~wrong[[index for index, _ in rows]], scores)),
+        "curve": [line["eval"]["test"][reported]["accuracy"] for line in lines if "epoch" in line and "eval" in line],
+    }
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """The table in Markdown; the first method is what the others are held against."""
+
+    def cell(runs: list[dict[str, Any]], key: str) -> str:
+        mean, std = mean_std([100 * run[key] for run in runs])
+        return f"{mean:.2f} ± {std:.2f}" if len(runs) > 1 else f"{mean:.2f}"
+
+    yardstick = next(iter(found.values()))
+    base, spread = mean_std([run["accuracy"] for run in yardstick])
+    rows = []
+    for form, runs in found.items():
+        mean, std = mean_std([run["accuracy"] for run in runs])
+        both = (spread**2 + std**2) ** 0.5
+        gain = f"{100 * (mean - base):+.2f}" + (f" ({(mean - base) / both:+.1f} s.d.)" if both else "")
+        ratios = []
+        for key in ("cpu_seconds", "peak_bytes"):
+            ratios.append(f"{mean_std([a[key] / b[key] for a, b in zip(runs, yardstick, strict=True)])[0]:.2f}")
+        rows.append([form, cell(runs, "accuracy"), gain, cell(runs, "memorised"), cell(runs, "auc"), *ratios])
+    header = ["method", "test accuracy %", "gain", "memorised %", "AUC %", "CPU time", "peak memory"]
+    return markdown(header, rows)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+if __name__ == "__main__":
+    main()
