@@ -31,7 +31,7 @@ def tool(name: str) -> ModuleType:
 def test_the_tables_of_a_page_are_the_measured_ones(page: str) -> None:
     text = (ROOT / page).read_text()
     assert text == tool("readme_tables").render(text), "run: python tools/readme_tables.py"
-    assert text.count("<!-- table ") == text.count("<!-- end -->") - text.count("<!-- steps -->") >= 2
+    assert text.count("<!-- table ") == text.count("<!-- end -->") - text.count("<!-- steps -->") >= 1
 
 
 def test_a_table_that_is_still_to_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
