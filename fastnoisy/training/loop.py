@@ -69,7 +69,7 @@ def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
             out.rmdir()
         raise
     with _lock(out):
-        prepared.labels.save(out / "labels.npz", settings.noise)
+        prepared.labels.save(out / "labels.npz", settings.noise, prepared.split)
         _write_config(out, settings)
         return trainer.run()
 
