@@ -334,7 +334,7 @@ class Trainer:
         return result
 
     def _finish(self) -> dict[str, Any]:
-        """Evaluate the reported weights on the training set, write issues.csv and the final line.
+        """Evaluate the reported weights on the training set, write issues.csv (not of made-up pixels) and the final line.
 
         They are the last epoch's, or with `select` those of the epoch chosen.
         """
@@ -347,7 +347,11 @@ class Trainer:
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
-        audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+        if self.pipeline.made_up:
+            done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={self.pipeline_name}"
+        else:
+            audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+            done = f"done: {self.out}; most suspect labels first in {table}"
         line["reported"] = reported
         line["eval"] = self._evaluate()
         if self.labels.clean is not None:
@@ -358,7 +362,7 @@ class Trainer:
             }
             line["suspects_found"] = evaluate.suspects_found(probability[rows], given[rows], clean[rows])
         self.metrics.append(line)
-        self.display.line(f"done: {self.out}; most suspect labels first in {table}")
+        self.display.line(done)
         return line
 
     # -- state --------------------------------------------------------------------------------------------------------
