@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from fastnoisy import __version__, compiler, extras
+from fastnoisy import __version__, compiler, extras, memory
 from fastnoisy.errors import FastnoisyError
 
 CORE = (
     "torch", "timm", "kornia", "numba", "numpy", "click", "rich", "pydantic", "scikit-learn", "torchmetrics", "Pillow",
     "matplotlib", "jinja2", "safetensors",
 )  # fmt: skip
-_CGROUP = Path("/sys/fs/cgroup")
+_ROOT = Path("/")
 _CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF", "zlib": "PNG"}
 _NEEDED_DRIVER = {"13": "580", "12": "525.60"}  # CUDA's release notes: the least Linux driver of a major version
 
@@ -142,9 +142,9 @@ def _gpu() -> list[Finding]:
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
-        memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        room = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         findings.append(
-            Finding(f"cuda:{number}", f"{about.name}, {memory}, compute capability {about.major}.{about.minor}")
+            Finding(f"cuda:{number}", f"{about.name}, {room}, compute capability {about.major}.{about.minor}")
         )
     return [*findings, Finding("cuDNN", str(torch.backends.cudnn.version()))]
 
@@ -192,12 +192,16 @@ def _processors() -> list[Finding]:
         (line.split(":", 1)[1].strip() for line in _read("/proc/cpuinfo") if line.startswith("model name")), ""
     )
     usable = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} usable by this process (affinity)"
-    quota = " ".join(_read(_CGROUP / "cpu.max")).split()
-    limited = len(quota) == 2 and quota[0] != "max"
+    quotas = []
+    for version, group in memory.control_groups("cpu", _ROOT):
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota = " ".join(line for name in names for line in _read(group / name)).split()
+        if len(quota) == 2 and quota[0] not in ("max", "-1"):
+            quotas.append(int(quota[0]) / int(quota[1]))
     return [
         Finding("model", model or platform.machine()),
         Finding("cores", usable),
-        Finding("cgroup limit", f"{int(quota[0]) / int(quota[1]):g} cores" if limited else "none"),
+        Finding("cgroup limit", f"{min(quotas):g} cores" if quotas else "none"),
         Finding("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "not set")),
     ]
 
@@ -206,14 +210,9 @@ def _memory() -> list[Finding]:
     rows = dict(line.split(":", 1) for line in _read("/proc/meminfo"))
     total, free = (int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     findings = [Finding("main", f"{_gib(free)} of {_gib(total)} available")]
-    own = "".join(_read("/proc/self/cgroup")).rpartition("::")[2].strip().lstrip("/")
-    limits = []
-    for group in {_CGROUP, _CGROUP / own}:
-        text = "".join(_read(group / "memory.max")).strip()
-        if text.isdigit():
-            used = "".join(_read(group / "memory.current")).strip()
-            limits.append((int(text), f"{_gib(int(text))}" + (f", {_gib(int(used))} used" if used.isdigit() else "")))
-    findings.append(Finding("cgroup limit", min(limits)[1] if limits else "none"))
+    limits = memory.limits(_ROOT)
+    tightest = f"{_gib(limits[0].total)}, {_gib(limits[0].used)} used" if limits else "none"
+    findings.append(Finding("cgroup limit", tightest))
     shared = Path("/dev/shm")
     if shared.is_dir():
         findings.append(Finding("shared (/dev/shm)", f"{_gib(shutil.disk_usage(shared).free)} free"))

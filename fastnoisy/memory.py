@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # how many workers convert is asked before anything needs torch
+    import torch
 
-_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # version 1 says 2**63 less a page where there is no limit
+_NAMES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+_CACHE = {1: "total_inactive_file", 2: "inactive_file"}  # in memory.stat; of a group and all below it in either version
 
 
-def available_host() -> int:
-    """Bytes of main memory that this process may still take: the kernel's estimate, or the control group's if lower."""
-    with open("/proc/meminfo") as file:
-        rows = dict(line.split(":", 1) for line in file)
-    free = int(rows["MemAvailable"].split()[0]) * 1024
-    own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/") if _CGROUP.exists() else ""
-    for group in {_CGROUP, _CGROUP / own}:
-        limit, used, stat = (group / f"memory.{name}" for name in ("max", "current", "stat"))
-        if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-            counts = dict(line.split() for line in stat.read_text().splitlines()) if stat.exists() else {}
-            taken = int(used.read_text()) - int(
-                counts.get("inactive_file", 0)
-            )  # page cache is given back when asked for
-            free = min(free, max(0, int(text) - taken))
-    return free
+@dataclass(frozen=True, order=True)
+class Limit:
+    """What a control group may take and takes, in bytes; `used` without the page cache that is given back when asked for."""
+
+    left: int
+    total: int
+    used: int
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[int, Path]]:
+    """This process's control group and all above it, whose limits hold as well: Slurm sets a job's, not its steps'.
+
+    Args:
+        controller: of version 1: "memory", "cpu".
+        root: where `proc` and `sys` lie.
+
+    Yields:
+        (version of the interface, folder), the innermost first.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2: one tree
+            version, base = 2, root / "sys/fs/cgroup"
+        elif controller in controllers.split(","):
+            version, base = 1, root / "sys/fs/cgroup" / controller
+        else:
+            continue
+        place = base / path.strip("/")  # a container may see its own group at `base` and nothing at this place
+        for folder in [place, *place.parents]:
+            if folder == base or base in folder.parents:
+                yield version, folder
+
+
+def limits(root: Path = Path("/")) -> list[Limit]:
+    """The limits of main memory that control groups set, the tightest first; none where nothing is limited."""
+    found = []
+    for version, folder in control_groups("memory", root):
+        total, used = (_text(folder / name).strip() for name in _NAMES[version])
+        if total.isdigit() and int(total) < _UNLIMITED:
+            counts = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+            taken = max(0, int(used or 0) - int(counts.get(_CACHE[version], 0)))
+            found.append(Limit(max(0, int(total) - taken), int(total), taken))
+    return sorted(found)
+
+
+def available_host(root: Path = Path("/")) -> int:
+    """Bytes of main memory that this process may still take: the kernel's estimate, or a control group's if lower.
+
+    Args:
+        root: where `proc` and `sys` lie. 2**62 bytes are returned where the kernel tells nothing.
+    """
+    rows = dict(line.split(":", 1) for line in _text(root / "proc/meminfo").splitlines())
+    free = int(rows["MemAvailable"].split()[0]) << 10 if "MemAvailable" in rows else 1 << 62
+    return min([free, *(limit.left for limit in limits(root))])
 
 
 def available_device(device: torch.device) -> int:
     """Bytes free on the GPU, or of main memory where the run is on the CPU."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_host()
+    if device.type != "cuda":
+        return available_host()
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def mebibytes(size: int) -> str:
     """A number of bytes in MiB, from 1 GiB on in GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def _text(path: Path) -> str:
+    """A file of the kernel's; empty where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -120,15 +120,48 @@ def test_a_driver_that_torch_cannot_use_is_named(monkeypatch: pytest.MonkeyPatch
     assert "CUDA 13.2 needs a driver from 580 on" in found.remedy
 
 
-def test_limits_of_a_cgroup_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in (
-        ("memory.max", f"{2 * 2**30}\n"), ("memory.current", f"{2**30}\n"), ("cpu.max", "150000 100000\n")
-    ):  # fmt: skip
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
+def put(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
+def test_the_tightest_limit_of_any_cgroup_above_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    groups = "sys/fs/cgroup/system.slice"
+    put(tmp_path, {
+        "proc/self/cgroup": "0::/system.slice/job_7/step_0",
+        f"{groups}/memory.max": f"{64 * 2**30}", f"{groups}/memory.current": f"{2**30}", f"{groups}/cpu.max": "max 100000",
+        f"{groups}/job_7/memory.max": f"{2 * 2**30}", f"{groups}/job_7/memory.current": f"{2**30}",
+        f"{groups}/job_7/cpu.max": "150000 100000",
+        f"{groups}/job_7/step_0/memory.max": "max", f"{groups}/job_7/step_0/memory.current": "9",
+        f"{groups}/job_7/step_0/cpu.max": "800000 100000",
+    })  # fmt: skip
+    monkeypatch.setattr(doctor, "_ROOT", tmp_path)
     report = doctor.examine()
     assert doctor.Finding("cgroup limit", "2.0 GiB, 1.0 GiB used") in report["memory"]
     assert doctor.Finding("cgroup limit", "1.5 cores") in report["processors"]
+
+
+def test_limits_of_cgroups_of_version_1_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As Docker shows them: the path of the group is the host's, what is mounted is the group itself."""
+    groups = "sys/fs/cgroup"
+    put(tmp_path, {
+        "proc/self/cgroup": "5:cpu,cpuacct:/docker/ab\n4:memory:/docker/ab\n0::/",
+        f"{groups}/memory/memory.limit_in_bytes": f"{3 * 2**30}",
+        f"{groups}/memory/memory.usage_in_bytes": f"{2 * 2**30}",
+        f"{groups}/memory/memory.stat": f"cache 7\ntotal_inactive_file {2**30}",
+        f"{groups}/cpu/cpu.cfs_quota_us": "250000", f"{groups}/cpu/cpu.cfs_period_us": "100000",
+    })  # fmt: skip
+    monkeypatch.setattr(doctor, "_ROOT", tmp_path)
+    report = doctor.examine()
+    assert doctor.Finding("cgroup limit", "3.0 GiB, 1.0 GiB used") in report["memory"]
+    assert doctor.Finding("cgroup limit", "2.5 cores") in report["processors"]
+    put(tmp_path, {
+        f"{groups}/memory/memory.limit_in_bytes": "9223372036854771712", f"{groups}/cpu/cpu.cfs_quota_us": "-1"
+    })  # fmt: skip
+    report = doctor.examine()
+    assert doctor.Finding("cgroup limit", "none") in report["memory"]
+    assert doctor.Finding("cgroup limit", "none") in report["processors"]
 
 
 def test_exit_code_and_no_traceback_as_a_program() -> None:

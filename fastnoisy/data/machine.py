@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fastnoisy import memory
 from fastnoisy.errors import FastnoisyError
 
 WORKER_BYTES = 1 << 30  # what decoding the largest image that is accepted takes; most take a tenth
@@ -30,44 +31,5 @@ def num_workers(asked: int | None) -> int:
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
-    """The memory that this process may still take: what is free, or less where its control group says so.
-
-    Args:
-        root: where `proc` and `sys` lie.
-    """
-    bounds = [_meminfo(root / "proc/meminfo")]
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2: one tree, and a limit may stand at any height of it
-            base, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        place = base / path.strip("/")
-        for folder in [place, *place.parents]:
-            if folder == base or base in folder.parents:
-                bounds.append(_number(folder / name))
-    return min(bounds)
-
-
-def _meminfo(path: Path) -> int:
-    try:
-        for line in path.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 1 << 62  # not told
-
-
-def _number(path: Path) -> int:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return 1 << 62
-    return int(text) if text.isdigit() else 1 << 62  # "max"
+    """The memory that this process may still take: see `fastnoisy.memory.available_host`."""
+    return memory.available_host(root)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastnoisy import methods
+from fastnoisy import methods, pipelines
 from fastnoisy.training.setup import Setup
 
 
@@ -45,6 +45,11 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
             f"the reported model is that of the epoch best on {c.select} (select={c.select}), not the last epoch's"
         )
     said.append(f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads")
+    if pipelines.find(pipeline).made_up:
+        said.append(
+            f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns nothing "
+            "and writes no issues.csv"
+        )
     said += [line for line in needs if line]
     if c.optim.milestones and min(c.optim.milestones) >= c.epochs:
         said.append(f"note: lr never falls: all milestones {c.optim.milestones} lie beyond the {c.epochs} epochs")

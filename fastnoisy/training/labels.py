@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -70,9 +72,10 @@ class Labels:
         kind = NoiseSpec.parse(noise).kind
         return NoiseFacts(None if wrong is None else float(wrong.mean()), kind in ("asymmetric", "pairflip"))
 
-    def save(self, path: Path, spec: str) -> None:
-        """labels.npz: given, train, holdout, noise, and clean where known."""
+    def save(self, path: Path, spec: str, split: Split) -> None:
+        """labels.npz: given, train, holdout, noise, digests of the data they belong to, and clean where known."""
         arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
+        arrays |= {f"{name}_digest": np.array(digest) for name, digest in _digests(split).items()}
         if self.clean is not None:
             arrays["clean"] = self.clean
         with replacing(path) as partial:
@@ -81,6 +84,9 @@ class Labels:
     @classmethod
     def read(cls, path: Path, split: Split) -> Labels:
         """Labels of an earlier run.
+
+        They are rows' labels, so row for row the split must be the one they were drawn for: a store converted anew after a
+        folder was renamed has as many rows in another order. Another `--resize` or a copy elsewhere changes none of it.
 
         Raises:
             FastnoisyError: unreadable, or of another data set.
@@ -96,8 +102,33 @@ class Labels:
                 f"the run was trained on {len(labels.given)} rows, this data set has {split.num_samples}",
                 "Name the run's own data set with --data",
             )
+        for name, digest in _digests(split).items():
+            if str(found.get(f"{name}_digest", digest)) != digest:  # labels written before there were digests have none
+                raise FastnoisyError(
+                    f"the run was trained on other data than {split.beton_path}: {_WHAT[name]}",
+                    "Name the run's own data set with --data, or start a new run on this one",
+                )
         check_range(labels.given, len(split.class_names), str(path))
         return labels
+
+
+_WHAT = {
+    "classes": "the class names differ",
+    "sources": "its rows are other images, or the same in another order",
+    "published": "the labels it was published with differ",
+}
+
+
+def _digests(split: Split) -> dict[str, str]:
+    """SHA-256 of what says which row is which image and what its label means: by a key of `_WHAT`, the coarsest first."""
+    sources = hashlib.sha256()
+    for source in split.sources:
+        sources.update(source.encode("utf-8", "surrogateescape") + b"\0")
+    return {
+        "classes": hashlib.sha256(json.dumps(split.class_names).encode()).hexdigest(),
+        "sources": sources.hexdigest(),
+        "published": hashlib.sha256(split.given_labels.astype("<i8").tobytes()).hexdigest(),
+    }
 
 
 def training_population(settings: Config, labels: Labels, epoch: int) -> Population:

@@ -8,8 +8,6 @@ functions of the configuration, so a resumed run needs a position and no generat
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import signal
 import sys
 import time
@@ -26,11 +24,11 @@ from fastnoisy import config, memory, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.order import Population, batches, num_batches
+from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
 from fastnoisy.pipelines.base import cores
-from fastnoisy.training import audit, checkpoint, evaluate, introduction, optim, preflight, setup
+from fastnoisy.training import audit, checkpoint, evaluate, folder, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
@@ -53,25 +51,21 @@ def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
         FastnoisyError: bad data, nothing that fits, a folder that already holds a run, a loss that is not finite.
         Interrupted: by SIGINT or SIGTERM; a checkpoint was written.
     """
-    if (out / "config.toml").exists():
-        raise FastnoisyError(
-            f"{out} already holds a run", f"Go on with it by 'fastnoisy train --resume {out}', or name another folder"
-        )
-    if out.exists() and not out.is_dir():
-        raise FastnoisyError(f"{out} is a file, not a folder", "Name a folder with --out")
+    folder.refuse_existing(out)
     prepared = setup.prepare(settings)
     trainer = Trainer(prepared, out, quiet)
-    _make_folder(out)
+    folder.make(out)
     try:
-        trainer.preflight()  # what cannot fit is refused before anything is written
-    except FastnoisyError:
-        with contextlib.suppress(OSError):  # it held something of the user's
+        with folder.lock(out, trainer.display.line):
+            folder.refuse_existing(out)  # made meanwhile by another process
+            with trainer.opened():  # what cannot fit or be opened is refused before anything is written
+                prepared.labels.save(out / "labels.npz", settings.noise, prepared.split)
+                folder.write_config(out, settings)
+                return trainer.run()
+    except BaseException:
+        with contextlib.suppress(OSError):  # it holds the run by now, or something of the user's
             out.rmdir()
         raise
-    with _lock(out):
-        prepared.labels.save(out / "labels.npz", settings.noise)
-        _write_config(out, settings)
-        return trainer.run()
 
 
 def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store: str = "") -> dict[str, Any]:
@@ -94,17 +88,17 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
                 f"For another {key} start a new run, for example: fastnoisy train {out}/config.toml {key}=... --out NEW",
             )
     settings = setup.check(config.merge(config.read_toml(out / "config.toml"), overrides))
-    with _lock(out):
+    with folder.lock(out, Display(quiet).line):
         begun = bool(checkpoint.listing(out / "checkpoints"))
         trainer = Trainer(setup.prepare(settings, out / "labels.npz", restored=begun), out, quiet)
         if begun:
             trainer.restore(checkpoint.load_newest(out / "checkpoints", trainer.display.line))
         else:
             trainer.display.line("no checkpoint yet: the run starts from its beginning")
-            trainer.metrics.rewind(0)
-        trainer.preflight()
-        _write_config(out, settings)
-        return trainer.run()
+        with trainer.opened():  # before anything of the run is changed
+            trainer.metrics.rewind(trainer.position.epoch)
+            folder.write_config(out, settings)
+            return trainer.run()
 
 
 # Beginnings of keys that neither change shapes nor which sample is seen when.
@@ -113,38 +107,6 @@ _MAY_CHANGE = (
     "pipeline", "data.hw_decoder_load",
     "device", "threads", "compile", "channels_last", "amp",
 )  # fmt: skip
-
-
-def _write_config(out: Path, settings: Config) -> None:
-    with replacing(out / "config.toml") as partial:
-        partial.write_text(config.to_toml(settings.model_dump()))
-
-
-@contextlib.contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """One process at a time works in a run folder; the lock goes with the process, however it ends."""
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise FastnoisyError(f"another process is at work in {out}", "Wait for it or stop it") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise FastnoisyError(
-            f"{out} cannot be written to: {error.strerror}", "Name a folder that can with --out"
-        ) from error
 
 
 class Trainer:
@@ -169,6 +131,7 @@ class Trainer:
         self.saved = ""
         self.saved_position: Position | None = None
         self.pipeline_name, self._why, self._needs = "", "", [""]
+        self._held = contextlib.ExitStack()
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -179,13 +142,20 @@ class Trainer:
         self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
         self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
 
-    def run(self) -> dict[str, Any]:
-        """Train from the current position to the end, then evaluate and audit."""
-        if not self.pipeline_name:
-            self.preflight()
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Choose the pipeline, introduce the run and hold its data open; what is wrong with them is raised on entering."""
+        self.preflight()
         self.introduce()
+        try:
+            self.open_pipelines()
+            yield
+        finally:
+            self.close_pipelines()
+
+    def run(self) -> dict[str, Any]:
+        """Train from the current position to the end, then evaluate and audit; to be called within `opened`."""
         checkpoint.sweep(self.out / "checkpoints")
-        self.open_pipelines()
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self.display:
@@ -202,7 +172,6 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self.close_pipelines()
 
     def open_pipelines(self) -> None:
         """Open the chosen pipeline on the training split and on every evaluation set."""
@@ -210,20 +179,18 @@ class Trainer:
         if not workers and self.config.pipeline == "auto" and name == "torch-loader":
             workers = cores()
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
-        self.pipeline = pipelines.open_pipeline(
-            name, self.setup.split, self.labels.given, self.device, workers, **options
-        )
-        self.eval_pipelines = {
-            item.name: pipelines.open_pipeline(
-                name, item.split, _eval_labels(item.split), self.device, workers, **options
+
+        def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
+            return self._held.enter_context(
+                pipelines.open_pipeline(name, split, labels, self.device, workers, **options)
             )
-            for item in self.setup.eval_sets
-        }
+
+        self.pipeline = hold(self.setup.split, self.labels.given)
+        self.eval_pipelines = {i.name: hold(i.split, _eval_labels(i.split)) for i in self.setup.eval_sets}
 
     def close_pipelines(self) -> None:
-        """Close what `open_pipelines` opened."""
-        for pipeline in (self.pipeline, *self.eval_pipelines.values()):
-            pipeline.close()
+        """Close what `open_pipelines` opened, were it but a part."""
+        self._held.close()
 
     def introduce(self) -> None:
         """Say what will be trained on what."""
@@ -367,7 +334,7 @@ class Trainer:
         return result
 
     def _finish(self) -> dict[str, Any]:
-        """Evaluate the reported weights on the training set, write issues.csv and the final line.
+        """Evaluate the reported weights on the training set, write issues.csv (not of made-up pixels) and the final line.
 
         They are the last epoch's, or with `select` those of the epoch chosen.
         """
@@ -380,7 +347,11 @@ class Trainer:
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
-        audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+        if self.pipeline.made_up:
+            done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={self.pipeline_name}"
+        else:
+            audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+            done = f"done: {self.out}; most suspect labels first in {table}"
         line["reported"] = reported
         line["eval"] = self._evaluate()
         if self.labels.clean is not None:
@@ -391,7 +362,7 @@ class Trainer:
             }
             line["suspects_found"] = evaluate.suspects_found(probability[rows], given[rows], clean[rows])
         self.metrics.append(line)
-        self.display.line(f"done: {self.out}; most suspect labels first in {table}")
+        self.display.line(done)
         return line
 
     # -- state --------------------------------------------------------------------------------------------------------
@@ -412,14 +383,13 @@ class Trainer:
             "selection": self.selection.state(),
             "populations": {k: torch.from_numpy(p.indices) for k, p in self.setup.populations.items() if k != "train"},
         }
-        folder = self.out / "checkpoints"
         if not all(bool(p.isfinite().all()) for p in self.method.parameters()):
             raise FastnoisyError(
                 f"the weights became NaN or infinite in epoch {self.position.epoch}",
                 f"Lower optim.lr; the last good checkpoint is {self.saved or 'none'}",
             )
         metadata, keep = setup.network_metadata(self.setup, self.method), self.config.checkpoint.keep
-        path = checkpoint.save(folder, self.position, self.method, metadata, state, self.device, keep)
+        path = checkpoint.save(self.out / "checkpoints", self.position, self.method, metadata, state, self.device, keep)
         self.saved, self.saved_position = str(path), self.position
         return path
 
@@ -438,7 +408,6 @@ class Trainer:
         for name, rows in found.state["populations"].items():
             self.setup.populations[name] = Population(name, rows.numpy())
         self.position, self.saved, self.saved_position = found.position, str(found.path), found.position
-        self.metrics.rewind(found.position.epoch)
         self.selection.restore(found, self._save_best, self.display.line)
         at = f"epoch {found.position.epoch}, step {found.position.step}"
         self.display.line(f"resuming {self.out} at {at} ({found.path.name})")

@@ -60,13 +60,8 @@ def rehearse(settings: Config, out: Path, quiet: bool = False) -> Rehearsal:
         FastnoisyError: as a run's start.
     """
     trainer = Trainer(setup.prepare(settings), out, quiet)
-    trainer.preflight()
-    trainer.introduce()
-    trainer.open_pipelines()
-    try:
+    with trainer.opened():
         found = _measure(trainer)
-    finally:
-        trainer.close_pipelines()
     for line in _lines(trainer, found):
         trainer.display.line(line)
     return found

@@ -96,7 +96,7 @@ def check(tables: Mapping[str, Any]) -> Config:
         found.append(f"device: must be auto, cpu or cuda (or cuda:NUMBER), got {tables['device']!r}")
     data, extra = tables.get("data"), tables.get("eval")
     own = str(data.get("test_split", "test")) if isinstance(data, Mapping) else "test"
-    for name in ("holdout", "train", own):
+    for name in dict.fromkeys(("holdout", "train", own, tables.get("select") or own)):
         if isinstance(extra, Mapping) and name in extra:
             found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
     if isinstance(result, Config):
@@ -141,7 +141,8 @@ def _spelled_out(settings: Config) -> Config:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one.
+    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory, streams
+    that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
 
     Raises:
         FastnoisyError: a GPU is asked for and there is none.
@@ -151,6 +152,8 @@ def choose_device(name: str) -> torch.device:
     device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise FastnoisyError(f"device {name} is not there: this machine has {torch.cuda.device_count()} GPUs")
+    if device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 
@@ -302,9 +305,10 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
     """The store's own test split (or val, where it has no test), and the sets named under `eval`.
 
     Raises:
-        FastnoisyError: a store or split is missing, or has other classes than the run.
+        FastnoisyError: a store or split is missing, or has other classes than the run; or one of `eval` has the name of the
+            run's own.
     """
-    sets = []
+    sets: list[EvalSet] = []
     own = test_split(settings, store)
     if own in store.splits:
         sets.append(EvalSet(own, store.split(own)))
@@ -318,6 +322,11 @@ def eval_sets(settings: Config, store: Store, class_names: list[str]) -> list[Ev
             )
         sets.append(EvalSet(settings.select, store.split(settings.select)))
     for name, text in settings.eval.items():
+        if any(name == taken.name for taken in sets):  # `test_split` may have fallen back to it
+            raise FastnoisyError(
+                f"eval.{name}: the name is taken by the run's own data",
+                f"Choose another, for example eval.{name}2={text}",
+            )
         path = Path(text)
         whole = path.is_dir()
         other = _open(settings, path.parent if not whole and any(path.parent.glob("*.beton")) else path)

@@ -26,7 +26,8 @@ def test_twenty_compiled_steps_equal_eager_in_float64(method: str, digits: Path,
         run = tmp_path / compiled
         run.mkdir()
         trainer = loop.Trainer(setup.prepare(settings), run, quiet=True)
-        trainer.run()
+        with trainer.opened():
+            trainer.run()
         assert trainer.progress.step.item() == 19
         states.append(trainer.method.state_dict())
     torch._dynamo.reset()

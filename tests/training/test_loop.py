@@ -17,7 +17,7 @@ from fastnoisy import memory
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
-from fastnoisy.training import checkpoint, inference, loop, preflight, setup
+from fastnoisy.training import checkpoint, folder, inference, loop, preflight, setup
 from fastnoisy.training.step import Stepper
 
 TINY = [
@@ -140,8 +140,8 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_used(
     said = capfd.readouterr().err
     assert "is damaged" in said
     assert "at epoch 2, step 0" in said
-    for folder in checkpoint.listing(run / "checkpoints"):
-        (folder / "model.safetensors").write_bytes(b"")
+    for path in checkpoint.listing(run / "checkpoints"):
+        (path / "model.safetensors").write_bytes(b"")
     with pytest.raises(FastnoisyError, match="no whole checkpoint"):
         loop.resume(run, quiet=True)
 
@@ -159,7 +159,8 @@ def test_micro_batches_keep_the_global_batch(digits: Path, tmp_path: Path) -> No
         trainer = loop.Trainer(setup.prepare(settings), tmp_path / str(parts), quiet=True)
         trainer.method.train = lambda mode=True, m=trainer.method: torch.nn.Module.train(m, False)  # type: ignore[method-assign]
         (tmp_path / str(parts)).mkdir()
-        trainer.run()
+        with trainer.opened():
+            trainer.run()
         runs[parts] = trainer.method.state_dict()
     for name, tensor in runs[1].items():
         torch.testing.assert_close(runs[3][name], tensor, rtol=1e-9, atol=1e-11)
@@ -258,7 +259,7 @@ def test_a_full_disk_gives_one_line_and_keeps_the_older_checkpoint(
 def test_two_processes_cannot_work_in_one_folder(digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     loop.start(resolve("digits-ce", digits), run, quiet=True)
-    with loop._lock(run), pytest.raises(FastnoisyError, match="another process is at work"):
+    with folder.lock(run, print), pytest.raises(FastnoisyError, match="another process is at work"):
         loop.resume(run, quiet=True)
 
 

@@ -69,8 +69,19 @@ def test_a_run_is_the_same_on_every_pipeline(name: str, photos: Path, tmp_path: 
         assert found[-1]["train"].keys() == expected[-1]["train"].keys()
 
 
-def test_a_run_on_synthetic_data_ends(photos: Path, tmp_path: Path) -> None:
-    assert run(photos, tmp_path / "run", "pipeline=synthetic")[-1]["event"] == "final"
+def test_a_run_on_synthetic_data_ends_and_pretends_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("synthetic", "resident"):
+        out = tmp_path / name
+        final = loop.start(setup.resolve("folder-nrd", [*WORDS, f"pipeline={name}"], str(photos)), out)
+        assert final["event"] == "final"
+        said = capsys.readouterr().err
+        made_up = name == "synthetic"
+        assert ("note: pipeline synthetic shows made-up pixels" in said) == made_up
+        assert ("nothing was learnt" in said.splitlines()[-1]) == made_up
+        assert ("issues.csv" in said.splitlines()[-1]) != made_up
+        assert (out / "issues.csv").exists() != made_up
 
 
 def test_blocked_order_with_a_staged_store(photos: Path, tmp_path: Path) -> None:
