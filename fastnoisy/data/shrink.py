@@ -35,8 +35,13 @@ class Shrink:
         shrink.prepare()
         return shrink
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it does the work itself."""
+        return self._passes is not None
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Shrink.prepared if self._passes else Shrink), ()
+        return (Shrink.prepared if self.compiled else Shrink), ()
 
     def prepare(self) -> None:
         """Compile, and compare with the Pillow that is installed: one that rounds otherwise does all the work itself."""
