@@ -3,7 +3,7 @@
 Pillow weighs pixels by 22-bit integers, along rows first, rounds to 8 bits and does the same along columns: so there is one
 right answer, and every pixel here is Pillow's. What differs is the order of the work: both passes run along columns, the
 first of them over the image turned on its side, so that each weight meets a whole row of bytes and the compiler uses the
-processor's widest registers. Reduced photographs of 300x200 take 90 us instead of 300 (one core of an AMD EPYC 9005).
+processor's widest registers. Photographs of 300x200 made 224x149 take 92 us instead of 321 (one core of an AMD EPYC).
 """
 
 from __future__ import annotations
