@@ -239,7 +239,7 @@ def _shrink(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Gener
     number = max(range(len(todo)), key=lambda i: len(todo[i]))
     if plan.resize.kind == "none" or len(todo[number]) < WORTH_IMAGES:
         return shrink
-    sample = todo[number][:: len(todo[number]) // 32]
+    sample = todo[number][:: max(1, len(todo[number]) // 32)]
     work = functools.partial(_size_of_sample, rows, number, sample)
     with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
         sizes = [size for size in found if isinstance(size, tuple)]
