@@ -17,6 +17,7 @@ from fastnoisy.cli.convert import command, plain_progress
 from fastnoisy.data import beton
 from fastnoisy.data.convert import ConvertOptions, convert, hold_out_test
 from fastnoisy.data.pool import Status
+from fastnoisy.data.shrink import Shrink
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store import open_store
 from fastnoisy.data.verify import verify
@@ -384,3 +385,31 @@ def test_plain_progress_writes_a_line_now_and_then() -> None:
         "540 of 1,000 images, 4 img/s, 115 s left",
         "580 of 1,000 images, 4 img/s, 105 s left, 20 rejected",
     ]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_compiled_passes_store_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    source = folder(tmp_path / "in", count=20, broken=1)
+    options = ConvertOptions(resize="max=32", max_rejected=0.1)
+    convert(str(source), tmp_path / "plain", options=options, workers=2)
+    prepared: list[bool] = []
+    original = Shrink.prepare
+
+    def noted(shrink: Shrink) -> None:
+        original(shrink)
+        prepared.append(shrink.compiled)
+
+    monkeypatch.setattr(Shrink, "prepare", noted)
+    monkeypatch.setattr("fastnoisy.data.convert.WORTH_IMAGES", 40)
+    convert(str(source), tmp_path / "compiled", options=options, workers=2, start=start)
+    assert prepared == [True]
+    for name in ("train.beton", "train.meta/checksums.npy", "train.meta/rejected.csv"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()
+
+
+def test_passes_are_not_compiled_for_images_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder(tmp_path / "in", count=20)
+    monkeypatch.setattr(Shrink, "prepare", lambda shrink: pytest.fail("compiled"))
+    monkeypatch.setattr("fastnoisy.data.convert.WORTH_IMAGES", 40)
+    convert(str(source), tmp_path / "kept", options=ConvertOptions(resize="max=90"), workers=2)
+    convert(str(source), tmp_path / "own", options=ConvertOptions(resize="none", store="jpg"), workers=2)
