@@ -318,6 +318,22 @@ def test_evaluate_and_predict(digits: Path, tmp_path: Path) -> None:
         inference.evaluate_run(tmp_path)
 
 
+def test_predict_asks_both_networks_of_a_method_that_has_two(digits: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    run = tmp_path / "run"
+    loop.start(resolve("digits-co-teaching", digits, "epochs=2"), run, quiet=True)
+    report = inference.evaluate_run(run).predictors
+    split = setup.open_store(digits).split("test")
+    (tmp_path / "files").mkdir()
+    for row in range(split.num_samples):
+        Image.fromarray(split.read_image(row)).save(tmp_path / "files" / f"{row:05d}.png")
+    found = inference.predict_files(run, [tmp_path / "files"])
+    right = np.mean([r.class_name == split.class_names[split.given_labels[i]] for i, r in enumerate(found)])
+    assert right == pytest.approx(report["both"]["accuracy"], abs=1e-9)
+    assert right != pytest.approx(report["net1"]["accuracy"], abs=1e-9)
+
+
 @pytest.mark.parametrize("words", [["batch_size=199", "drop_last=false"], ["batch_size=20", "accumulate=11"]])
 def test_batches_too_small_for_batch_statistics_are_refused(words: list[str], digits: Path, tmp_path: Path) -> None:
     with pytest.raises(FastnoisyError, match="less than two each"):
