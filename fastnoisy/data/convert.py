@@ -27,6 +27,7 @@ from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_
 from fastnoisy.data.machine import num_workers
 from fastnoisy.data.partial import Outcome, Part, Partial, partial_path, refuse_existing
 from fastnoisy.data.plan import ConvertOptions, hold_out_test, make_plan
+from fastnoisy.data.shrink import WORTH_IMAGES, Shrink
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.errors import FastnoisyError
 
@@ -98,9 +99,11 @@ def convert(
                 open_parts.callback(parts[-1].close)
                 check_rejected(parts[-1], split, options.max_rejected)
             counter = Counter(progress, parts, say)
+            shrink = _shrink(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
-                with contextlib.closing(run(functools.partial(_encode_row, rows, number, plan), todo)) as outcomes:
+                work = functools.partial(_encode_row, rows, number, plan, shrink)
+                with contextlib.closing(run(work, todo)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
                 return shards.finish_shard(partial, parts, splits)
@@ -209,10 +212,10 @@ class _Rows:
         return _Rows, self._arguments
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, row: int) -> Outcome:
+def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) -> Outcome:
     """In a worker: row `row` of split `number`."""
     split = rows.splits[number]
-    result = encode(lambda: split.read(row), plan)
+    result = encode(lambda: split.read(row), plan, shrink)
     if isinstance(result, Rejection):
         return result.reason
     return result.mode, result.height, result.width, zlib.crc32(result.data), result.note, result.data
@@ -224,6 +227,26 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | None:
         return upright_size(rows.splits[number].read(row))
     except (OSError, FastnoisyError):
         return None
+
+
+def _size_of_sample(rows: _Rows, number: int, sample: range, i: int) -> tuple[int, int] | None:
+    return _size_of_row(rows, number, sample[i])
+
+
+def _shrink(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
+    """What makes images smaller: compiled where, by a few headers from all over the longest split, it pays."""
+    shrink = Shrink()
+    number = max(range(len(todo)), key=lambda i: len(todo[i]))
+    if plan.resize.kind == "none" or len(todo[number]) < WORTH_IMAGES:
+        return shrink
+    sample = todo[number][:: len(todo[number]) // 32]
+    work = functools.partial(_size_of_sample, rows, number, sample)
+    with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
+        sizes = [size for size in found if isinstance(size, tuple)]
+    smaller = sum(plan.resize.apply(*size) < size for size in sizes)
+    if smaller * len(todo[number]) >= WORTH_IMAGES * len(sample):
+        shrink.prepare()
+    return shrink
 
 
 def _plan(

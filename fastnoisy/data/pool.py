@@ -15,6 +15,8 @@ Elsewhere they are spawned, and the function is pickled: so it must know how to 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gc
 import multiprocessing
 import os
 import pickle
@@ -38,6 +40,7 @@ AHEAD = 4  # chunks per worker that may be done before their turn
 MAX_HELD = 256 << 20  # bytes of results that wait for their turn
 ITEM_BYTES = 4 << 30  # address space that one item may take; the largest image that is accepted needs about one
 FLUSH_SECONDS = 0.02  # between messages of a worker
+PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets everyone ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +112,29 @@ class _Worker:
 
     def __init__(self, pool: _Pool) -> None:
         self.tasks: deque[_Task] = deque()
-        self.connection, theirs = pool.context.Pipe()
+        their_tasks, self._tasks_to = pool.context.Pipe(duplex=False)
+        self.results, their_results = pool.context.Pipe(duplex=False)
+        _widen(their_results.fileno())
         # A forked worker must not hold the parent's ends: a worker whose parent is gone sees it by the closed pipe.
-        ends = [self.connection, *(other.connection for other in pool.workers)]
+        ends = [end for worker in (self, *pool.workers) for end in (worker.results, worker._tasks_to)]
         inherited = [*(end.fileno() for end in ends), *pool.private] if pool.forks else []
-        arguments = (theirs, inherited, pool.work, pool.timeout)
+        arguments = (their_tasks, their_results, inherited, pool.work, pool.timeout)
         self.process = pool.context.Process(target=_serve, args=arguments, daemon=True)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
                 self.process.start()
         except OSError as error:
-            self.connection.close()
+            self._close()
             raise FastnoisyError(f"cannot start a process: {error.strerror or error}", "try fewer --workers") from None
         finally:
-            theirs.close()
+            their_tasks.close()
+            their_results.close()
 
     def give(self, task: _Task) -> None:
         self.tasks.append(task)
         with contextlib.suppress(OSError):  # it died meanwhile: noticed when it is waited for
-            self.connection.send((task.first, task.last, task.careful))
+            self._tasks_to.send((task.first, task.last, task.careful))
 
     def end(self) -> int:
         """Make sure that the process is gone; its exit code, negative for a signal."""
@@ -137,10 +143,14 @@ class _Worker:
             self.process.kill()
             self.process.join(10)
         code = self.process.exitcode
-        self.connection.close()
+        self._close()
         if code is not None:
             self.process.close()
         return -signal.SIGKILL if code is None else code
+
+    def _close(self) -> None:
+        self._tasks_to.close()
+        self.results.close()
 
 
 class _Pool:
@@ -187,11 +197,11 @@ class _Pool:
         if self._held > MAX_HELD:
             turn = [worker for worker in asked if any(t.first <= position < t.last for t in worker.tasks)]
             asked = turn or asked
-        by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in asked}
+        by_connection: dict[Any, _Worker] = {worker.results: worker for worker in asked}
         for connection in wait(list(by_connection)):
             worker = by_connection[connection]
             try:
-                message = worker.connection.recv_bytes()
+                message = worker.results.recv_bytes()
             except (EOFError, OSError):
                 self._replace(worker, todo)
                 continue
@@ -231,10 +241,20 @@ def _reason(code: int, timeout: float) -> str:
     return f"decoding it ends the process ({name})"
 
 
-def _serve(connection: Connection, inherited: list[int], work: Callable[[int], Any], timeout: float) -> None:
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a chunk's results, so that a worker need not wait in the midst of them for this process to read."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a user may have 16,384 pages in pipes; then it stays at 64 KiB
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _serve(
+    tasks: Connection, results: Connection, inherited: list[int], work: Callable[[int], Any], timeout: float
+) -> None:
     """What a worker does: tasks in, results out, until the pipe is closed."""
     for descriptor in inherited:
         os.close(descriptor)
+    gc.freeze()  # what came from the parent stays: looking through it would copy its pages
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to every process of the terminal; the parent ends this one
@@ -243,7 +263,7 @@ def _serve(connection: Connection, inherited: list[int], work: Callable[[int], A
     _limit_memory()
     try:
         while True:
-            _do(connection, work, timeout, *connection.recv())
+            _do(results, work, timeout, *tasks.recv())
     except (EOFError, OSError):  # nobody listens any more
         os._exit(1)
 

@@ -159,8 +159,10 @@ def read_file(path: Path) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         if status.st_size > MAX_FILE_BYTES:
             raise FastnoisyError("more than 1 GiB in one file")
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.readall()
+        parts = [os.read(descriptor, status.st_size + 1)]  # one more, to see its end in the same call
+        while len(parts[-1]) > 0 and sum(map(len, parts)) != status.st_size:
+            parts.append(os.read(descriptor, 1 << 20))
+        return b"".join(parts)
     finally:
         os.close(descriptor)
 
