@@ -7,6 +7,9 @@
     SPLIT.journal   what became of each row, in order; each line begins with its own checksum
     store/          what will be OUT, once it is whole
 
+A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
+killed. The journal says which these are, and they are tried again.
+
 A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed process
 loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are read
 back and compared with their checksums before they are believed, so a crash of the machine loses only them.
@@ -119,6 +122,12 @@ class Partial:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
 
+    def empty(self) -> None:
+        """Throw away what an earlier process has left."""
+        self._empty()
+        self.details = {}
+        self.store.mkdir()
+
     def _empty(self) -> None:
         for path in self.path.iterdir():
             if path.is_dir():
@@ -156,6 +165,7 @@ class Part:
         next_row: the first of `rows` that is not there yet.
         kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after another.
         rejected, noted: rows and texts.
+        again: those rejected rows that are to be tried again.
         num_raw: how many were stored as pixels.
     """
 
@@ -167,17 +177,21 @@ class Part:
         self._journal = Journal(self.journal_path)
         self._restore()
         self._pending: list[Any] = []
+        self._pending_again: list[int] = []  # places in it
         self._committed = self._sync_begun = time.monotonic()
         self._sync: _Sync | None = None
 
-    def append(self, outcome: Outcome) -> None:
-        """Write what became of the next row.
+    def append(self, outcome: Outcome, *, again: bool = False) -> None:
+        """Write what became of the next row; `again` where it is rejected until it is tried again.
 
         Raises:
             OSError: the disk is full, or fails.
         """
         row = self.next_row
         if isinstance(outcome, str):
+            if again:
+                self.again.append(row)
+                self._pending_again.append(len(self._pending))
             self._pending.append(outcome)
             self.rejected.append((row, outcome))
         else:
@@ -197,8 +211,9 @@ class Part:
         """
         self._writer.flush()
         if self._pending:
-            self._journal.append({"rows": self._pending})
-        self._pending = []
+            again = {"again": self._pending_again} if self._pending_again else {}
+            self._journal.append({"rows": self._pending, **again})
+        self._pending, self._pending_again = [], []
         self._committed = time.monotonic()
         if self._sync is not None and self._sync.done():
             self._journal.append({"synced": self._sync.row})
@@ -206,6 +221,17 @@ class Part:
         if self._sync is None and self._committed - self._sync_begun > SYNC_SECONDS:
             self._sync_begun = self._committed
             self._sync = _Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
+
+    def forget(self, row: int) -> None:
+        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is appended."""
+        first = self.rows.start
+        for offset, outcomes in read_journal(self.journal_path):
+            first += len(outcomes)
+            if row < first:
+                self._writer.abandon()
+                self._journal.cut(offset)
+                self._restore()
+                return
 
     def finish(self) -> None:
         """Write the tables of the .beton file, after the last row.
@@ -242,11 +268,13 @@ class Part:
         self.kept, self.checksums, self.sizes = array("q"), array("I"), array("i")
         self.rejected: list[tuple[int, str]] = []
         self.noted: list[tuple[int, str]] = []
+        self.again: list[int] = []
         self._writer = beton.BetonWriter(self.path, len(self._labels), self._page_size, resume=True)
         size = os.fstat(self._writer.descriptor).st_size
         synced = self._journal.mend()
-        for offset, outcomes in read_journal(self.journal_path):
-            for outcome in outcomes:
+        for offset, entry in _row_lines(self.journal_path):
+            self.again += [self.next_row + place for place in entry.get("again", ())]
+            for outcome in entry["rows"]:
                 row = self.next_row
                 if isinstance(outcome, str):
                     self.rejected.append((row, outcome))
@@ -314,10 +342,15 @@ def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
     A row is why it was rejected; or mode, height, width, crc32, number of bytes and, where there is one, a note.
     """
+    for offset, entry in _row_lines(path):
+        yield offset, entry["rows"]
+
+
+def _row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for offset, text in _lines(path):
         entry = json.loads(text)
         if "rows" in entry:
-            yield offset, entry["rows"]
+            yield offset, entry
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

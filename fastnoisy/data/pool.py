@@ -45,7 +45,7 @@ PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What stands in for a result where the worker did not outlive the item, twice: why, on one line."""
+    """What stands in for a result that another time might bring, such as where the worker died twice: why, on one line."""
 
     reason: str
 
