@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import socket
-import threading
 import time
 import zlib
 from array import array
@@ -35,6 +34,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastnoisy.data import beton
+from fastnoisy.data.sync import Sync, forget_cached
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 
@@ -179,7 +179,7 @@ class Part:
         self._pending: list[Any] = []
         self._pending_again: list[int] = []  # places in it
         self._committed = self._sync_begun = time.monotonic()
-        self._sync: _Sync | None = None
+        self._sync: Sync | None = None
 
     def append(self, outcome: Outcome, *, again: bool = False) -> None:
         """Write what became of the next row; `again` where it is rejected until it is tried again.
@@ -220,7 +220,7 @@ class Part:
             self._sync = None
         if self._sync is None and self._committed - self._sync_begun > SYNC_SECONDS:
             self._sync_begun = self._committed
-            self._sync = _Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
+            self._sync = Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
 
     def forget(self, row: int) -> None:
         """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is appended."""
@@ -233,26 +233,35 @@ class Part:
                 self._restore()
                 return
 
+    def settle(self) -> None:
+        """Note the last rows in the journal, and wait until the disk holds what it is being made to hold.
+
+        Raises:
+            OSError: the disk is full, or fails; of rows long written too, for no later fsync of them tells it again.
+        """
+        self.commit()
+        if self._sync is not None:
+            self._sync.wait()
+        self._sync = None
+
     def finish(self) -> None:
         """Write the tables of the .beton file, after the last row.
 
         Raises:
-            OSError: the disk is full, or fails.
+            OSError: as `settle`.
         """
-        self.commit()
-        self._wait()
+        self.settle()
         self._writer.close()
 
     def close(self) -> None:
         """Close the files as they are."""
-        self._wait()
-        self._writer.abandon()
-        self._journal.close()
-
-    def _wait(self) -> None:
-        if self._sync is not None:
+        if (
+            self._sync is not None
+        ):  # it works on them; whoever has not settled is stopping, and believes nothing it says
             self._sync.thread.join()
         self._sync = None
+        self._writer.abandon()
+        self._journal.close()
 
     def _keep(self, row: int, mode: int, height: int, width: int, checksum: int, note: str) -> None:
         self.kept.append(row)
@@ -271,6 +280,7 @@ class Part:
         self.again: list[int] = []
         self._writer = beton.BetonWriter(self.path, len(self._labels), self._page_size, resume=True)
         size = os.fstat(self._writer.descriptor).st_size
+        forget_cached(self._writer.descriptor)
         synced = self._journal.mend()
         for offset, entry in _row_lines(self.journal_path):
             self.again += [self.next_row + place for place in entry.get("again", ())]
@@ -373,35 +383,6 @@ def refuse_existing(target: Path) -> None:
     """Raise FastnoisyError where something bears that name."""
     if os.path.lexists(target):
         raise FastnoisyError(f"{target} exists already", "remove it, or choose another name")
-
-
-class _Sync:
-    """Has the disk hold some files, in a thread: that may take seconds, in which the workers should not wait."""
-
-    def __init__(self, row: int, descriptors: list[int]) -> None:
-        self.row = row
-        self._error: OSError | None = None
-        self.thread = threading.Thread(target=self._run, args=(descriptors,), daemon=True)
-        self.thread.start()
-
-    def done(self) -> bool:
-        """Whether it has happened.
-
-        Raises:
-            OSError: the disk fails.
-        """
-        if self.thread.is_alive():
-            return False
-        if self._error is not None:
-            raise self._error
-        return True
-
-    def _run(self, descriptors: list[int]) -> None:
-        try:
-            for descriptor in descriptors:
-                os.fsync(descriptor)
-        except OSError as error:
-            self._error = error
 
 
 def _take_lock(folder: Path, target: Path) -> int:

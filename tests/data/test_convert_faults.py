@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastnoisy.data import partial
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.partial import read_journal
+from fastnoisy.data.shards import Shard
 from fastnoisy.data.sources import base, folder
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
@@ -112,6 +115,30 @@ def test_a_fault_that_a_source_puts_into_its_own_words_stops_too(
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(FastnoisyError, match=r"cannot read shapes_train\.beton/0: Input/output error"):
         convert(name, tmp_path / "out", options=ConvertOptions(resize="max=16", max_rejected=1))
+
+
+@pytest.mark.parametrize("shard", [None, Shard(0, 1)])
+def test_a_disk_that_fails_behind_the_last_rows_back_stops_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: Shard | None
+) -> None:
+    """The disk is made to hold rows in a thread; an error of that is told to nobody else."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.5)  # until nothing more is committed
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(partial, "SYNC_SECONDS", -1.0)
+    monkeypatch.setattr(partial, "COMMIT_ROWS", COUNT + 1)  # it begins behind the last row
+    monkeypatch.setattr(partial, "COMMIT_SECONDS", 600.0)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(FastnoisyError, match=r"cannot write .*Input/output error"):
+        convert(str(source), tmp_path / "out", shard=shard)
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["."]
+    monkeypatch.undo()
+    assert convert(str(source), tmp_path / "out", shard=shard).splits[0].stored == COUNT
 
 
 # Faults that reject in this run

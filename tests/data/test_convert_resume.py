@@ -248,6 +248,24 @@ def test_what_the_disk_did_not_keep_is_made_again(
     assert contents(unfinished.parent / "out") == whole
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system does not let a program drop cached pages")
+def test_rows_are_read_back_from_the_disk_and_not_from_memory(
+    unfinished: Path, source: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed write the memory still has what the disk has not; here it goes when the kernel is asked to drop it."""
+    lost = []
+
+    def drop(descriptor: int, start: int, length: int, advice: int) -> None:
+        if not lost:
+            lost.append(os.fstat(descriptor).st_size - 50_000)
+            os.pwrite(descriptor, bytes(50_000), lost[0])
+
+    monkeypatch.setattr(os, "posix_fadvise", drop)
+    convert(str(source), unfinished.parent / "out", options=ALLOWED)
+    assert lost[0] > 0
+    assert contents(unfinished.parent / "out") == whole
+
+
 def test_going_on_says_so_and_only_the_same_command_may(
     unfinished: Path, source: Path, whole: dict[str, bytes]
 ) -> None:
