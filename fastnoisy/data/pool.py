@@ -167,7 +167,8 @@ class _Pool:
     def run(self, items: range, chunk: int) -> Iterator[Any]:
         position = items.start
         todo = deque(_Task(i, min(i + chunk, items.stop)) for i in range(items.start, items.stop, chunk))
-        self.workers += [_Worker(self) for _ in range(min(self.count, len(todo)))]
+        for _ in range(min(self.count, len(todo))):
+            self.workers.append(_Worker(self))  # one by one: each closes what it has inherited of those before it
         while position < items.stop:
             while position in self._done:
                 results, num_bytes = self._done.pop(position)
