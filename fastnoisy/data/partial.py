@@ -78,6 +78,8 @@ class Partial:
                 self._empty()
             self.details: dict[str, Any] = self._read_job()
             self.store.mkdir(exist_ok=True)
+            for meta in self.store.glob("*.meta"):  # may hold what a process was killed at, under a name of its own
+                shutil.rmtree(meta)
         except BaseException:
             self.close()
             raise

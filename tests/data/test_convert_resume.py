@@ -284,6 +284,16 @@ def test_what_the_disk_did_not_keep_is_made_again(
     assert contents(unfinished.parent / "out") == whole
 
 
+def test_a_file_that_was_being_written_beside_the_images_is_not_kept(
+    unfinished: Path, source: Path, whole: dict[str, bytes]
+) -> None:
+    meta = unfinished / "store/train.meta"
+    meta.mkdir()
+    (meta / ".partial-1-meta.json").write_text("{")  # as `replacing` leaves it in a process that is killed
+    convert(str(source), unfinished.parent / "out", options=ALLOWED)
+    assert contents(unfinished.parent / "out") == whole
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system does not let a program drop cached pages")
 def test_rows_are_read_back_from_the_disk_and_not_from_memory(
     unfinished: Path, source: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
