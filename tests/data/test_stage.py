@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +87,40 @@ def test_no_room_and_no_folder_are_said(store: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(FastnoisyError, match="10 are free"):
         stage(store, tmp_path / "local")
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from fastnoisy.data import stage as staging
+
+staging._check = lambda *arguments: time.sleep(600)
+staging.stage(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_a_process_that_is_ended_leaves_no_copy_for_good(number: signal.Signals, store: Path, tmp_path: Path) -> None:
+    local = tmp_path / "local"
+    local.mkdir()
+    similar = local / f".partial-12-other-{store.name}-{staging._identity(store)[:12]}"  # of a store other-digits
+    similar.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(store), str(local)])
+    leftover = local / f".partial-{process.pid}-{store.name}-{staging._identity(store)[:12]}"
+    deadline = time.monotonic() + 60
+    while not (leftover / "human.npy").exists() or content(leftover) != content(store):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    if number == signal.SIGTERM:
+        assert code == 128 + signal.SIGTERM
+        assert not leftover.exists()
+    else:
+        assert leftover.exists()
+    copy = stage(store, local)
+    assert {path.name for path in local.iterdir() if path.is_dir()} == {copy.name, similar.name}
 
 
 def _stage_and_count(arguments: tuple[Path, Path]) -> int:
