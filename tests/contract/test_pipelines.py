@@ -183,15 +183,17 @@ def test_an_epoch_can_be_left_early_and_started_again(name: str, workers: int, s
     assert torch.get_num_threads() == torch_threads
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_closing_in_the_middle_of_an_epoch_joins_its_threads(name: str, split: Split) -> None:
+def test_closing_in_the_middle_of_an_epoch_joins_its_threads(name: str, workers: int, split: Split) -> None:
     """As when a run is stopped: the iterator lives on in a traceback."""
     threads = threading.active_count()
-    pipeline = open_one(name, split)
+    pipeline = open_one(name, split, workers=workers)
     running = pipeline.iterate(cut() * 9)
     assert next(running).indices.tolist() == cut()[0].tolist()
     pipeline.close()
     assert threading.active_count() == threads
+    assert multiprocessing.active_children() == []
     del running
     assert threading.active_count() == threads
 
