@@ -34,9 +34,13 @@ def stage(store: Path, folder: Path) -> Path:
         The folder of the copy.
 
     Raises:
-        FastnoisyError: no store there, no room, a disk that fails, or a damaged record; names what.
+        FastnoisyError: no store there, `folder` lies within it, no room, a disk that fails, or a damaged record; names what.
     """
     open_store(store).close()  # says what is wrong with it before anything is copied
+    if folder.resolve().is_relative_to(store.resolve()):  # the next copy would hold this one, too
+        raise FastnoisyError(
+            f"data.stage={folder} lies within the store {store}", "Name a folder of a local disk outside of it"
+        )
     target = folder / f"{store.resolve().name}-{_identity(store)[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,14 +108,31 @@ def _copy(store: Path, target: Path) -> None:
                     advance(len(chunk))
                 copy.flush()
                 os.fsync(copy.fileno())
-        with open_store(partial) as copied:
-            _check(copied, advance)
+        with open_store(store) as original:
+            try:
+                copied = open_store(partial)
+            except FastnoisyError:
+                raise _other_bytes(store, target.parent, "the tables") from None
+            with copied:
+                _check(original, copied, target.parent, advance)
 
 
-def _check(copied: Store, advance: progress.Advance) -> None:
-    for split in copied.splits.values():
+def _check(original: Store, copied: Store, folder: Path, advance: progress.Advance) -> None:
+    """Read every record of the copy. One whose checksum is another is looked at in the original, which names itself."""
+    for name, split in copied.splits.items():
         for row in range(split.num_samples):
-            advance(len(split.read_bytes(row)))  # raises where the checksum is another
+            try:
+                advance(len(split.read_bytes(row)))
+            except FastnoisyError:
+                original.split(name).read_bytes(row)
+                raise _other_bytes(original.path, folder, f"record {row} of {name}") from None
+
+
+def _other_bytes(store: Path, folder: Path, what: str) -> FastnoisyError:
+    return FastnoisyError(
+        f"the copy of {store} in {folder} is not what was read: bytes of {what} differ, while the original is whole",
+        "Start again; if it happens again, the disk fails: name another folder with data.stage, or leave data.stage out",
+    )
 
 
 def _sweep(target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -72,9 +73,42 @@ def test_a_damaged_record_is_never_copied(store: Path, tmp_path: Path) -> None:
     with (store / "train.beton").open("r+b") as file:
         file.seek(at)
         file.write(wrong)
-    with pytest.raises(FastnoisyError, match="record 7"):
+    with pytest.raises(FastnoisyError, match="record 7") as caught:
         stage(store, tmp_path / "local")
+    assert str(store / "train.beton") in str(caught.value)
+    assert "partial" not in str(caught.value)
     assert [p.name for p in (tmp_path / "local").iterdir() if not p.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize("what", ["record", "tables"])
+def test_a_disk_that_gives_back_other_bytes_is_named(
+    what: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(store) as opened:
+        at = int(opened.split("train")._reader.starts[7]) if what == "record" else 8
+    size = (store / "train.beton").stat().st_size
+
+    def fsync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == size:
+            os.pwrite(descriptor, b"\xff" * 8, at)
+
+    monkeypatch.setattr(staging.os, "fsync", fsync)
+    with pytest.raises(
+        FastnoisyError, match=f"{tmp_path / 'local'} is not what was read: .*{what}.* differ, while"
+    ) as caught:
+        stage(store, tmp_path / "local")
+    assert "partial" not in str(caught.value)
+    assert "data.stage" in caught.value.remedy
+
+
+def test_a_folder_within_the_store_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store)
+    before = content(store)
+    for folder in (store, store / "local", store.parent / ".." / "net" / store.name / "a", tmp_path / "link" / "b"):
+        with pytest.raises(FastnoisyError, match="lies within the store"):
+            stage(store, folder)
+    assert content(store) == before
+    assert stage(store, store.parent).parent == store.parent
 
 
 def test_no_room_and_no_folder_are_said(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
