@@ -131,7 +131,8 @@ class FfcvPipeline(Pipeline):
         for images, rows in decoded:
             with torch.cuda.stream(stream):
                 moved = images.to(self.device, non_blocking=True)
-                indices = torch.from_numpy(rows).to(self.device)
+                # Pinned: from other memory the host would wait for the copy, and so for that of the images before it.
+                indices = torch.from_numpy(rows).pin_memory().to(self.device, non_blocking=True)
                 event = stream.record_event()
             if ready is not None:
                 yield self._hand_over(*ready)

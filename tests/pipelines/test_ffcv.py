@@ -85,6 +85,29 @@ def test_all_epochs_copy_on_one_stream(split: Split, copies: list[tuple[torch.dt
     assert Stream.made == 1
 
 
+def test_no_copy_is_waited_for(split: Split, copies: list[tuple[torch.dtype, bool, bool]]) -> None:
+    """FFCV's buffers are pinned by it; what else goes to the GPU must be, too, or `non_blocking` is a word."""
+    with pipelines.open_pipeline("ffcv", split, split.given_labels, GPU, 1) as pipeline:
+        copies.clear()  # labels and sizes, which go there once
+        assert len(list(pipeline.iterate(batches(4)))) == 4
+    assert copies == [(torch.uint8, False, True), (torch.int64, True, True)] * 4
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # which says that it may miss some
+@pytest.mark.parametrize("name", ["ffcv", "resident", "torch-loader"])
+def test_the_host_waits_for_no_copy(name: str, split: Split) -> None:
+    """torch itself looks for them."""
+    with pipelines.open_pipeline(name, split, split.given_labels, GPU, 1) as pipeline:
+        assert len(list(pipeline.iterate(batches(2)))) == 2
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            assert len(list(pipeline.iterate(batches(4)))) == 4
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
 @pytest.mark.gpu
 def test_epochs_on_a_gpu_take_no_more_memory_than_the_first(split: Split) -> None:
     """Batches above 1 MiB have blocks of their own in torch's cache."""
