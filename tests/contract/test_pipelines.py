@@ -389,22 +389,3 @@ def test_torch_loader_with_a_worker_gives_the_same(split: Split) -> None:
         for a, b in zip(pipeline.iterate(cut()), alone.iterate(cut()), strict=True):
             assert torch.equal(a.images, b.images)
             assert torch.equal(a.indices, b.indices)
-
-
-def test_gather_on_a_device_by_index_equals_the_copy(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The branch that a GPU takes is plain tensor code: run it on the CPU and compare."""
-    pipeline = pipelines.open_pipeline("resident", split, split.given_labels, torch.device("cpu"))
-    rows = torch.from_numpy(cut()[0])
-    out = torch.empty(len(rows), *split.canvas, 3, dtype=torch.uint8)
-    by_copy = pipeline.gather(rows, out).clone()  # type: ignore[attr-defined]
-    monkeypatch.setattr(pipeline, "uniform", False)
-
-    class Elsewhere:
-        type = "meta"
-
-    original = pipeline.device
-    monkeypatch.setattr(pipeline, "device", Elsewhere())
-    monkeypatch.setattr(torch, "arange", lambda n, device=None, _f=torch.arange: _f(n))
-    by_index = pipeline.gather(rows, out)  # type: ignore[attr-defined]
-    assert torch.equal(by_copy, by_index)
-    assert original.type == "cpu"
