@@ -199,7 +199,7 @@ def _fault(error: Exception, workers: int) -> FastnoisyError | None:
     return FastnoisyError(
         f"the worker processes of the torch-loader pipeline failed: {text.strip().splitlines()[-1]}",
         f"They may have run out of main memory or of shared memory ({_SHARED}{room}; docker's --shm-size): "
-        f"try data.workers={max(1, workers // 2)}, or a smaller batch_size",
+        f"try data.workers={workers // 2}, or a smaller batch_size",
     )
 
 

@@ -29,7 +29,6 @@ from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.pipelines.base import cores
 from fastnoisy.training import audit, checkpoint, evaluate, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
@@ -206,9 +205,8 @@ class Trainer:
 
     def open_pipelines(self) -> None:
         """Open the chosen pipeline on the training split and on every evaluation set."""
-        name, workers = self.pipeline_name, self.config.data.workers
-        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = cores()
+        name = self.pipeline_name
+        workers = pipelines.worker_count(name, self.config.data.workers)
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
         self.pipeline = pipelines.open_pipeline(
             name, self.setup.split, self.labels.given, self.device, workers, **options

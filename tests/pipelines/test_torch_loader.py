@@ -67,7 +67,7 @@ def test_no_room_in_shared_memory_is_an_error(split: Split, monkeypatch: pytest.
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     monkeypatch.setattr(torch_loader, "_begin_worker", begin)
-    with open_one(split, 1) as pipeline, pytest.raises(FastnoisyError, match=r"file </torch_.*data\.workers=1"):
+    with open_one(split, 1) as pipeline, pytest.raises(FastnoisyError, match=r"file </torch_.*data\.workers=0"):
         list(pipeline.iterate([np.arange(500)]))
 
 
