@@ -252,8 +252,8 @@ def test_a_file_cut_off_after_it_was_opened_is_an_error(name: str, jpegs: Path) 
     pipeline = open_one(name, split) if name != "resident" else None
     with split.beton_path.open("r+b") as file:
         file.truncate(int(split.num_bytes) // 3)
-    with pytest.raises(FastnoisyError, match=r"train\.beton"):
-        list((pipeline or open_one(name, split)).iterate(cut()))
+    with pytest.raises(FastnoisyError, match=r"train\.beton"), pipeline or open_one(name, split) as opened:
+        list(opened.iterate(cut()))
     split.close()
 
 
