@@ -55,7 +55,8 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
     name, _ = pipelines.choose("auto", [part], device, memory.available_device(device))
-    with pipelines.open_pipeline(name, part, labels, device) as pipeline:
+    workers = pipelines.worker_count(name, settings.data.workers)
+    with pipelines.open_pipeline(name, part, labels, device, workers) as pipeline:
         all_rows = np.arange(part.num_samples)
         logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)
     truth = torch.from_numpy(labels)

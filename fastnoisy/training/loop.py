@@ -27,7 +27,6 @@ from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.pipelines.base import cores
 from fastnoisy.training import audit, checkpoint, evaluate, folder, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
@@ -175,9 +174,8 @@ class Trainer:
 
     def open_pipelines(self) -> None:
         """Open the chosen pipeline on the training split and on every evaluation set."""
-        name, workers = self.pipeline_name, self.config.data.workers
-        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = cores()
+        name = self.pipeline_name
+        workers = pipelines.worker_count(name, self.config.data.workers)
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
 
         def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
