@@ -162,6 +162,9 @@ class Trainer:
                 for epoch in range(self.position.epoch, self.config.epochs):
                     self._epoch(epoch, started, first)
                 return self._finish()
+        except FastnoisyError:
+            self._stop_if_asked()  # a signal to the whole process group has ended the pipeline's processes, too
+            raise
         except torch.OutOfMemoryError as error:
             raise FastnoisyError(
                 f"the GPU's memory ran out in epoch {self.position.epoch}, step {self.position.step}",
