@@ -21,13 +21,15 @@ from typing import Any
 import PIL
 
 from fastnoisy import __version__
-from fastnoisy.data import pool, shards, store
+from fastnoisy.data import jpeg_scan, plain_jpeg, pool, shards, store
+from fastnoisy.data import shrink as shrink_module
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode, upright_size
 from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_store
+from fastnoisy.data.jpeg_scan import Scan
 from fastnoisy.data.machine import num_workers
 from fastnoisy.data.partial import Outcome, Part, Partial, partial_path, refuse_existing
 from fastnoisy.data.plan import ConvertOptions, hold_out_test, make_plan
-from fastnoisy.data.shrink import WORTH_IMAGES, Shrink
+from fastnoisy.data.shrink import Shrink
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.errors import FastnoisyError
 
@@ -99,10 +101,10 @@ def convert(
                 open_parts.callback(parts[-1].close)
                 check_rejected(parts[-1], split, options.max_rejected)
             counter = Counter(progress, parts, say)
-            shrink = _shrink(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
+            shrink, scan = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
-                work = functools.partial(_encode_row, rows, number, plan, shrink)
+                work = functools.partial(_encode_row, rows, number, plan, shrink, scan)
                 with contextlib.closing(run(work, todo)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
@@ -212,10 +214,10 @@ class _Rows:
         return _Rows, self._arguments
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) -> Outcome:
+def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome:
     """In a worker: row `row` of split `number`."""
     split = rows.splits[number]
-    result = encode(lambda: split.read(row), plan, shrink)
+    result = encode(lambda: split.read(row), plan, shrink, scan)
     if isinstance(result, Rejection):
         return result.reason
     return result.mode, result.height, result.width, zlib.crc32(result.data), result.note, result.data
@@ -229,24 +231,44 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | None:
         return None
 
 
-def _size_of_sample(rows: _Rows, number: int, sample: range, i: int) -> tuple[int, int] | None:
-    return _size_of_row(rows, number, sample[i])
+def _way_of_sample(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> str | None:
+    """In a worker, by the header: whether an image of the sample will be made `smaller`, or `kept` as the plain JPEG it is."""
+    try:
+        content = rows.splits[number].read(sample[i])
+    except (OSError, FastnoisyError):
+        return None
+    size = upright_size(content)
+    if size is None or plan.resize.apply(*size) < size:
+        return None if size is None else "smaller"
+    fits = (
+        plan.store == "jpg"
+        and plan.resize.apply(*size) == size
+        and size[0] <= plan.canvas[0]
+        and size[1] <= plan.canvas[1]
+    )
+    return "kept" if fits and isinstance(content, bytes) and plain_jpeg.read_header(content) else None
 
 
-def _shrink(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
-    """What makes images smaller: compiled where, by a few headers from all over the longest split, it pays."""
-    shrink = Shrink()
+def _compiled(
+    rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]
+) -> tuple[Shrink, Scan]:
+    """What makes images smaller, and what tells whole JPEGs: compiled where, by a few of the longest split, it pays."""
+    shrink, scan = Shrink(), Scan()
     number = max(range(len(todo)), key=lambda i: len(todo[i]))
-    if plan.resize.kind == "none" or len(todo[number]) < WORTH_IMAGES:
-        return shrink
-    sample = todo[number][:: max(1, len(todo[number]) // 32)]
-    work = functools.partial(_size_of_sample, rows, number, sample)
+    count = len(todo[number])
+    smaller_is_worth = plan.resize.kind != "none" and count >= shrink_module.WORTH_IMAGES
+    kept_is_worth = plan.store == "jpg" and count >= jpeg_scan.WORTH_IMAGES
+    if not smaller_is_worth and not kept_is_worth:
+        return shrink, scan
+    sample = todo[number][:: max(1, count // 32)]
+    work = functools.partial(_way_of_sample, rows, number, plan, sample)
     with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
-        sizes = [size for size in found if isinstance(size, tuple)]
-    smaller = sum(plan.resize.apply(*size) < size for size in sizes)
-    if smaller * len(todo[number]) >= WORTH_IMAGES * len(sample):
+        ways = list(found)
+    if ways.count("smaller") * count >= shrink_module.WORTH_IMAGES * len(sample):
         shrink.prepare()
-    return shrink
+    if ways.count("kept") * count >= jpeg_scan.WORTH_IMAGES * len(sample):
+        scan.prepare()
+    return shrink, scan
 
 
 def _plan(
