@@ -2,18 +2,20 @@
 
     python benchmarks/convert.py --data caltech101/ --out benchmarks/results
 
-Two cases: photographs that fit the canvas, which convert checks by decoding them to their end and stores byte for byte, where
+Two cases: photographs that fit the canvas, whose codes convert reads to their end and which it stores byte for byte, where
 ffcv decodes and encodes them again; and photographs that both make smaller. What each does:
 
-* convert: reads a CSV list and hashes it, reads each file, reads its header, decodes it (at an eighth of its size where it is
-  kept), resizes as Pillow does (bilinear, antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has
-  the disk hold all of it (fsync), and reads the tables back.
+* convert: reads a CSV list and hashes it, reads each file, reads its header; a file that is kept it checks by a walk over its
+  codes (baseline ones; others are decoded at an eighth of their size), any other it decodes, resizes as Pillow does (bilinear,
+  antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has the disk hold all of it (fsync), and
+  reads the tables back.
 * ffcv: reads each file and decodes it with Pillow, as torchvision's ImageFolder does; resizes and encodes with OpenCV (area
   averages); no checksums, no fsync. The labels are at hand, and its progress bar is sent away.
 
 A repetition runs each writer once, in an order that alternates, each into a folder of its own on the same disk, which is
-emptied; the first repetition, in which convert also compiles, is not counted. A ratio is taken within a repetition. Wall time
-is from the call until the file is closed, with processes started and ended; CPU seconds are those of all processes.
+emptied; the first repetition, in which convert also imports numba and loads what it needs compiled (0.5 s, and 4 s where it
+is to be compiled, once per machine), is not counted. A ratio is taken within a repetition. Wall time is from the call until
+the file is closed, with processes started and ended; CPU seconds are those of all processes.
 """
 
 from __future__ import annotations
@@ -224,7 +226,8 @@ def main(
     text = table(cases)
     words = (
         f"{len(paths):,} photographs ({num_files:,} files), {workers} workers, JPEG quality {quality}. Median of "
-        f"{repetitions} interleaved repetitions (quartiles); ratio: ffcv's time over convert's within a repetition."
+        f"{repetitions} interleaved repetitions (quartiles); ratio: ffcv's time over convert's within a repetition. "
+        "Not counted: the first repetition, in which convert imports numba."
     )
     words += "" if has_ffcv() else " ffcv is not installed, so there is nothing to compare with."
     content: dict[str, Any] = {

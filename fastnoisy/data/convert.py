@@ -22,14 +22,16 @@ import numpy as np
 import PIL
 
 from fastnoisy import __version__
-from fastnoisy.data import pool, shards, store
+from fastnoisy.data import jpeg_scan, plain_jpeg, pool, shards, store
+from fastnoisy.data import shrink as shrink_module
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode, upright_size
 from fastnoisy.data.faults import may_be_mended
 from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_store
+from fastnoisy.data.jpeg_scan import Scan
 from fastnoisy.data.machine import num_workers
 from fastnoisy.data.partial import Outcome, Part, Partial, partial_path, refuse_existing
 from fastnoisy.data.plan import ConvertOptions, hold_out_test, make_plan
-from fastnoisy.data.shrink import WORTH_IMAGES, Shrink
+from fastnoisy.data.shrink import Shrink
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.errors import FastnoisyError
 
@@ -107,13 +109,13 @@ def convert(
                 parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
                 open_parts.callback(parts[-1].close)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
-                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink()), run)
+                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink(), Scan()), run)
                 check_rejected(part, split, options.max_rejected)
             counter = Counter(progress, parts, say)
-            shrink = _shrink(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
+            shrink, scan = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
-                work = functools.partial(_encode_row, rows, number, plan, shrink)
+                work = functools.partial(_encode_row, rows, number, plan, shrink, scan)
                 with contextlib.closing(run(work, todo)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
@@ -224,7 +226,7 @@ class _Rows:
         return _Rows, self._arguments
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) -> Outcome | pool.Lost:
+def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome | pool.Lost:
     """In a worker: row `row` of split `number`; `Lost` where the image may be readable another time."""
     split = rows.splits[number]
     failed: list[OSError | FastnoisyError] = []
@@ -236,7 +238,7 @@ def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) 
             failed.append(error)
             raise
 
-    result = encode(read, plan, shrink)
+    result = encode(read, plan, shrink, scan)
     if isinstance(result, Rejection):
         again = any(may_be_mended(error, split.paths[row], rows.source.root is not None) for error in failed)
         return pool.Lost(result.reason) if again else result.reason
@@ -254,24 +256,44 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | pool.L
     return upright_size(content)
 
 
-def _size_of_sample(rows: _Rows, number: int, sample: range, i: int) -> tuple[int, int] | pool.Lost | None:
-    return _size_of_row(rows, number, sample[i])
+def _way_of_sample(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> str | None:
+    """In a worker, by the header: whether an image of the sample will be made `smaller`, or `kept` as the plain JPEG it is."""
+    try:
+        content = rows.splits[number].read(sample[i])
+    except (OSError, FastnoisyError):
+        return None
+    header = plain_jpeg.read_header(content) if isinstance(content, bytes) else None
+    # Pillow is asked last: its many plugins take a worker 50 ms to import.
+    size = upright_size(content) if header is None else (header.height, header.width)
+    if size is None:
+        return None
+    stored = plan.resize.apply(*size)
+    if stored < size:
+        return "smaller"
+    fits = stored == size and size[0] <= plan.canvas[0] and size[1] <= plan.canvas[1]
+    return "kept" if header is not None and fits and plan.store == "jpg" else None
 
 
-def _shrink(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
-    """What makes images smaller: compiled where, by a few headers from all over the longest split, it pays."""
-    shrink = Shrink()
+def _compiled(
+    rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]
+) -> tuple[Shrink, Scan]:
+    """What makes images smaller, and what tells whole JPEGs: compiled where, by a few of the longest split, it pays."""
+    shrink, scan = Shrink(), Scan()
     number = max(range(len(todo)), key=lambda i: len(todo[i]))
-    if plan.resize.kind == "none" or len(todo[number]) < WORTH_IMAGES:
-        return shrink
-    sample = todo[number][:: max(1, len(todo[number]) // 32)]
-    work = functools.partial(_size_of_sample, rows, number, sample)
+    count = len(todo[number])
+    smaller_is_worth = plan.resize.kind != "none" and count >= shrink_module.WORTH_IMAGES
+    kept_is_worth = plan.store == "jpg" and count >= jpeg_scan.WORTH_IMAGES
+    if not smaller_is_worth and not kept_is_worth:
+        return shrink, scan
+    sample = todo[number][:: max(1, count // 32)]
+    work = functools.partial(_way_of_sample, rows, number, plan, sample)
     with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
-        sizes = [size for size in found if isinstance(size, tuple)]
-    smaller = sum(plan.resize.apply(*size) < size for size in sizes)
-    if smaller * len(todo[number]) >= WORTH_IMAGES * len(sample):
+        ways = list(found)
+    if ways.count("smaller") * count >= shrink_module.WORTH_IMAGES * len(sample):
         shrink.prepare()
-    return shrink
+    if ways.count("kept") * count >= jpeg_scan.WORTH_IMAGES * len(sample):
+        scan.prepare()
+    return shrink, scan
 
 
 def _try_again(part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]]) -> None:

@@ -21,6 +21,7 @@ from PIL import Image, ImageChops, JpegImagePlugin, UnidentifiedImageError
 
 from fastnoisy.data import plain_jpeg
 from fastnoisy.data.beton import JPG, RAW
+from fastnoisy.data.jpeg_scan import Scan
 from fastnoisy.data.shrink import Shrink
 from fastnoisy.errors import FastnoisyError
 
@@ -130,13 +131,16 @@ class Rejection:
     reason: str
 
 
-def encode(read: Callable[[], bytes | np.ndarray], plan: Plan, shrink: Shrink | None = None) -> Record | Rejection:
+def encode(
+    read: Callable[[], bytes | np.ndarray], plan: Plan, shrink: Shrink | None = None, scan: Scan | None = None
+) -> Record | Rejection:
     """One image of a source as a record.
 
     Args:
         read: gives a file's bytes, or uint8 pixels of shape (height, width, 3), RGB.
         plan: the resolved options.
         shrink: what makes images smaller; Pillow where None. The pixels are the same.
+        scan: what tells whole JPEGs without decoding them; Pillow decodes all where None. The records are the same.
 
     Returns:
         The record, or why there is none: unreadable, empty, no image, broken, a bomb, or larger than the canvas.
@@ -146,7 +150,7 @@ def encode(read: Callable[[], bytes | np.ndarray], plan: Plan, shrink: Shrink | 
         content = read()
         if isinstance(content, np.ndarray):
             return _store(Image.fromarray(content), plan, shrink)
-        record = _encode_plain(content, plan, shrink)
+        record = _encode_plain(content, plan, shrink, scan)
         if record is not None:
             return record
         with warnings.catch_warnings(record=True) as warned:
@@ -216,7 +220,7 @@ def is_portable_jpeg(data: bytes) -> bool:
     return False
 
 
-def _encode_plain(data: bytes, plan: Plan, shrink: Shrink) -> Record | None:
+def _encode_plain(data: bytes, plan: Plan, shrink: Shrink, scan: Scan | None) -> Record | None:
     """What `_encode_file` would give for a plain JPEG that is whole, in less time; None for every other file."""
     header = plain_jpeg.read_header(data)
     if header is None or header.height * header.width > MAX_PIXELS:
@@ -225,7 +229,7 @@ def _encode_plain(data: bytes, plan: Plan, shrink: Shrink) -> Record | None:
     if height > plan.canvas[0] or width > plan.canvas[1]:
         return None
     if plan.store == "jpg" and len(data) <= plan.page_size and (height, width) == (header.height, header.width):
-        return Record(data, JPG, height, width) if plain_jpeg.is_whole(data, header) else None
+        return Record(data, JPG, height, width) if plain_jpeg.is_whole(data, header, scan) else None
     rgb = plain_jpeg.decode(data, header)
     return None if rgb is None else _store(rgb, plan, shrink)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from fastnoisy.data.jpeg_scan import Scan
+
 _SOF = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive with Huffman codes
 _REDUCED = 8  # libjpeg's least scale: 1 / 8, where only the mean of each block is computed
 
@@ -64,13 +66,16 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def is_whole(data: bytes, header: Header) -> bool:
+def is_whole(data: bytes, header: Header, scan: Scan | None = None) -> bool:
     """Whether a plain JPEG of at least 8x8 pixels decodes to its end, which is found by a decode at an eighth of its size.
 
-    That reads every code of every block, and so finds what is cut off or no code at all. No for smaller ones.
+    That reads every code of every block, and so finds what is cut off or no code at all. No for smaller ones. Where `scan`
+    is certain, there is no need to decode.
     """
     if min(header.height, header.width) < _REDUCED:
         return False
+    if scan is not None and scan(data, header.height, header.width):
+        return True
     size = (-(-header.width // _REDUCED), -(-header.height // _REDUCED))
     return _decode(data, "L", size, _REDUCED) is not None
 
