@@ -55,11 +55,11 @@ class DataConfig(Table):
         256, ge=1, description="pages (2 MiB each, more for large canvases) of a window of the blocked order"
     )
     stage: str = Field("", description="folder of a local disk to copy the stores to first, once per machine")
-    workers: int = Field(
-        0,
+    workers: int | None = Field(
+        None,
         ge=0,
-        description="processes of the torch-loader pipeline, threads of the others; 0: one per core, but no process"
-        " where torch-loader was asked for by name",
+        description="processes of the torch-loader pipeline, threads of the others; default: one per core of this rank;"
+        " 0: torch-loader decodes in the run's own process",
     )
 
     hw_decoder_load: float = Field(

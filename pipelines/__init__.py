@@ -15,7 +15,7 @@ from fastnoisy import discovery, extras
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.memory import available_host, mebibytes
-from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
+from fastnoisy.pipelines.base import Pipeline, cores, thread_counts_kept
 
 
 def names() -> list[str]:
@@ -67,6 +67,13 @@ def choose(name: str, splits: Sequence[Split], device: torch.device, available_b
         else:
             return candidate, "; ".join([sizes, *reasons])
     return "torch-loader", "; ".join([sizes, *reasons])
+
+
+def worker_count(name: str, asked: int | None) -> int:
+    """`workers` of `open_pipeline` for a run's `data.workers`; None: one per core where a pipeline does not choose itself."""
+    if asked is None:
+        return cores() if name == "torch-loader" else 0
+    return asked
 
 
 def _import_problem(extra: str) -> str:

@@ -16,6 +16,7 @@ of 280x220 on a canvas of 512x512, batches of 128). On a GPU `fn.pad` pads.
 
 from __future__ import annotations
 
+import io
 import itertools
 import warnings
 from collections import deque
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fastnoisy import extras
@@ -37,6 +39,8 @@ from fastnoisy.pipelines.base import Pipeline, cores
 HW_DECODER_LOAD = 0.65  # DALI's default, from an A100; its own benchmark on a Hopper with 70 threads uses 0.12
 _DEPTH = 2  # batches that DALI works on ahead of the one handed on
 _PIECES = 4  # parts in which a batch is read on a GPU machine, each by a thread of its own
+
+_REMEDY = "Use pipeline=torch-loader; 'fastnoisy doctor' says what is installed"
 
 Source = Callable[[], list[np.ndarray]]
 
@@ -220,7 +224,7 @@ class DaliPipeline(Pipeline):
                 if restarted == done:
                     raise FastnoisyError(
                         f"the dali pipeline failed twice at one batch, whose records are whole: {error}",
-                        "Use pipeline=torch-loader; 'fastnoisy doctor' says what is installed",
+                        _REMEDY,
                     ) from error
                 restarted = done
                 warnings.warn(f"DALI's pipeline failed and is built anew: {error}", RuntimeWarning, stacklevel=2)
@@ -283,7 +287,19 @@ class DaliPipeline(Pipeline):
             if decoder.batch_size >= batch_size:
                 return decoder
             decoder.close()
-        return _Decoder(self.canvas, batch_size, self.threads, self.device, self.hw_decoder_load)
+        return self._build(batch_size)
+
+    def _build(self, batch_size: int) -> _Decoder:
+        """A new decoder.
+
+        Raises:
+            FastnoisyError: DALI cannot build one, whatever the records: a driver that is too old, no memory.
+        """
+        try:
+            return _Decoder(self.canvas, batch_size, self.threads, self.device, self.hw_decoder_load)
+        except Exception as error:  # graph and constructor, too, raise whatever DALI's C++ part does
+            problem = str(error) if isinstance(error, _DaliError) else _one_line(error)
+        raise FastnoisyError(f"DALI's pipeline cannot be built: {problem}", _REMEDY)  # not "from": see `_Decoder._call`
 
     def _put_back(self, decoder: _Decoder, reusable: bool) -> None:
         """Keep a decoder for the next iteration, as training ends each without asking for more than its last batch.
@@ -313,7 +329,7 @@ class DaliPipeline(Pipeline):
         """Find the record of a failed batch that is at fault, decoding each by itself, first by Pillow and then by DALI.
 
         Raises:
-            FastnoisyError: there is one; names file, record and source.
+            FastnoisyError: there is one; names file, record and source. Or DALI cannot decode anything at the moment.
         """
         for row in rows.tolist():
             self.split.read_image(row)
@@ -322,10 +338,30 @@ class DaliPipeline(Pipeline):
                 try:
                     next(decoded)
                 except _DaliError as own:
+                    self._decode_made_image()
                     raise FastnoisyError(
                         f"{self.split.beton_path}: record {row} ({self.split.sources[row]}) cannot be decoded by DALI: {own}",
                         "Use pipeline=torch-loader, which decodes it, or convert with --store raw",
                     ) from None
+
+    def _decode_made_image(self) -> None:
+        """Decode an image that is whole for certain and as large as any, so that DALI's own troubles blame no record.
+
+        Raises:
+            FastnoisyError: DALI fails on it, too.
+        """
+        height, width = self.canvas
+        file = io.BytesIO()
+        Image.linear_gradient("L").resize((width, height)).convert("RGB").save(file, "JPEG")
+        coming = iter([[np.frombuffer(file.getvalue(), np.uint8)]])
+        decoder = self._build(1)
+        decoder.source = lambda: next(coming)  # its end is the source's
+        try:
+            decoder.next()
+        except _DaliError as error:
+            raise FastnoisyError(f"DALI fails on any image, one made in memory included: {error}", _REMEDY) from None
+        finally:
+            decoder.close()
 
     def _indices(self, rows: np.ndarray) -> Tensor:
         indices = torch.from_numpy(rows)

@@ -55,6 +55,9 @@ class FfcvPipeline(Pipeline):
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
         self._epochs: list[Any] = []
+        # One for all epochs: torch keeps what was freed on a stream for that stream, and hands out 32 of them in turn. With
+        # a priority it is none of those that FFCV takes, which wait for the consumer.
+        self._copies = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         with thread_counts_kept():
             self._loader: Any = _open_loader(split, workers or cores())
 
@@ -122,12 +125,14 @@ class FfcvPipeline(Pipeline):
 
     def _on_gpu(self, decoded: Iterator[tuple[Tensor, np.ndarray]]) -> Iterator[Batch]:
         """Copies run one batch ahead on a stream of their own; FFCV's buffer goes back once its copy has ended."""
-        stream = torch.cuda.Stream(self.device)
+        stream = self._copies
+        assert stream is not None
         ready: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
         for images, rows in decoded:
             with torch.cuda.stream(stream):
                 moved = images.to(self.device, non_blocking=True)
-                indices = torch.from_numpy(rows).to(self.device)
+                # Pinned: from other memory the host would wait for the copy, and so for that of the images before it.
+                indices = torch.from_numpy(rows).pin_memory().to(self.device, non_blocking=True)
                 event = stream.record_event()
             if ready is not None:
                 yield self._hand_over(*ready)

@@ -1,7 +1,7 @@
 """The whole split decoded as uint8 on the device: an epoch costs no decoding, no copies and no workers.
 
 CIFAR is 154 MB this way. Images of one size lie in one array and a batch is one gather; images of differing size lie in one
-flat buffer with offsets.
+flat buffer with offsets, and a line of zeros at its end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ResidentPipeline(Pipeline):
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:
-        """Three bytes a valid pixel."""
+        """Three bytes a valid pixel. A line of zeros is not worth counting."""
         return int(3 * split.sizes.astype(np.int64).prod(axis=1).sum())
 
     def _load(self) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,9 @@ class ResidentPipeline(Pipeline):
         whole = self.split.read_all_raw() if self.uniform and ends[-1] <= 4 * _STAGING else None
         if whole is not None:
             return torch.from_numpy(whole.reshape(-1)).to(self.device), offsets
-        pixels = torch.empty(int(ends[-1]), dtype=torch.uint8, device=self.device)
+        line = 0 if self.uniform else 3 * self.canvas[1]  # of zeros at the end, see `_gather_lines`
+        pixels = torch.empty(int(ends[-1]) + line, dtype=torch.uint8, device=self.device)
+        pixels[int(ends[-1]) :] = 0
         with progress.bar(f"loading {self.split.beton_path}", self.split.num_samples) as advance:
             first = 0
             while first < self.split.num_samples:
@@ -99,19 +101,27 @@ class ResidentPipeline(Pipeline):
         if self.uniform:
             images = self.pixels.view(-1, height * width * 3)
             return torch.index_select(images, 0, rows, out=out.view(len(rows), -1)).view(out.shape)
-        if self.device.type == "cpu":  # a copy per image beats an index per pixel by far on a CPU
+        if self.device.type == "cpu":  # a copy per image takes a twelfth of the time on a CPU
             self._copy(rows.numpy(), out.zero_().numpy(), np.zeros((len(rows), 2), np.int64))
             return out
+        return self._gather_lines(rows, out)
+
+    def _gather_lines(self, rows: Tensor, out: Tensor) -> Tensor:
+        """`gather` of images of differing size by tensor operations alone. For every line of a canvas a window as wide as the
+        canvas is copied from where the line begins in the flat buffer, or from the zeros at its end where the image has
+        ended; what a window shows of the next line is made 0. Temporaries have one number a line: 3 MB for 256 canvases of
+        512x512, where an index for every pixel would take 2 GB.
+        """
+        width = self.canvas[1]
+        zeros = len(self.pixels) // 3 - width  # where they begin, in pixels of three bytes each
         sizes = self.sizes.index_select(0, rows).long()
-        h, w = sizes[:, 0].view(-1, 1, 1), sizes[:, 1].view(-1, 1, 1)
-        y = torch.arange(height, device=self.device).view(1, -1, 1)
-        x = torch.arange(width, device=self.device).view(1, 1, -1)
-        valid = (y < h) & (x < w)
-        pixel = (
-            self.offsets.index_select(0, rows).view(-1, 1, 1) // 3 + y * w + x
-        )  # of the flat buffer, three bytes each
-        found = self.pixels.view(-1, 3)[torch.where(valid, pixel, 0)]
-        return torch.mul(found, valid.unsqueeze(3), out=out)
+        h, w = sizes[:, :1], sizes[:, 1:]
+        y, x = (torch.arange(side, device=self.pixels.device) for side in self.canvas)
+        begin = self.offsets.index_select(0, rows).view(-1, 1) // 3 + y * w
+        begin.masked_fill_(y >= h, zeros)  # torch.where would copy the number to the GPU and wait
+        windows = self.pixels.as_strided((zeros + 1, 3 * width), (3, 1))
+        torch.index_select(windows, 0, begin.view(-1), out=out.view(-1, 3 * width))
+        return out.masked_fill_((x >= w).view(-1, 1, width, 1), 0)
 
     def _copy(self, rows: np.ndarray, out: np.ndarray, covered: np.ndarray) -> None:
         """Copy images into `out` (B, H, W, 3), of which `covered` (B, 2) pixels at the top left may differ from 0."""

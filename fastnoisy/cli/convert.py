@@ -90,7 +90,7 @@ Examples:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="An image that takes longer to read and decode, twice, is rejected.",
+    help="An image that takes longer to read and decode, twice, is rejected, until the command is given again.",
 )
 @click.option(
     "--shard",

@@ -18,12 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
 
 from fastnoisy import __version__
 from fastnoisy.data import jpeg_scan, plain_jpeg, pool, shards, store
 from fastnoisy.data import shrink as shrink_module
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode, upright_size
+from fastnoisy.data.faults import may_be_mended
 from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_store
 from fastnoisy.data.jpeg_scan import Scan
 from fastnoisy.data.machine import num_workers
@@ -34,6 +36,9 @@ from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.errors import FastnoisyError
 
 __all__ = ["ConvertOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
+
+MIN_TIMEOUT = 0.001  # seconds for one image; none is read in less, so all would be rejected
+MAX_TIMEOUT = 1e6  # 11 days; much longer ones are refused by the timer of the kernel
 
 
 def convert(
@@ -56,7 +61,7 @@ def convert(
         out: the folder to make; it must not exist.
         options: how; the defaults where None.
         workers: processes; as many as there are cores and memory for where None.
-        timeout: seconds that reading and decoding one image may take.
+        timeout: seconds that reading and decoding one image may take, 0.001 to 1,000,000.
         shard: the part of all rows to convert, into a folder that `merge` joins with the others; all where None.
         restart: whether what an earlier, unfinished conversion has left is thrown away.
         progress: called after each image.
@@ -64,14 +69,17 @@ def convert(
         start: how processes are made, see `pool.ordered`.
 
     Raises:
-        FastnoisyError: the source cannot be opened, `out` exists or cannot be written, another conversion to it is
-            unfinished or running, or too many images were rejected.
+        FastnoisyError: the source cannot be opened, or the machine fails to read it, `out` exists or cannot be written,
+            another conversion to it is unfinished or running, or too many images were rejected.
     """
     options = options or ConvertOptions()
     out, say = Path(out), say or (lambda line: None)
     count = num_workers(workers)
-    if timeout <= 0:
-        raise FastnoisyError(f"the time for one image must be above 0 seconds, got {timeout:g}")
+    if not MIN_TIMEOUT <= timeout <= MAX_TIMEOUT:  # which nan is not, either
+        problem = (
+            f"timeout: the time for one image must be {MIN_TIMEOUT:g} to {MAX_TIMEOUT:,.0f} seconds, got {timeout:g}"
+        )
+        raise FastnoisyError(problem, f"without it, {pool.TIMEOUT:g} are allowed")
     refuse_existing(out)
     rows = _Rows(source, options.test_fraction)
     opened, splits = rows.source, rows.splits
@@ -88,18 +96,21 @@ def convert(
     with writing(target), Partial(target, identity, restart=restart) as partial:
         run = functools.partial(run, private=(partial.lock,))
         try:
-            plan = _plan(partial, rows, options, run)
+            plan, sure = _plan(partial, rows, options, run)
         except FastnoisyError:
-            partial.discard()
+            if not partial.details:
+                partial.discard()
             raise
-        _note_details(partial, rows, plan, options)
+        _note_details(partial, rows, plan, sure, options)
         with contextlib.ExitStack() as open_parts:
             parts = []
             for split in splits:
                 todo = range(len(split)) if shard is None else shard.rows(len(split))
                 parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
                 open_parts.callback(parts[-1].close)
-                check_rejected(parts[-1], split, options.max_rejected)
+            for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
+                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink(), Scan()), run)
+                check_rejected(part, split, options.max_rejected)
             counter = Counter(progress, parts, say)
             shrink, scan = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
@@ -190,9 +201,10 @@ def fill(
         OSError: the disk is full, or fails.
     """
     for outcome in outcomes:
+        again = isinstance(outcome, pool.Lost)
         if isinstance(outcome, pool.Lost):
             outcome = outcome.reason
-        part.append(outcome)
+        part.append(outcome, again=again)
         if isinstance(outcome, str):
             check_rejected(part, split, allowed)
         counter.advance(good=not isinstance(outcome, str))
@@ -214,21 +226,34 @@ class _Rows:
         return _Rows, self._arguments
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome:
-    """In a worker: row `row` of split `number`."""
+def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome | pool.Lost:
+    """In a worker: row `row` of split `number`; `Lost` where the image may be readable another time."""
     split = rows.splits[number]
-    result = encode(lambda: split.read(row), plan, shrink, scan)
+    failed: list[OSError | FastnoisyError] = []
+
+    def read() -> bytes | np.ndarray:
+        try:
+            return split.read(row)
+        except (OSError, FastnoisyError) as error:
+            failed.append(error)
+            raise
+
+    result = encode(read, plan, shrink, scan)
     if isinstance(result, Rejection):
-        return result.reason
+        again = any(may_be_mended(error, split.paths[row], rows.source.root is not None) for error in failed)
+        return pool.Lost(result.reason) if again else result.reason
     return result.mode, result.height, result.width, zlib.crc32(result.data), result.note, result.data
 
 
-def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | None:
-    """In a worker: (height, width) by the header; None for what cannot be read."""
+def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | pool.Lost | None:
+    """In a worker: (height, width) by the header; None for what is no image, `Lost` as in `_encode_row`."""
+    split = rows.splits[number]
     try:
-        return upright_size(rows.splits[number].read(row))
-    except (OSError, FastnoisyError):
-        return None
+        content = split.read(row)
+    except (OSError, FastnoisyError) as error:
+        again = may_be_mended(error, split.paths[row], rows.source.root is not None)
+        return pool.Lost(str(error)) if again else None
+    return upright_size(content)
 
 
 def _way_of_sample(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> str | None:
@@ -271,22 +296,45 @@ def _compiled(
     return shrink, scan
 
 
+def _try_again(part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]]) -> None:
+    """Look again at the images of an earlier run that may be readable now; from the first that is, rows are made anew."""
+    rows = list(part.again)
+    with contextlib.closing(run(functools.partial(_work_of, work, rows), range(len(rows)))) as results:
+        for row, result in zip(rows, results, strict=True):
+            if not isinstance(result, pool.Lost):
+                part.forget(row)
+                return
+
+
+def _work_of(work: Callable[[int], Any], rows: list[int], i: int) -> Any:
+    return work(rows[i])
+
+
 def _plan(
     partial: Partial, rows: _Rows, options: ConvertOptions, run: Callable[..., Generator[Any, None, None]]
-) -> Plan:
+) -> tuple[Plan, bool]:
+    """The plan, and whether every image had its say; where not, an earlier run's is made again, and its rows with it."""
     noted = partial.details.get("plan")
     if noted is not None:
         canvas = (noted["canvas"][0], noted["canvas"][1])
-        return Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
+        plan = Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
+        if partial.details.get("sure", True):
+            return plan, True
+    lost = 0
 
     def sizes(chunk: int) -> Iterable[tuple[int, int] | None]:
+        nonlocal lost
         for number, split in enumerate(rows.splits):
             work = functools.partial(_size_of_row, rows, number)
             with contextlib.closing(run(work, range(len(split)), chunk=chunk)) as found:
                 for size in found:
+                    lost += isinstance(size, pool.Lost)
                     yield None if isinstance(size, pool.Lost) else size
 
-    return make_plan(rows.source.fixed_size, sizes, options)
+    made = make_plan(rows.source.fixed_size, sizes, options)
+    if noted is not None and made != plan:
+        partial.empty()
+    return made, not lost
 
 
 def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) -> dict[str, Any]:
@@ -313,7 +361,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     }
 
 
-def _note_details(partial: Partial, rows: _Rows, plan: Plan, options: ConvertOptions) -> None:
+def _note_details(partial: Partial, rows: _Rows, plan: Plan, sure: bool, options: ConvertOptions) -> None:
     info = {
         "format": store.FORMAT,
         "fastnoisy": __version__,
@@ -322,7 +370,8 @@ def _note_details(partial: Partial, rows: _Rows, plan: Plan, options: ConvertOpt
         "canvas": list(plan.canvas),
         "class_names": rows.source.class_names,
     }
-    partial.note({"plan": {**asdict(plan), "resize": str(plan.resize), "canvas": list(plan.canvas)}, "info": info})
+    noted = {**asdict(plan), "resize": str(plan.resize), "canvas": list(plan.canvas)}
+    partial.note({"plan": noted, "info": info} if sure else {"plan": noted, "info": info, "sure": False})
 
 
 @contextlib.contextmanager

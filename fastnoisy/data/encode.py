@@ -59,7 +59,7 @@ class Resize:
         Raises:
             FastnoisyError: anything else, or a side outside 1 to 4096 (2048 for `shorter`, whose longer side is 2N).
         """
-        match = re.fullmatch(r"(max|shorter|square)=([0-9]{1,6})", text)
+        match = re.fullmatch(r"(max|shorter|square)=(-?[0-9]{1,1000})", text)
         if text != "none" and not match:
             raise FastnoisyError(
                 f"resize {text!r} is not known", "use max=N (as in max=512), shorter=N, square=N or none"

@@ -57,9 +57,12 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float) -> None:
     """
     if len(part.rejected) > allowed * len(split):
         part.commit()  # so that the next run knows at once
+        remedy = "raise --max-rejected to go on, or mend or remove them and add --restart"
+        if part.again:
+            remedy += "; those that could not be read, took too long or were killed are tried again without it"
         raise FastnoisyError(
             f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}",
-            "raise --max-rejected to go on, or mend or remove them and add --restart",
+            remedy,
         )
 
 

@@ -7,6 +7,9 @@
     SPLIT.journal   what became of each row, in order; each line begins with its own checksum
     store/          what will be OUT, once it is whole
 
+A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
+killed. The journal says which these are, and they are tried again.
+
 A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed process
 loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are read
 back and compared with their checksums before they are believed, so a crash of the machine loses only them.
@@ -20,7 +23,6 @@ import json
 import os
 import shutil
 import socket
-import threading
 import time
 import zlib
 from array import array
@@ -32,6 +34,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastnoisy.data import beton
+from fastnoisy.data.sync import Sync, forget_cached
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 
@@ -75,6 +78,8 @@ class Partial:
                 self._empty()
             self.details: dict[str, Any] = self._read_job()
             self.store.mkdir(exist_ok=True)
+            for meta in self.store.glob("*.meta"):  # may hold what a process was killed at, under a name of its own
+                shutil.rmtree(meta)
         except BaseException:
             self.close()
             raise
@@ -119,6 +124,12 @@ class Partial:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.close()
 
+    def empty(self) -> None:
+        """Throw away what an earlier process has left."""
+        self._empty()
+        self.details = {}
+        self.store.mkdir()
+
     def _empty(self) -> None:
         for path in self.path.iterdir():
             if path.is_dir():
@@ -156,6 +167,7 @@ class Part:
         next_row: the first of `rows` that is not there yet.
         kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after another.
         rejected, noted: rows and texts.
+        again: those rejected rows that are to be tried again.
         num_raw: how many were stored as pixels.
     """
 
@@ -167,17 +179,21 @@ class Part:
         self._journal = Journal(self.journal_path)
         self._restore()
         self._pending: list[Any] = []
+        self._pending_again: list[int] = []  # places in it
         self._committed = self._sync_begun = time.monotonic()
-        self._sync: _Sync | None = None
+        self._sync: Sync | None = None
 
-    def append(self, outcome: Outcome) -> None:
-        """Write what became of the next row.
+    def append(self, outcome: Outcome, *, again: bool = False) -> None:
+        """Write what became of the next row; `again` where it is rejected until it is tried again.
 
         Raises:
             OSError: the disk is full, or fails.
         """
         row = self.next_row
         if isinstance(outcome, str):
+            if again:
+                self.again.append(row)
+                self._pending_again.append(len(self._pending))
             self._pending.append(outcome)
             self.rejected.append((row, outcome))
         else:
@@ -197,36 +213,57 @@ class Part:
         """
         self._writer.flush()
         if self._pending:
-            self._journal.append({"rows": self._pending})
-        self._pending = []
+            again = {"again": self._pending_again} if self._pending_again else {}
+            self._journal.append({"rows": self._pending, **again})
+        self._pending, self._pending_again = [], []
         self._committed = time.monotonic()
         if self._sync is not None and self._sync.done():
             self._journal.append({"synced": self._sync.row})
             self._sync = None
         if self._sync is None and self._committed - self._sync_begun > SYNC_SECONDS:
             self._sync_begun = self._committed
-            self._sync = _Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
+            self._sync = Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
+
+    def forget(self, row: int) -> None:
+        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is appended."""
+        first = self.rows.start
+        for offset, outcomes in read_journal(self.journal_path):
+            first += len(outcomes)
+            if row < first:
+                self._writer.abandon()
+                self._journal.cut(offset)
+                self._restore()
+                return
+
+    def settle(self) -> None:
+        """Note the last rows in the journal, and wait until the disk holds what it is being made to hold.
+
+        Raises:
+            OSError: the disk is full, or fails; of rows long written too, for no later fsync of them tells it again.
+        """
+        self.commit()
+        if self._sync is not None:
+            self._sync.wait()
+        self._sync = None
 
     def finish(self) -> None:
         """Write the tables of the .beton file, after the last row.
 
         Raises:
-            OSError: the disk is full, or fails.
+            OSError: as `settle`.
         """
-        self.commit()
-        self._wait()
+        self.settle()
         self._writer.close()
 
     def close(self) -> None:
         """Close the files as they are."""
-        self._wait()
-        self._writer.abandon()
-        self._journal.close()
-
-    def _wait(self) -> None:
-        if self._sync is not None:
+        if (
+            self._sync is not None
+        ):  # it works on them; whoever has not settled is stopping, and believes nothing it says
             self._sync.thread.join()
         self._sync = None
+        self._writer.abandon()
+        self._journal.close()
 
     def _keep(self, row: int, mode: int, height: int, width: int, checksum: int, note: str) -> None:
         self.kept.append(row)
@@ -242,11 +279,14 @@ class Part:
         self.kept, self.checksums, self.sizes = array("q"), array("I"), array("i")
         self.rejected: list[tuple[int, str]] = []
         self.noted: list[tuple[int, str]] = []
+        self.again: list[int] = []
         self._writer = beton.BetonWriter(self.path, len(self._labels), self._page_size, resume=True)
         size = os.fstat(self._writer.descriptor).st_size
+        forget_cached(self._writer.descriptor)
         synced = self._journal.mend()
-        for offset, outcomes in read_journal(self.journal_path):
-            for outcome in outcomes:
+        for offset, entry in _row_lines(self.journal_path):
+            self.again += [self.next_row + place for place in entry.get("again", ())]
+            for outcome in entry["rows"]:
                 row = self.next_row
                 if isinstance(outcome, str):
                     self.rejected.append((row, outcome))
@@ -314,10 +354,15 @@ def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
     A row is why it was rejected; or mode, height, width, crc32, number of bytes and, where there is one, a note.
     """
+    for offset, entry in _row_lines(path):
+        yield offset, entry["rows"]
+
+
+def _row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for offset, text in _lines(path):
         entry = json.loads(text)
         if "rows" in entry:
-            yield offset, entry["rows"]
+            yield offset, entry
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -340,35 +385,6 @@ def refuse_existing(target: Path) -> None:
     """Raise FastnoisyError where something bears that name."""
     if os.path.lexists(target):
         raise FastnoisyError(f"{target} exists already", "remove it, or choose another name")
-
-
-class _Sync:
-    """Has the disk hold some files, in a thread: that may take seconds, in which the workers should not wait."""
-
-    def __init__(self, row: int, descriptors: list[int]) -> None:
-        self.row = row
-        self._error: OSError | None = None
-        self.thread = threading.Thread(target=self._run, args=(descriptors,), daemon=True)
-        self.thread.start()
-
-    def done(self) -> bool:
-        """Whether it has happened.
-
-        Raises:
-            OSError: the disk fails.
-        """
-        if self.thread.is_alive():
-            return False
-        if self._error is not None:
-            raise self._error
-        return True
-
-    def _run(self, descriptors: list[int]) -> None:
-        try:
-            for descriptor in descriptors:
-                os.fsync(descriptor)
-        except OSError as error:
-            self._error = error
 
 
 def _take_lock(folder: Path, target: Path) -> int:

@@ -45,7 +45,7 @@ PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What stands in for a result where the worker did not outlive the item, twice: why, on one line."""
+    """What stands in for a result that another time might bring, such as where the worker died twice: why, on one line."""
 
     reason: str
 
@@ -167,7 +167,8 @@ class _Pool:
     def run(self, items: range, chunk: int) -> Iterator[Any]:
         position = items.start
         todo = deque(_Task(i, min(i + chunk, items.stop)) for i in range(items.start, items.stop, chunk))
-        self.workers += [_Worker(self) for _ in range(min(self.count, len(todo)))]
+        for _ in range(min(self.count, len(todo))):
+            self.workers.append(_Worker(self))  # one by one: each closes what it has inherited of those before it
         while position < items.stop:
             while position in self._done:
                 results, num_bytes = self._done.pop(position)

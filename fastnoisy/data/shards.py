@@ -88,7 +88,7 @@ def finish_shard(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
     """
     names = ["job.json"]
     for part, split in zip(parts, splits, strict=True):
-        part.commit()
+        part.settle()
         rows = slice(part.rows.start, part.rows.stop)
         labels = {"given": split.given_labels[rows]}
         if split.clean_labels is not None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from fastnoisy import progress
 from fastnoisy.data.store import Store, open_store
@@ -23,19 +27,25 @@ def stage(store: Path, folder: Path) -> Path:
 
     The copy's name is the store's with a digest of its tables and checksums, so that another store of that name, or a store
     that was converted anew, gets a copy of its own. One process of a node copies, under a lock, and the others wait for it.
-    The copy appears under its name once every record in it has the checksum of the original.
+    The copy appears under its name once every record in it has the checksum of the original. A process that is told to end
+    (SIGTERM) removes what it has copied so far; what one has left that was killed outright is removed by the next.
 
     Returns:
         The folder of the copy.
 
     Raises:
-        FastnoisyError: no store there, no room, a disk that fails, or a damaged record; names what.
+        FastnoisyError: no store there, `folder` lies within it, no room, a disk that fails, or a damaged record; names what.
     """
     open_store(store).close()  # says what is wrong with it before anything is copied
+    if folder.resolve().is_relative_to(store.resolve()):  # the next copy would hold this one, too
+        raise FastnoisyError(
+            f"data.stage={folder} lies within the store {store}", "Name a folder of a local disk outside of it"
+        )
     target = folder / f"{store.resolve().name}-{_identity(store)[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f".{target.name}.lock"):
+        with _terminable(), _lock(folder / f".{target.name}.lock"):
+            _sweep(target)
             if not _is_whole(store, target):
                 _copy(store, target)
     except OSError as error:
@@ -98,14 +108,56 @@ def _copy(store: Path, target: Path) -> None:
                     advance(len(chunk))
                 copy.flush()
                 os.fsync(copy.fileno())
-        with open_store(partial) as copied:
-            _check(copied, advance)
+        with open_store(store) as original:
+            try:
+                copied = open_store(partial)
+            except FastnoisyError:
+                raise _other_bytes(store, target.parent, "the tables") from None
+            with copied:
+                _check(original, copied, target.parent, advance)
 
 
-def _check(copied: Store, advance: progress.Advance) -> None:
-    for split in copied.splits.values():
+def _check(original: Store, copied: Store, folder: Path, advance: progress.Advance) -> None:
+    """Read every record of the copy. One whose checksum is another is looked at in the original, which names itself."""
+    for name, split in copied.splits.items():
         for row in range(split.num_samples):
-            advance(len(split.read_bytes(row)))  # raises where the checksum is another
+            try:
+                advance(len(split.read_bytes(row)))
+            except FastnoisyError:
+                original.split(name).read_bytes(row)
+                raise _other_bytes(original.path, folder, f"record {row} of {name}") from None
+
+
+def _other_bytes(store: Path, folder: Path, what: str) -> FastnoisyError:
+    return FastnoisyError(
+        f"the copy of {store} in {folder} is not what was read: bytes of {what} differ, while the original is whole",
+        "Start again; if it happens again, the disk fails: name another folder with data.stage, or leave data.stage out",
+    )
+
+
+def _sweep(target: Path) -> None:
+    """Remove unfinished copies of that name: under the lock, so nobody is at work on them. Each may be as large as a store."""
+    pattern = re.compile(rf"\.partial-\d+-{re.escape(target.name)}")
+    for path in list(target.parent.iterdir()):
+        if pattern.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)  # another user's stays
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that what is half done is removed; left alone where something else handles it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

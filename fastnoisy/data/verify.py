@@ -4,13 +4,17 @@ Header and tables are guarded by the digest in meta.json, records by their check
 zero, and the files of SPLIT.meta by SHA256SUMS; so no changed byte goes unseen. A split in which all is well gets a
 stamp; the others lose theirs.
 
-A folder of .beton files that ffcv wrote has no SPLIT.meta. Its records are decoded, and it becomes a store where they
-are: the folder is written that a conversion would have left.
+A folder of .beton files that ffcv wrote has no SPLIT.meta. Where that is asked for, its records are decoded, and it becomes
+a store where they are: the folders are written that a conversion would have left. Never unasked, for a store that has
+lost its folders looks the same, and would become one without class names, clean labels and sources.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -27,7 +31,6 @@ from fastnoisy.data.sources import beton as beton_source
 from fastnoisy.data.sources.base import SPLIT_NAMES
 from fastnoisy.data.sums import check_sums
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
 
 _CHUNK_BYTES = 1 << 24
 
@@ -35,6 +38,7 @@ _CHUNK_BYTES = 1 << 24
 def verify(
     path: str | Path,
     *,
+    adopt: bool = False,
     workers: int | None = None,
     progress: pool.Progress | None = None,
     say: Callable[[str], object] | None = None,
@@ -42,7 +46,8 @@ def verify(
     """Read every byte of a store and decode every record; stamp each split in which all is well, and unstamp others.
 
     Args:
-        path: the folder; where it holds .beton files only, as ffcv writes them, it becomes a store.
+        path: the folder.
+        adopt: whether .beton files without SPLIT.meta, as ffcv writes them, are made a store; a store is only verified.
         workers: processes; as many as there are cores and memory for where None.
         progress: called after each record.
         say: takes a line about what is no damage.
@@ -51,12 +56,21 @@ def verify(
         The problems, each naming the file, or the record and its source; empty where there are none.
 
     Raises:
-        FastnoisyError: there is no store at the path.
+        FastnoisyError: there is no store at the path, or none yet, and `adopt` was not asked for.
+        OSError: what makes it a store cannot be written.
     """
     path, say = Path(path), say or (lambda line: None)
     run = functools.partial(pool.ordered, workers=num_workers(workers))
     names = store.split_names(path)
-    if not any(path.glob("*.meta")):
+    present = [name for name in names if (path / f"{name}.meta").exists()]
+    if not present and not adopt:
+        raise FastnoisyError(
+            f"{path} has .beton files and no SPLIT.meta folder beside them",
+            f"a store has lost these and is damaged: copy it again; files that ffcv wrote: fastnoisy verify {path} --adopt",
+        )
+    for left in path.glob(".partial-*-adopted") if adopt else ():
+        shutil.rmtree(left, ignore_errors=True)
+    if adopt and len(present) < len(names) and all(_is_adopted(path / f"{name}.meta") for name in present):
         return _adopt(path, names, run, progress, say)
     problems: dict[str, list[str]] = {}
     with ExitStack() as stack:
@@ -127,6 +141,14 @@ def _gap_problems(path: Path) -> list[str]:
     return []
 
 
+def _is_adopted(meta: Path) -> bool:
+    """Whether `_adopt` wrote this folder, and no conversion."""
+    try:
+        return json.loads((meta / "meta.json").read_text(encoding="utf-8"))["options"] == {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _adopt(
     path: Path,
     names: list[str],
@@ -134,7 +156,11 @@ def _adopt(
     progress: pool.Progress | None,
     say: Callable[[str], object],
 ) -> list[str]:
-    """Make a store of .beton files without .meta, if all their records are sound."""
+    """Make a store of .beton files without .meta, if all their records are sound.
+
+    The folders are written aside and then named, so that what is stopped before leaves none of them. One that an adoption
+    has left which was stopped between two names, or was of fewer files, is written anew.
+    """
     strange = [name for name in names if name not in SPLIT_NAMES]
     if strange:
         problem = f"{path / strange[0]}.beton has no {strange[0]}.meta, so it is not of fastnoisy"
@@ -162,20 +188,29 @@ def _adopt(
     if problems:
         return problems
     canvas = np.concatenate([reader.sizes for reader in readers.values()]).max(axis=0).tolist()
-    for split in opened.splits:
-        info = {
-            "format": store.FORMAT,
-            "fastnoisy": __version__,
-            "source": f"beton:{path.absolute() / split.name}.beton",
-            "options": {},
-            "canvas": canvas,
-            "class_names": opened.class_names,
-        }
-        reader = readers[split.name]
-        columns = Columns({"given": split.given_labels}, list(split.paths), reader.sizes, checksums[split.name], [], [])
-        with replacing(path / f"{split.name}.meta") as meta:
-            write_meta(meta, reader.path, columns, info)
-        say(f"{split.name}: {reader.num_samples:,} records of another writer are sound; wrote {split.name}.meta")
+    aside = path / f".partial-{os.getpid()}-adopted"
+    try:
+        aside.mkdir()
+        for split in opened.splits:
+            info = {
+                "format": store.FORMAT,
+                "fastnoisy": __version__,
+                "source": f"beton:{path.absolute() / split.name}.beton",
+                "options": {},
+                "canvas": canvas,
+                "class_names": opened.class_names,
+            }
+            reader, labels = readers[split.name], {"given": split.given_labels}
+            columns = Columns(labels, list(split.paths), reader.sizes, checksums[split.name], [], [])
+            write_meta(aside / f"{split.name}.meta", reader.path, columns, info)
+        for old in path.glob("*.meta"):
+            os.rename(old, aside / f"old-{old.name}")
+        for split in opened.splits:
+            os.rename(aside / f"{split.name}.meta", path / f"{split.name}.meta")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for name, reader in readers.items():
+        say(f"{name}: {reader.num_samples:,} records of another writer are sound; wrote {name}.meta")
     return []
 
 

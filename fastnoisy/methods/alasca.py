@@ -52,6 +52,9 @@ class Alasca(Method):
         stages: list[int] | None = Field(
             None, min_length=1, description="stages with heads; default: the deepest three before the last"
         )
+        recompute: bool = Field(
+            False, description="compute the heads again in the backward: less memory, more time, the same numbers"
+        )
 
     suite = "alasca"
     remembers = "logits, C numbers per trained network"
@@ -60,7 +63,7 @@ class Alasca(Method):
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__(context, options)
         del self.networks  # the base's
-        self.base = methods.build(call_table(options.base), context.with_heads(options.stages))
+        self.base = methods.build(call_table(options.base), context.with_heads(options.stages, options.recompute))
         self.streams: Mapping[str, Stream] = self.base.streams
         self.passes: tuple[Pass, ...] = self.base.passes
         self.cannot = dict(self.base.cannot)

@@ -159,6 +159,7 @@ class Context:
         num_classes: C.
         num_samples: rows of the data set, for memories addressed by row.
         taps: stages that trained networks carry sub-classifiers on; None: the network's `default_taps`; (): none.
+        recompute: whether sub-classifiers are computed again in the backward; see `Network`.
         memory_dtype: dtype of per-sample memories.
         batch_size: the global batch of a pass whose `batch_factor` is 1.
         seed: the run's, for draws of the method's own (mixing partners and weights).
@@ -175,6 +176,7 @@ class Context:
     batch_size: int = 1
     seed: int = 0
     noise: NoiseFacts = NoiseFacts()
+    recompute: bool = False
 
     def noise_rate(self, named: float | None) -> float:
         """The rate that a method which must know it goes by: the one that its options name, else the known one.
@@ -195,11 +197,12 @@ class Context:
         first: with and without heads it starts from the same weights.
         """
         backbone = models.build(self.model, self.num_classes, restored=self.restored)
-        return Network(backbone, self.num_classes, backbone.default_taps if self.taps is None else self.taps)
+        taps = backbone.default_taps if self.taps is None else self.taps
+        return Network(backbone, self.num_classes, taps, self.recompute)
 
-    def with_heads(self, taps: Iterable[int] | None = None) -> Context:
+    def with_heads(self, taps: Iterable[int] | None = None, recompute: bool = False) -> Context:
         """The same with sub-classifiers on `taps`, by default on the network's `default_taps`."""
-        return replace(self, taps=None if taps is None else tuple(taps))
+        return replace(self, taps=None if taps is None else tuple(taps), recompute=recompute)
 
 
 @dataclass(frozen=True)

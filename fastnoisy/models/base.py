@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -61,8 +61,10 @@ class Backbone(nn.Module):
             "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without sub-classifiers",
         )
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s)."""
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
+        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s), one after the other: what is done with one
+        before the next is asked for has its backward after the later stages', when their activations are gone.
+        """
         raise NotImplementedError
 
     def classify(self, last: Tensor) -> Tensor:
@@ -71,4 +73,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits (B, C)."""
-        return self.classify(self.forward_stages(images)[-1])
+        last = images
+        for stage in self.forward_stages(images):
+            last = stage
+        return self.classify(last)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
@@ -63,10 +66,32 @@ class SubClassifier(nn.Module):
                 f"a sub-classifier of stride {self.stride} got a map of {height} x {width}: smaller than its convolution",
                 "Use larger images, or name deeper stages alone (method.stages)",
             )
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        x = F.relu(self.bn3(self.conv3(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = F.relu(self.bn3(self.conv3(x)), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
+
+    def recomputed(self, x: Tensor) -> Tensor:
+        """As `forward`, but nothing is kept for the backward, which computes it again; buffers are updated once."""
+        if torch.compiler.is_compiling():  # one graph, in which the buffers' update stands once
+            return checkpoint(self.forward, x, use_reentrant=False, preserve_rng_state=False)
+        contexts = (contextlib.nullcontext(), self._statistics_left_alone())
+        return checkpoint(self.forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
+
+    @contextlib.contextmanager
+    def _statistics_left_alone(self) -> Iterator[None]:
+        """For a second forward of the same batch: what it adds to the running statistics goes into copies."""
+        norms = (self.bn1, self.bn2, self.bn3)
+        own = [dict(norm.named_buffers()) for norm in norms]
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        try:
+            yield
+        finally:
+            for norm, buffers in zip(norms, own, strict=True):
+                for name, buffer in buffers.items():
+                    setattr(norm, name, buffer)
 
 
 class Network(nn.Module):
@@ -74,13 +99,15 @@ class Network(nn.Module):
 
     Args:
         taps: stage numbers from 1; the last stage, which the main classifier sits on, cannot be tapped.
+        recompute: whether training computes the sub-classifiers again in the backward instead of keeping their activations.
 
     Raises:
         FastnoisyError: a tap that the backbone does not have, or a backbone without stages to tap.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, taps: Sequence[int] = ()) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, taps: Sequence[int] = (), recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         last = len(backbone.stage_channels)
         if taps and last == 1:
             raise backbone.no_taps()
@@ -104,9 +131,15 @@ class Network(nn.Module):
         """Images (B, 3, H, W) to the logits of the main classifier and of every sub-classifier."""
         if not self.taps:
             return Outputs(self.backbone(images), ())
-        stages = self.backbone.forward_stages(images)
-        subs = tuple(head(stages[tap - 1]) for tap, head in zip(self.taps, self.heads, strict=True))
-        return Outputs(self.backbone.classify(stages[-1]), subs)
+        heads = {tap: head for tap, head in zip(self.taps, self.heads, strict=True) if isinstance(head, SubClassifier)}
+        subs: list[Tensor] = []
+        for number, stage in enumerate(self.backbone.forward_stages(images), 1):
+            # At once: a head's backward then comes when the later stages' activations are gone. Of CIFAR's ResNet-34 with
+            # three heads a step's peak is 1.18 times that without them, 1.29 with the heads after the last stage.
+            if number in heads:
+                again = self.recompute and self.training and torch.is_grad_enabled()
+                subs.append(heads[number].recomputed(stage) if again else heads[number](stage))
+        return Outputs(self.backbone.classify(stage), tuple(subs))
 
     def predict(self, images: Tensor) -> Tensor:
         """`Outputs.ensemble` of the images."""

@@ -8,7 +8,7 @@ train; `wrn_28_4` is a Wide ResNet (ALASCA's Table 8).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,15 +88,14 @@ class PreActResNet(Backbone):
         self.bn = nn.BatchNorm2d(c_in) if norm == "last" else None
         self.fc = nn.Linear(c_in, num_classes)
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`."""
-        x, outputs = self.stem(images), []
+        x = self.stem(images)
         if self.stem_bn is not None:
             x = F.relu(self.stem_bn(x))
         for stage in self.stages:
             x = stage(x)
-            outputs.append(x)
-        return outputs
+            yield x
 
     def classify(self, last: Tensor) -> Tensor:
         """See `Backbone.classify`."""

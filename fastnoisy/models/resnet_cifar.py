@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,13 +55,12 @@ class ResNetCifar(Backbone):
             c_in = width
         self.fc = nn.Linear(c_in, num_classes)
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`."""
-        x, outputs = F.relu(self.bn(self.conv(images))), []
+        x = F.relu(self.bn(self.conv(images)))
         for stage in self.stages:
             x = stage(x)
-            outputs.append(x)
-        return outputs
+            yield x
 
     def classify(self, last: Tensor) -> Tensor:
         """See `Backbone.classify`."""

@@ -6,7 +6,7 @@ timm takes seconds to import, so it is imported when such a network is asked for
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class TimmBackbone(Backbone):
         self.stage_reductions = tuple(places) if whole else (max(reductions, default=1),)
         self.nhwc = getattr(model, "output_fmt", None) == "NHWC"
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`; sizes that do not divide are rounded as the model does.
 
         Raises:
@@ -83,10 +83,12 @@ class TimmBackbone(Backbone):
         self._check_size(images)
         model: Any = self.model
         if not self.places:
-            return [model.forward_features(images)]
+            yield model.forward_features(images)
+            return
         # With the last place among them, since some models (hiera) run no further than the deepest place that is asked for.
         last, maps = model.forward_intermediates(images, indices=self.places)
-        return [*maps[:-1], last.permute(0, 3, 1, 2) if self.nhwc else last]
+        yield from maps[:-1]
+        yield last.permute(0, 3, 1, 2) if self.nhwc else last
 
     def classify(self, last: Tensor) -> Tensor:
         """See `Backbone.classify`."""
@@ -120,16 +122,19 @@ class InceptionResNetV2(TimmBackbone):
         self.stage_channels = (320, 1088, 2080, 1536)
         self.stage_reductions = (8, 16, 32, 32)
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`."""
         self._check_size(images)
         m: Any = self.model
         x = m.conv2d_2b(m.conv2d_2a(m.conv2d_1a(images)))
         x = m.maxpool_5a(m.conv2d_4a(m.conv2d_3b(m.maxpool_3a(x))))
-        first = m.repeat(m.mixed_5b(x))
-        second = m.repeat_1(m.mixed_6a(first))
-        third = m.repeat_2(m.mixed_7a(second))
-        return [first, second, third, m.conv2d_7b(m.block8(third))]
+        x = m.repeat(m.mixed_5b(x))
+        yield x
+        x = m.repeat_1(m.mixed_6a(x))
+        yield x
+        x = m.repeat_2(m.mixed_7a(x))
+        yield x
+        yield m.conv2d_7b(m.block8(x))
 
     def classify(self, last: Tensor) -> Tensor:
         """See `Backbone.classify`."""

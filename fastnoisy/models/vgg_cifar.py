@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class VggCifar(Backbone):
             self.stages.append(nn.Sequential(*layers))
         self.fc = nn.Linear(c_in, num_classes)
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`.
 
         Raises:
@@ -42,11 +44,10 @@ class VggCifar(Backbone):
             raise FastnoisyError(
                 f"{self.name} takes images of at least 32 x 32, got {height} x {width}", "Resize them in the view"
             )
-        x, outputs = images, []
+        x = images
         for stage in self.stages:
             x = F.max_pool2d(stage(x), 2)
-            outputs.append(x)
-        return outputs
+            yield x
 
     def classify(self, last: Tensor) -> Tensor:
         """See `Backbone.classify`."""

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnoisy import config, memory, models, pipelines
+from fastnoisy import config, memory, pipelines
 from fastnoisy.augment.views import parse_view
 from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.methods.base import NoiseFacts
-from fastnoisy.models.heads import Network
+from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.training import checkpoint, evaluate, setup
 
 _BATCH = 64
@@ -52,14 +51,12 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     part = opened.split(split or setup.test_split(settings, opened))
     names = _metadata(found, "class_names")
     setup.check_classes(f"{opened.path} ({part.name})", part.class_names, names)
-    rows = found.state["num_samples"]
-    method = setup.build_method(settings, len(names), rows, NoiseFacts(), restored=True)
-    checkpoint.restore(method, found)
-    method.to(device)
+    method = _restored(settings, found, len(names), device)
     view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
     name, _ = pipelines.choose("auto", [part], device, memory.available_device(device))
-    with pipelines.open_pipeline(name, part, labels, device) as pipeline:
+    workers = pipelines.worker_count(name, settings.data.workers)
+    with pipelines.open_pipeline(name, part, labels, device, workers) as pipeline:
         all_rows = np.arange(part.num_samples)
         logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)
     truth = torch.from_numpy(labels)
@@ -80,7 +77,7 @@ class Prediction:
 
 
 def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> Iterator[Prediction]:
-    """Predict files, and every file below folders, in order, with the newest checkpoint's network.
+    """Predict files, and every file below folders, in order, by what the run reports: both networks where a method has two.
 
     Raises:
         FastnoisyError: no run, no checkpoint, a path that does not exist.
@@ -90,11 +87,8 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
     device = setup.choose_device(device_name)
     setup.set_threads(settings.threads)
     names: list[str] = _metadata(found, "class_names")
-    backbone = models.build(_metadata(found, "model"), len(names), restored=True)
-    network = Network(backbone, len(names), _metadata(found, "taps"))
-    network.load_state_dict(found.model)
-    network.to(device).eval()
-    dtype = next(network.parameters()).dtype
+    method = _restored(settings, found, len(names), device).eval()
+    dtype = getattr(torch, settings.dtype)
     view = parse_view(_metadata(found, "view")).build(
         "eval", mean=_metadata(found, "mean"), std=_metadata(found, "std")
     )
@@ -113,7 +107,7 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
             with torch.no_grad():
                 indices = torch.arange(len(good), device=device)
                 images = view(canvas.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0).to(dtype)
-                probabilities = network.predict(images).float().softmax(dim=1)
+                probabilities = method.predict(images).float().softmax(dim=1)
             best = probabilities.max(dim=1)
             answers = iter(zip(best.indices.tolist(), best.values.tolist(), strict=True))
         for path, content in chunk:
@@ -129,6 +123,13 @@ def _open_run(run: Path) -> tuple[config.Config, checkpoint.Checkpoint]:
         raise FastnoisyError(f"{run} holds no run: config.toml is missing", "Name the folder given to --out")
     settings = setup.check(config.read_toml(run / "config.toml"))
     return settings, checkpoint.load_reported(run / "checkpoints", settings.select, say=_warn)
+
+
+def _restored(settings: config.Config, found: checkpoint.Checkpoint, num_classes: int, device: torch.device) -> Method:
+    rows: int = found.state["num_samples"]
+    method = setup.build_method(settings, num_classes, rows, NoiseFacts(), restored=True)
+    checkpoint.restore(method, found)
+    return method.to(device)
 
 
 def _warn(text: str) -> None:

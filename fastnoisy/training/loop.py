@@ -27,7 +27,6 @@ from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.pipelines.base import cores
 from fastnoisy.training import audit, checkpoint, evaluate, folder, introduction, optim, preflight, setup
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
@@ -163,6 +162,9 @@ class Trainer:
                 for epoch in range(self.position.epoch, self.config.epochs):
                     self._epoch(epoch, started, first)
                 return self._finish()
+        except FastnoisyError:
+            self._stop_if_asked()  # a signal to the whole process group has ended the pipeline's processes, too
+            raise
         except torch.OutOfMemoryError as error:
             raise FastnoisyError(
                 f"the GPU's memory ran out in epoch {self.position.epoch}, step {self.position.step}",
@@ -175,9 +177,8 @@ class Trainer:
 
     def open_pipelines(self) -> None:
         """Open the chosen pipeline on the training split and on every evaluation set."""
-        name, workers = self.pipeline_name, self.config.data.workers
-        if not workers and self.config.pipeline == "auto" and name == "torch-loader":
-            workers = cores()
+        name = self.pipeline_name
+        workers = pipelines.worker_count(name, self.config.data.workers)
         options = {"hw_decoder_load": self.config.data.hw_decoder_load}
 
         def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:

@@ -23,3 +23,16 @@ def test_it_ends_with_0_for_whole_1_for_damaged_and_2_for_no_store(call: Call, s
     code, out, err = call("verify", tmp_path / "nothing")
     assert (code, out) == (2, "")
     assert "does not exist" in err
+
+
+def test_files_of_another_writer_become_a_store_only_where_that_is_asked_for(
+    call: Call, store: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    shutil.copy(store / "train.beton", place)
+    code, out, err = call("verify", place)
+    assert (code, out) == (2, "")
+    assert f"fastnoisy verify {place} --adopt" in err
+    code, out, err = call("verify", place, "--adopt")
+    assert (code, out.splitlines()[-1]) == (0, f"{place}: whole")

@@ -183,15 +183,17 @@ def test_an_epoch_can_be_left_early_and_started_again(name: str, workers: int, s
     assert torch.get_num_threads() == torch_threads
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", NAMES)
-def test_closing_in_the_middle_of_an_epoch_joins_its_threads(name: str, split: Split) -> None:
+def test_closing_in_the_middle_of_an_epoch_joins_its_threads(name: str, workers: int, split: Split) -> None:
     """As when a run is stopped: the iterator lives on in a traceback."""
     threads = threading.active_count()
-    pipeline = open_one(name, split)
+    pipeline = open_one(name, split, workers=workers)
     running = pipeline.iterate(cut() * 9)
     assert next(running).indices.tolist() == cut()[0].tolist()
     pipeline.close()
     assert threading.active_count() == threads
+    assert multiprocessing.active_children() == []
     del running
     assert threading.active_count() == threads
 
@@ -250,8 +252,8 @@ def test_a_file_cut_off_after_it_was_opened_is_an_error(name: str, jpegs: Path) 
     pipeline = open_one(name, split) if name != "resident" else None
     with split.beton_path.open("r+b") as file:
         file.truncate(int(split.num_bytes) // 3)
-    with pytest.raises(FastnoisyError, match=r"train\.beton"):
-        list((pipeline or open_one(name, split)).iterate(cut()))
+    with pytest.raises(FastnoisyError, match=r"train\.beton"), pipeline or open_one(name, split) as opened:
+        list(opened.iterate(cut()))
     split.close()
 
 
@@ -387,22 +389,3 @@ def test_torch_loader_with_a_worker_gives_the_same(split: Split) -> None:
         for a, b in zip(pipeline.iterate(cut()), alone.iterate(cut()), strict=True):
             assert torch.equal(a.images, b.images)
             assert torch.equal(a.indices, b.indices)
-
-
-def test_gather_on_a_device_by_index_equals_the_copy(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The branch that a GPU takes is plain tensor code: run it on the CPU and compare."""
-    pipeline = pipelines.open_pipeline("resident", split, split.given_labels, torch.device("cpu"))
-    rows = torch.from_numpy(cut()[0])
-    out = torch.empty(len(rows), *split.canvas, 3, dtype=torch.uint8)
-    by_copy = pipeline.gather(rows, out).clone()  # type: ignore[attr-defined]
-    monkeypatch.setattr(pipeline, "uniform", False)
-
-    class Elsewhere:
-        type = "meta"
-
-    original = pipeline.device
-    monkeypatch.setattr(pipeline, "device", Elsewhere())
-    monkeypatch.setattr(torch, "arange", lambda n, device=None, _f=torch.arange: _f(n))
-    by_index = pipeline.gather(rows, out)  # type: ignore[attr-defined]
-    assert torch.equal(by_copy, by_index)
-    assert original.type == "cpu"

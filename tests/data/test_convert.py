@@ -47,10 +47,26 @@ def folder(root: Path, count: int = 4, broken: int = 0, kind: str = "jpg", side:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "512", "max", "max=", "max=0", "max=-3", "max=1.5", "max=4097", "shorter=2049", "min=5", "MAX=5"]
+    "text", ["", "512", "max", "max=", "max=1.5", "max=--3", "min=5", "MAX=5", "max=" + "9" * 5000]
 )
 def test_resize_texts_that_mean_nothing(text: str) -> None:
-    with pytest.raises(FastnoisyError, match="resize"):
+    with pytest.raises(FastnoisyError, match=r"resize '.*' is not known"):
+        ConvertOptions(resize=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("max=0", 4096),
+        ("max=-3", 4096),
+        ("square=4097", 4096),
+        ("max=99999999", 4096),
+        ("shorter=2049", 2048),
+        ("shorter=1000000", 2048),
+    ],
+)
+def test_resize_sides_outside_their_range(text: str, limit: int) -> None:
+    with pytest.raises(FastnoisyError, match=f"resize '{text}': the side must be from 1 to {limit} pixels"):
         ConvertOptions(resize=text)
 
 

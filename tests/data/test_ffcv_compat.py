@@ -122,7 +122,7 @@ def test_we_read_what_ffcvs_writer_wrote(tmp_path: Path, mode: str, workers: int
     modes = set(reader.modes.tolist())
     reader.close()
     assert modes == {"raw": {beton.RAW}, "jpg": {beton.JPG}}.get(mode, {beton.RAW, beton.JPG})
-    assert verify(tmp_path / "in") == []
+    assert verify(tmp_path / "in", adopt=True) == []
     with open_store(tmp_path / "in") as store:
         split = store.split("train")
         assert split.given_labels.tolist() == [i % 3 for i in range(COUNT)]

@@ -53,6 +53,15 @@ def greedy(i: int) -> int:
     return len(bytes(pool.ITEM_BYTES + (1 << 30))) if i == 2 else i
 
 
+def held_pipes(i: int) -> tuple[int, set[int]]:
+    time.sleep(0.002)
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found.add(os.stat(f"/proc/self/fd/{name}").st_ino)
+    return os.getpid(), found
+
+
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order(start: str, workers: int) -> None:
@@ -83,6 +92,25 @@ def test_a_worker_that_is_killed_from_outside_loses_nothing() -> None:
             assert victim is not None
             os.kill(victim, signal.SIGKILL)
     assert results == [i * i for i in range(200)]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="open files are told by /proc, and only forked workers inherit them"
+)
+def test_no_worker_holds_another_ones_pipes() -> None:
+    """Whose pipes another holds would not see them closed when the parent is killed."""
+    made = pool._Pool(held_pipes, 3, pool.TIMEOUT, (), "fork")
+    try:
+        held = dict(made.run(range(60), 1))
+        pipes = {
+            worker.process.pid: {os.fstat(end.fileno()).st_ino for end in (worker._tasks_to, worker.results)}
+            for worker in made.workers
+        }
+    finally:
+        made.close()
+    assert held.keys() == pipes.keys()
+    for one in pipes:
+        assert [other for other in pipes if held[one] & pipes[other]] == [one]
 
 
 def test_an_error_of_the_work_is_raised_here() -> None:

@@ -44,6 +44,11 @@ def test_kind_and_path_of_a_source(cifar: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert base.resolve("photos") == ("folder", Path("photos"))
     assert base.open_source("photos")[1] == f"folder:{photos}"
+    monkeypatch.chdir(photos)
+    assert base.open_source(".")[1] == f"folder:{photos}"
+    with pytest.raises(FastnoisyError, match="is empty"):  # but not what Path("") is
+        base.open_source("")
+    monkeypatch.chdir(tmp_path)
     assert base.open_source("digits")[1] == "digits"
     (tmp_path / "digits").mkdir()
     assert base.resolve("digits") == ("digits", None)  # what needs no path is never a folder of that name
@@ -59,6 +64,7 @@ def test_kind_and_path_of_a_source(cifar: Path, tmp_path: Path, monkeypatch: pyt
         ("/no/such/place", r"'/no/such/place' does not exist.*(?s:.*)digits.*(?s:.*)folder"),
         ("folder:/no/such/place", r"folder: /no/such/place does not exist"),
         ("digits:/tmp", r"digits takes no path"),
+        ("", r"SOURCE is empty.*the current folder is \."),
     ],
 )
 def test_sources_that_cannot_be_opened(source: str, message: str) -> None:

@@ -121,6 +121,11 @@ def test_a_path_alone_means_the_first_list_that_is_there(tmp_path: Path) -> None
         (webvision_all, "info/train_filelist_all.txt"),
         (webvision_all, "google"),
         (webvision_all, "flickr"),
+        (webvision, "info/val_filelist.txt"),
+        (webvision, "val_images_256"),
+        (webvision_mini, "val_images_256"),
+        (webvision_flickr, "info/val_filelist.txt"),
+        (webvision_all, "val_images_256"),
     ],
 )
 def test_what_is_missing_is_named_with_its_place(module: ModuleType, missing: str, tmp_path: Path) -> None:
@@ -136,17 +141,11 @@ def test_what_is_missing_is_named_with_its_place(module: ModuleType, missing: st
 
 
 def test_all_that_is_missing_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(FastnoisyError, match=r"no info/train_filelist_google\.txt \(lines 'google/.*and no google/ \("):
+    with pytest.raises(
+        FastnoisyError, match=r"no info/train_filelist_google\.txt \(lines 'google/.*and no google/ \(.*val_"
+    ) as caught:
         webvision.open(tmp_path)
-
-
-@pytest.mark.parametrize("missing", ["info/val_filelist.txt", "val_images_256"])
-def test_without_validation_images_there_is_a_note(tree: Path, missing: str) -> None:
-    place = tree / missing
-    shutil.rmtree(place) if place.is_dir() else place.unlink()
-    source = webvision.open(tree)
-    assert [split.name for split in source.splits] == ["train"]
-    assert f"webvision: no validation split, for {tree} has no {missing}" in source.notes[1]
+    assert f"looked for at {tmp_path}/val_images_256 and {tmp_path}/val_images)" in caught.value.message
 
 
 def test_other_places_of_images(tree: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def picture(seed: int, side: int) -> Image.Image:
@@ -161,7 +165,7 @@ def test_sound_files_of_another_writer_become_a_store(tmp_path: Path) -> None:
     foreign(tmp_path / "in/val.beton", sound()[:2])
     (tmp_path / "in/classes.txt").write_text("ant\nbee\n")
     lines: list[str] = []
-    assert verify(tmp_path / "in", say=lines.append) == []
+    assert verify(tmp_path / "in", adopt=True, say=lines.append) == []
     assert lines[0] == "train: 5 records of another writer are sound; wrote train.meta"
     with open_store(tmp_path / "in") as store:
         assert store.class_names == ["ant", "bee"]
@@ -169,6 +173,50 @@ def test_sound_files_of_another_writer_become_a_store(tmp_path: Path) -> None:
         assert (train.verified, train.canvas, train.given_labels.tolist()) == (True, (60, 69), [0, 1, 0, 1, 0])
         assert (train.read_image(4) == np.asarray(picture(3, 60))).all()
     assert verify(tmp_path / "in") == []
+    assert verify(tmp_path / "in", adopt=True) == []
+
+
+def test_a_store_that_has_lost_its_meta_folders_is_not_taken_for_another_writers(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    shutil.rmtree(copy / "val.meta")
+    assert any("val.meta" in problem for problem in verify(copy, adopt=True))  # a conversion's other folder is there
+    shutil.rmtree(copy / "train.meta")
+    with pytest.raises(
+        FastnoisyError, match=r"store has \.beton files and no SPLIT\.meta.*fastnoisy verify .*store --adopt"
+    ):
+        verify(copy)
+    assert files(copy) == [copy / "train.beton", copy / "val.beton"]
+
+
+@pytest.mark.parametrize("one_before", [False, True])
+@pytest.mark.parametrize(("stop", "at"), [("write_meta", 1), ("os.rename", 0), ("os.rename", 1), ("shutil.rmtree", 0)])
+def test_an_adoption_that_is_killed_can_be_asked_for_again(
+    tmp_path: Path, one_before: bool, stop: str, at: int
+) -> None:
+    """Killed before the second folder is written, or as they are named; also where a file was adopted alone before."""
+    foreign(tmp_path / "in/val.beton", sound()[:2])
+    if one_before:
+        assert verify(tmp_path / "in", adopt=True) == []
+    foreign(tmp_path / "in/train.beton", sound())
+    code = f"""
+import itertools, os, shutil
+from fastnoisy.data import verify
+calls, true = itertools.count(), verify.{stop}
+def second(*arguments, **options):
+    if next(calls) == {at}:
+        os._exit(9)
+    return true(*arguments, **options)
+verify.{stop} = second
+verify.verify({str(tmp_path / "in")!r}, adopt=True, workers=1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 9
+    assert verify(tmp_path / "in", adopt=True) == []
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == [
+        "train.beton", "train.meta", "val.beton", "val.meta"
+    ]  # fmt: skip
+    with open_store(tmp_path / "in") as store:
+        assert [split.verified for split in store.splits.values()] == [True, True]
 
 
 @pytest.mark.parametrize("kind", ["cut off", "other size", "cmyk", "no image"])
@@ -182,7 +230,7 @@ def test_unsound_files_of_another_writer_get_no_stamp(tmp_path: Path, kind: str)
         "no image": (b"\xff\xd8\xff and no more", height, width),
     }[kind]
     foreign(tmp_path / "in/train.beton", records)
-    (problem,) = verify(tmp_path / "in")
+    (problem,) = verify(tmp_path / "in", adopt=True)
     assert "train.beton: record 2: " in problem
     assert not (tmp_path / "in/train.meta").exists()
 
@@ -190,4 +238,4 @@ def test_unsound_files_of_another_writer_get_no_stamp(tmp_path: Path, kind: str)
 def test_a_file_whose_name_is_no_split_says_what_to_do(tmp_path: Path) -> None:
     foreign(tmp_path / "in/imagenet.beton", sound())
     with pytest.raises(FastnoisyError, match=r"imagenet\.beton has no imagenet\.meta.*train\.beton"):
-        verify(tmp_path / "in")
+        verify(tmp_path / "in", adopt=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fastnoisy import models
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.models.heads import Network, SubClassifier
+from fastnoisy.models.heads import Network, Outputs, SubClassifier
 from fastnoisy.models.preact import PreActBlock, wide_resnet
 
 TAPS = {
@@ -113,7 +115,7 @@ def test_shapes_of_logits_and_stages(name: str, num_classes: int, size: int) -> 
     net = network(name, num_classes, device="meta")
     assert net.taps == net.backbone.default_taps == TAPS[name]
     images = torch.zeros(2, 3, size, size, device="meta")
-    outputs = net.backbone.forward_stages(images)
+    outputs = list(net.backbone.forward_stages(images))
     stages = zip(outputs, net.backbone.stage_channels, net.backbone.stage_reductions, strict=True)
     for out, channels, reduction in stages:
         rounded = size // reduction if name == "vgg19_cifar" else -(-size // reduction)  # pooling floors, strides ceil
@@ -184,6 +186,71 @@ def test_heads_say_when_images_are_too_small() -> None:
         net(torch.zeros(2, 3, 7, 9, device="meta"))
     with pytest.raises(FastnoisyError, match="vgg19_cifar takes images of at least 32 x 32, got 28 x 28"):
         network("vgg19_cifar", 10, device="meta")(torch.zeros(2, 3, 28, 28, device="meta"))
+
+
+def heads_twice() -> tuple[Network, Network]:
+    """The same network twice, the second computing its heads again in the backward."""
+    torch.manual_seed(0)
+    plain = network("preact_small", 5, None)
+    again = copy.deepcopy(plain)
+    again.recompute = True
+    return plain, again
+
+
+def train_step(net: Network, run: Callable[[torch.Tensor], Outputs], scale: float = 1.0) -> None:
+    generator = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(8, 3, 16, 16, generator=generator), torch.arange(8) % 5
+    out = run(scale * images)
+    torch.stack([F.cross_entropy(z, labels) for z in (out.logits, *out.sub_logits)]).sum().backward()
+
+
+def test_heads_computed_again_give_the_same_numbers_and_move_their_statistics_once() -> None:
+    plain, again = heads_twice()
+    for scale in (1.0, 3.0):
+        for net in (plain, again):
+            train_step(net, net, scale)
+    for one, two in zip(plain.parameters(), again.parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.equal(one.grad, two.grad)  # type: ignore[arg-type]
+    for one, two in zip(plain.buffers(), again.buffers(), strict=True):
+        assert torch.equal(one, two)
+    assert dict(again.named_buffers()).keys() == dict(plain.named_buffers()).keys()
+
+
+def test_compiled_heads_computed_again_move_their_statistics_once() -> None:
+    plain, again = heads_twice()
+    torch._dynamo.reset()
+    train_step(plain, plain)
+    train_step(again, torch.compile(again, backend="aot_eager", fullgraph=True))
+    torch._dynamo.reset()
+    for one, two in zip(plain.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    for one, two in zip(plain.buffers(), again.buffers(), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_heads_computed_again_keep_less_and_go_back_after_the_later_stages() -> None:
+    def kept(net: Network) -> int:
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            net(torch.randn(8, 3, 16, 16))
+        return sum(sizes.values())
+
+    plain, again = heads_twice()
+    assert kept(again) < kept(network("preact_small", 5, ())) * 1.2 < kept(plain)
+
+    order: list[str] = []
+    for number, stage in enumerate(plain.backbone.stages, 1):  # type: ignore[arg-type, union-attr]
+        stage.register_full_backward_pre_hook(lambda module, grads, n=number: order.append(f"stage {n}"))
+    for tap, head in zip(plain.taps, plain.heads, strict=True):
+        head.register_full_backward_pre_hook(lambda module, grads, n=tap: order.append(f"head {n}"))
+    train_step(plain, plain)
+    assert order == ["stage 3", "head 2", "stage 2", "head 1", "stage 1"]
 
 
 def test_wrong_names_and_options() -> None:

@@ -97,7 +97,7 @@ def test_inception_resnet_v2_has_alascas_three_branches() -> None:
     net.eval()
     with torch.no_grad():
         images = torch.randn(1, 3, 224, 224)
-        maps = backbone.forward_stages(images)
+        maps = list(backbone.forward_stages(images))
         assert [tuple(m.shape[1:]) for m in maps] == [(320, 25, 25), (1088, 12, 12), (2080, 5, 5), (1536, 5, 5)]
         outputs = net(images)
         torch.testing.assert_close(outputs.logits, backbone.model(images))

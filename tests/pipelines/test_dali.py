@@ -204,6 +204,35 @@ def test_a_pipeline_that_fails_again_is_reported(split: Split, failing: Callable
     assert settle(before) == before
 
 
+def test_a_fault_of_dalis_own_blames_no_record(split: Split, failing: Callable[..., None]) -> None:
+    """As where the GPU's memory is taken by others: every image fails, a whole one that is made in memory, too."""
+    before = native_threads()
+    failing(*range(3, 1000))
+    with pipelines.open_pipeline("dali", split, split.given_labels, CPU) as pipeline:
+        with pytest.raises(FastnoisyError, match=r"fails on any image, .*: CUDA error: unspecified") as caught:
+            list(pipeline.iterate(batches(8, 8, 8, 6)))
+        assert "record" not in str(caught.value)
+        assert "pipeline=torch-loader" in caught.value.remedy
+    assert settle(before) == before  # while the error is still held
+
+
+@pytest.mark.parametrize("method", ["set_outputs", "build"])
+def test_a_pipeline_that_cannot_be_built_is_said(method: str, split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvidia.dali import Pipeline
+
+    def fail(self: Pipeline, *arguments: object, **options: object) -> None:
+        raise RuntimeError("CUDA driver version is insufficient for CUDA runtime version")
+
+    with pipelines.open_pipeline("dali", split, split.given_labels, CPU) as pipeline:
+        with monkeypatch.context() as patched:
+            patched.setattr(Pipeline, method, fail)
+            with pytest.raises(FastnoisyError, match=r"cannot be built: CUDA driver version is insuff") as caught:
+                next(pipeline.iterate(batches(8, 8)))
+        assert "record" not in str(caught.value)
+        assert "fastnoisy doctor" in caught.value.remedy
+        assert len(list(pipeline.iterate(batches(8, 8)))) == 2
+
+
 def test_no_thread_outlives_an_iteration_that_was_left_or_the_pipeline(split: Split) -> None:
     before = native_threads()
     pipeline = pipelines.open_pipeline("dali", split, split.given_labels, CPU, workers=3)

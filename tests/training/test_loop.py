@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,30 @@ def test_stopped_anywhere_and_resumed_is_the_same_run(
         assert loop.resume(run, quiet=True) == whole
         assert lines(run) == lines(tmp_path / "whole")
         same_state(tmp_path / "whole", run)
+
+
+def test_a_signal_that_also_ends_the_pipelines_processes_keeps_the_state(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch systems send it to the whole group: while a batch is waited for, the processes that decode are gone."""
+    settings = resolve("digits-ce", digits, "batch_size=23")
+    whole = loop.start(settings, tmp_path / "whole", quiet=True)
+    original = loop.Trainer.supply
+
+    def dies(self: loop.Trainer, *args: Any) -> Iterator[Any]:
+        for number, batch in enumerate(original(self, *args)):
+            if number == 2:
+                signal.raise_signal(signal.SIGTERM)
+                raise FastnoisyError("a process that decodes was killed")
+            yield batch
+
+    monkeypatch.setattr(loop.Trainer, "supply", dies)
+    with pytest.raises(loop.Interrupted):
+        loop.start(settings, tmp_path / "run", quiet=True)
+    monkeypatch.setattr(loop.Trainer, "supply", original)
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").position.step == 2
+    assert loop.resume(tmp_path / "run", quiet=True) == whole
+    same_state(tmp_path / "whole", tmp_path / "run")
 
 
 def same_state(one: Path, two: Path) -> None:
@@ -316,6 +341,22 @@ def test_evaluate_and_predict(digits: Path, tmp_path: Path) -> None:
         list(inference.predict_files(run, [tmp_path / "none"]))
     with pytest.raises(FastnoisyError, match="holds no run"):
         inference.evaluate_run(tmp_path)
+
+
+def test_predict_asks_both_networks_of_a_method_that_has_two(digits: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    run = tmp_path / "run"
+    loop.start(resolve("digits-co-teaching", digits, "epochs=2"), run, quiet=True)
+    report = inference.evaluate_run(run).predictors
+    split = setup.open_store(digits).split("test")
+    (tmp_path / "files").mkdir()
+    for row in range(split.num_samples):
+        Image.fromarray(split.read_image(row)).save(tmp_path / "files" / f"{row:05d}.png")
+    found = inference.predict_files(run, [tmp_path / "files"])
+    right = np.mean([r.class_name == split.class_names[split.given_labels[i]] for i, r in enumerate(found)])
+    assert right == pytest.approx(report["both"]["accuracy"], abs=1e-9)
+    assert right != pytest.approx(report["net1"]["accuracy"], abs=1e-9)
 
 
 @pytest.mark.parametrize("words", [["batch_size=199", "drop_last=false"], ["batch_size=20", "accumulate=11"]])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from fastnoisy import memory, pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
-from fastnoisy.training import loop, setup
+from fastnoisy.training import inference, loop, setup
 
 WORDS = [
     "model=preact_small",
@@ -82,6 +82,39 @@ def test_a_run_on_synthetic_data_ends_and_pretends_nothing(
         assert ("nothing was learnt" in said.splitlines()[-1]) == made_up
         assert ("issues.csv" in said.splitlines()[-1]) != made_up
         assert (out / "issues.csv").exists() != made_up
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["pipeline=torch-loader"], 3),
+        (["pipeline=torch-loader", "data.workers=0"], 0),
+        (["pipeline=torch-loader", "data.workers=2"], 2),
+        (["pipeline=auto"], 3),
+        (["pipeline=resident"], 0),  # which then chooses itself
+    ],
+)
+def test_workers_are_one_per_core_unless_given(
+    words: list[str], expected: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However torch-loader was chosen, in training and, of a finished run, in evaluation."""
+    asked: list[int] = []
+    opened = pipelines.open_pipeline
+
+    def note(name: str, split: Any, labels: Any, device: Any, workers: int = 0, **options: Any) -> Any:
+        asked.append(workers)
+        return opened(name, split, labels, device, **options)
+
+    monkeypatch.setattr(pipelines, "cores", lambda: 3)
+    monkeypatch.setattr(pipelines, "open_pipeline", note)
+    if words != ["pipeline=resident"]:
+        monkeypatch.setattr(pipelines, "choose", lambda *_: ("torch-loader", "as if nothing else could be had"))
+    run(photos, tmp_path / "run", "epochs=1", *words)
+    assert asked == [expected] * len(asked)
+    assert len(asked) >= 2
+    asked.clear()
+    inference.evaluate_run(tmp_path / "run")
+    assert asked == [expected]
 
 
 def test_blocked_order_with_a_staged_store(photos: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def find(kind: str, root: Path, needs: Sequence[Need]) -> list[Path]:
         raise layout_error(kind, root, "is not a folder")
     found, missing = [], []
     for need in needs:
-        path = find_one(root, need)
+        path = _find_one(root, need)
         if path is None:
             looked = " and ".join(str(root / place) for place in need.places)
             missing.append(f"{need.places[0]} ({need.holds}; looked for at {looked})")
@@ -105,7 +105,7 @@ def find(kind: str, root: Path, needs: Sequence[Need]) -> list[Path]:
     return found
 
 
-def find_one(root: Path, need: Need) -> Path | None:
+def _find_one(root: Path, need: Need) -> Path | None:
     """Where it is, or None."""
     for place in need.places:
         path = root / place

@@ -15,7 +15,6 @@ from fastnoisy.data.sources._lists import (
     duplicate_notes,
     find,
     find_images,
-    find_one,
     read_list,
 )
 from fastnoisy.data.sources.base import Source, SourceSplit, layout_error, read_file
@@ -61,7 +60,11 @@ class WebVision:
             raise FastnoisyError(f"{self.kind} needs a path", f"write {self.kind}:PATH, where PATH is {self.layout}")
         needs = [Need((self.train_list,), f"lines '{self.folders[0]}q0001/NAME.jpg LABEL'")]
         needs += [Need((folder,), "folders q0001, q0002, ... of training images") for folder in self.folders]
-        train_list = find(self.kind, path, needs)[0]
+        needs += [
+            Need((VAL_LIST,), "lines 'val000001.jpg LABEL'"),
+            Need(VAL_FOLDERS, "validation images, on which every method is compared"),
+        ]
+        train_list, *_, val_list, val_folder = find(self.kind, path, needs)
         if (synsets := path / "info/synsets.txt").is_file():
             _imagenet.check_synsets(self.kind, synsets)
         notes: list[str] = []
@@ -71,16 +74,10 @@ class WebVision:
         listings = {"train": self._read(train_list)}
         splits = [self._split("train", path, train_list, listings["train"], ways)]
         notes += count_note(self.kind, "training images", len(splits[0]), self.published)
-        val_list, val_folder = path / VAL_LIST, find_one(path, Need(VAL_FOLDERS, ""))
-        if val_list.is_file() and val_folder is not None:
-            folder = val_folder
-            ways = [lambda name: folder / name, lambda name: path / name]
-            listings["val"] = self._read(val_list)
-            splits.append(self._split("val", path, val_list, listings["val"], ways))
-            notes += count_note(self.kind, "validation images", len(splits[1]), VAL_PER_CLASS * self.num_classes)
-        else:
-            missing = VAL_LIST if val_folder is not None else VAL_FOLDERS[0]
-            notes.append(f"{self.kind}: no validation split, for {path} has no {missing}")
+        ways = [lambda name: val_folder / name, lambda name: path / name]
+        listings["val"] = self._read(val_list)
+        splits.append(self._split("val", path, val_list, listings["val"], ways))
+        notes += count_note(self.kind, "validation images", len(splits[1]), VAL_PER_CLASS * self.num_classes)
         notes += duplicate_notes(self.kind, {name: listing.names for name, listing in listings.items()})
         return Source(_imagenet.class_names(self.num_classes), splits, notes=notes)
 

@@ -95,8 +95,10 @@ def resolve(source: str) -> tuple[str, Path | None]:
         source: `kind:path`, a kind that needs no path, or a path whose layout one kind recognises.
 
     Raises:
-        FastnoisyError: unknown kind, missing path, or a layout that no kind or more than one recognises.
+        FastnoisyError: empty, unknown kind, missing path, or a layout that no kind or more than one recognises.
     """
+    if not source:  # an unset variable of a script, most likely; Path("") would be the current folder
+        raise FastnoisyError("SOURCE is empty", "give a path, or KIND:PATH; the current folder is .")
     kind, colon, rest = source.partition(":")
     if colon and kind in kinds():
         return kind, Path(rest) if rest else None

@@ -1,0 +1,228 @@
+"""Images that the machine fails to read: a conversion stops, or tries them again; they are never left out for good."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastnoisy.data import partial
+from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.partial import read_journal
+from fastnoisy.data.shards import Shard
+from fastnoisy.data.sources import base, folder
+from fastnoisy.data.store import open_store
+from fastnoisy.errors import FastnoisyError
+
+COUNT = 200  # more than a line of the journal holds
+ALLOWED = ConvertOptions(max_rejected=0.2)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faults") / "source"
+    for i in range(COUNT):
+        place = root / ("ant" if i < COUNT // 2 else "bee")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 24 + i % 5, 3), i, np.uint8)).save(place / f"{i:03}.png")
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+class Killed(BaseException):
+    """As though the process had ended here."""
+
+
+def stop_at(row: int) -> Callable[[object], None]:
+    def progress(status: object) -> None:
+        if status.done == row:  # type: ignore[attr-defined]
+            raise Killed
+
+    return progress
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, names: set[str], fail: Callable[[Path], None]) -> None:
+    """Let `fail` happen in the worker that reads a file of such a name."""
+
+    def read(path: Path) -> bytes:
+        if path.name in names:
+            fail(path)
+        return base.read_file(path)
+
+    monkeypatch.setattr(folder, "read_file", read)
+
+
+def raising(number: int) -> Callable[[Path], None]:
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return fail
+
+
+def kill(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(path: Path) -> None:
+    time.sleep(60)
+
+
+# Faults that end the run
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOMEM, errno.ENOENT])
+@pytest.mark.parametrize(
+    "options", [ALLOWED, ConvertOptions(resize="none", max_rejected=0.2), ConvertOptions(resize="max=16")]
+)
+def test_a_fault_of_the_machine_stops_and_the_same_command_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, options: ConvertOptions
+) -> None:
+    failing(monkeypatch, {"150.png", "151.png"}, raising(number))
+    with pytest.raises(FastnoisyError, match=rf"cannot read bee/15[01]\.png: {os.strerror(number)}") as caught:
+        convert(str(source), tmp_path / "out", options=options, workers=2)
+    assert "give the same command again" in caught.value.remedy
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    convert(str(source), tmp_path / "out", options=options, workers=2)
+    with open_store(tmp_path / "out") as store:
+        assert store.split("train").num_samples == COUNT
+
+
+def test_a_fault_that_a_source_puts_into_its_own_words_stops_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = base._module("beton").make_example(tmp_path / "in")
+    pread = os.pread
+
+    def fail(descriptor: int, length: int, start: int) -> bytes:
+        if multiprocessing.parent_process() is not None:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(descriptor, length, start)
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(FastnoisyError, match=r"cannot read shapes_train\.beton/0: Input/output error"):
+        convert(name, tmp_path / "out", options=ConvertOptions(resize="max=16", max_rejected=1))
+
+
+@pytest.mark.parametrize("shard", [None, Shard(0, 1)])
+def test_a_disk_that_fails_behind_the_last_rows_back_stops_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: Shard | None
+) -> None:
+    """The disk is made to hold rows in a thread; an error of that is told to nobody else."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.5)  # until nothing more is committed
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(partial, "SYNC_SECONDS", -1.0)
+    monkeypatch.setattr(partial, "COMMIT_ROWS", COUNT + 1)  # it begins behind the last row
+    monkeypatch.setattr(partial, "COMMIT_SECONDS", 600.0)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(FastnoisyError, match=r"cannot write .*Input/output error"):
+        convert(str(source), tmp_path / "out", shard=shard)
+    assert [path.name[0] for path in tmp_path.iterdir()] == ["."]
+    monkeypatch.undo()
+    assert convert(str(source), tmp_path / "out", shard=shard).splits[0].stored == COUNT
+
+
+# Faults that reject in this run
+
+
+@pytest.mark.parametrize("fail", [kill, hang])
+def test_an_image_whose_process_ends_is_rejected_and_tried_again_on_going_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[Path], None]
+) -> None:
+    out, options = tmp_path / "out", ConvertOptions(resize="none")
+    lines: list[str] = []
+    failing(monkeypatch, {"020.png", "080.png"}, fail)
+    with pytest.raises(Killed):
+        convert(str(source), out, options=options, workers=1, timeout=0.2, progress=stop_at(150))
+    done = sum(len(rows) for _, rows in read_journal(tmp_path / ".out.partial/train.journal"))
+    assert done > 80
+    with pytest.raises(Killed):  # still at fault: what comes behind them is kept
+        convert(str(source), out, options=options, timeout=0.2, say=lines.append, progress=stop_at(done))
+    assert lines == [f"going on with an earlier run: {done} of {COUNT} images are done"]
+    monkeypatch.undo()
+    failing(monkeypatch, {"020.png"}, fail)
+    with pytest.raises(Killed):  # from the line with the one that is well again
+        convert(str(source), out, options=options, timeout=0.2, say=lines.append, progress=stop_at(199))
+    assert 20 < int(lines[1].split()[6]) <= 80
+    monkeypatch.undo()
+    convert(str(source), out, options=options)
+    convert(str(source), tmp_path / "one", options=options)
+    assert contents(out) == contents(tmp_path / "one")
+
+
+def test_a_run_that_is_not_stopped_leaves_them_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, {"020.png", "080.png"}, kill)
+    (split,) = convert(str(source), tmp_path / "out", options=ConvertOptions(resize="max=16"), workers=2).splits
+    assert (split.stored, split.rejected) == (COUNT - 2, 2)
+
+
+def test_after_too_short_a_timeout_the_right_command_goes_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the sizes can be read then, so that what they decided has to be decided anew."""
+    few = tmp_path / "few/ant"
+    few.mkdir(parents=True)
+    for i in range(12):
+        shutil.copy(source / f"ant/{i:03}.png", few)
+    convert(str(few.parent), tmp_path / "whole")
+    failing(monkeypatch, {f"{i:03}.png" for i in range(COUNT)}, hang)
+    with pytest.raises(FastnoisyError, match=r"more than 5\.0% of 12 images .*took longer than 0\.01 s") as caught:
+        convert(str(few.parent), tmp_path / "out", timeout=0.01)
+    assert "are tried again without it" in caught.value.remedy
+    monkeypatch.undo()
+    convert(str(few.parent), tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_listed_file_that_was_missing_is_looked_for_again(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "images")
+    paths = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "images").rglob("*.png"))
+    rows = "".join(f"{path},{path.split('/')[1]}\n" for path in paths)
+    (tmp_path / "list.csv").write_text("path,label\n" + rows)
+    (tmp_path / paths[9]).rename(tmp_path / "aside.png")
+    (tmp_path / paths[11]).write_bytes(b"no image")
+    with pytest.raises(Killed):
+        convert(
+            f"csv:{tmp_path}/list.csv", tmp_path / "out", options=ConvertOptions(resize="max=16"), progress=stop_at(190)
+        )
+    found = [row for _, rows in read_journal(tmp_path / ".out.partial/train.journal") for row in rows]
+    assert "No such file" in found[9]
+    (tmp_path / "aside.png").rename(tmp_path / paths[9])
+    convert(f"csv:{tmp_path}/list.csv", tmp_path / "out", options=ConvertOptions(resize="max=16"))
+    with open_store(tmp_path / "out") as store:
+        assert store.split("train").num_samples == COUNT - 1
+        assert [Path(path).name for path, _ in store.split("train").listed("rejected")] == ["011.png"]
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), 1e-9, 0, -1, 1e30])
+def test_a_time_that_no_image_can_keep_or_no_timer_can_hold_is_refused(
+    source: Path, tmp_path: Path, timeout: float
+) -> None:
+    with pytest.raises(FastnoisyError, match=r"timeout: .* must be 0\.001 to 1,000,000 seconds, got "):
+        convert(str(source), tmp_path / "out", timeout=timeout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_time_is_one_that_the_timer_takes(source: Path, tmp_path: Path) -> None:
+    assert convert(str(source), tmp_path / "out", timeout=1e6).splits[0].rejected == 0
