@@ -10,9 +10,11 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/views.md", "docs/pipelines.md")
+PAGES = ("README.md", "docs/views.md", "docs/pipelines.md", "docs/methods.md")
 PENDING = {
-    "views": "Not measured on a quiet machine yet: `python benchmarks/views.py --out benchmarks/results` measures it."
+    "views": "Not measured on a quiet machine yet: `python benchmarks/views.py --out benchmarks/results` measures it.",
+    "methods": "Not measured yet: `python tools/method_matrix.py --out benchmarks/results` measures it.",
+    "cost": "Not measured yet: `python benchmarks/cost.py --out benchmarks/results` measures it.",
 }
 
 

@@ -45,6 +45,7 @@ class Mixup(SingleNetwork):
         forward = Forward(
             0, out.logits, out.sub_logits, batch.labels, batch.indices, partners=others, partner_weight=share
         )
+        share = share.to(own.dtype)  # drawn in float64; two 0-dimensional tensors would make a loss of that
         return Record(share * own + (1 - share) * partners, [forward])
 
 

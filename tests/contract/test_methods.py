@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 
 import pytest
@@ -97,6 +98,25 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
         method.step({s: data[s] for s in spec.streams}, progress).loss.backward()
     for key, parameter in method.named_parameters():
         assert not parameter.requires_grad or parameter.grad is not None, key
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_step_under_autocast(name: str) -> None:
+    """Networks run in bfloat16; losses, memories and what is selected by them do not, and agree with full precision."""
+    method = build(name)
+    method.train()
+    data, progress = batches(method), Progress.start(10)
+    full = copy.deepcopy(method)
+    for spec in method.passes:
+        part = {s: data[s] for s in spec.streams}
+        with torch.autocast("cpu", torch.bfloat16):
+            record = method.step(part, progress)
+        expected = full.step(part, progress).loss
+        assert record.loss.dtype == torch.float32
+        record.loss.backward()
+        assert (record.loss - expected).abs() < 0.1 * expected.abs() + 0.05
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    assert {k: v.dtype for k, v in method.state_dict().items()} == {k: v.dtype for k, v in full.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", FORMS)
