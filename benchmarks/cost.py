@@ -43,7 +43,7 @@ EPOCH = 50  # 0-based: past all warm-ups, so that every method does all that it 
 
 
 def pure_losses() -> list[str]:
-    """The methods that are a loss of one network's logits for one view, and nothing else."""
+    """The methods whose step is one network's logits for one view and a loss of them; CDR then masks the gradient."""
     found = [name for name in methods.names() if issubclass(methods.find(name), SingleNetwork)]
     return [name for name in found if methods.find(name).step is SingleNetwork.step and name != "ce"]
 
@@ -205,7 +205,7 @@ def table(cases: list[Case], device: torch.device) -> str:
 
 @click.command(help=__doc__)
 @click.option(
-    "--methods", "asked", help="Comma-separated; default: ce, all that are a loss alone, ELR, NRD and ALASCA."
+    "--methods", "asked", help="Comma-separated; default: ce, all with a loss on one view, NRD and ALASCA."
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--repetitions", type=click.IntRange(min=1), default=10, show_default=True)
@@ -222,7 +222,7 @@ def main(
     """The command; see the module."""
     torch.set_num_threads(threads)
     where = setup.choose_device(device)
-    names = asked.split(",") if asked else ["ce", *pure_losses(), "elr", "nrd", "alasca", "alasca(recompute=true)"]
+    names = asked.split(",") if asked else ["ce", *pure_losses(), "nrd", "alasca", "alasca(recompute=true)"]
     model = ["model=resnet34_cifar"]
     if tiny:
         repetitions, batch, names = (
