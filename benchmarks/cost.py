@@ -204,9 +204,7 @@ def table(cases: list[Case], device: torch.device) -> str:
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--methods", "asked", help="Comma-separated; default: ce, all with a loss on one view, NRD and ALASCA."
-)
+@click.option("--methods", "asked", help="Comma-separated; default: ce, all with a loss on one view, NRD and ALASCA.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--repetitions", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--batch", type=click.IntRange(min=2), default=128, show_default=True)
