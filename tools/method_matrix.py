@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -75,7 +76,7 @@ def main(
 
 
 def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> dict[str, Any]:
-    """One run in a process of its own, or what an earlier call found; goes on with one that was stopped.
+    """One run in a process of its own, or what an earlier call found; goes on with one that failed.
 
     Raises:
         SystemExit: the run failed; its output is shown.
@@ -84,6 +85,8 @@ def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> di
     words = [*words, f"seed={seed}", *([f"method.base={base.rstrip(')')}"] if base else [])]
     folder = runs / f"{form.replace('(', '-').rstrip(')')}-seed{seed}-{zlib.crc32(repr(sorted(words)).encode()):08x}"
     costs = folder.with_suffix(".json")
+    if not costs.exists():  # what was spent on a run that was stopped is not known, so that one begins anew
+        shutil.rmtree(folder, ignore_errors=True)
     before = json.loads(costs.read_text()) if costs.exists() else {"cpu_seconds": 0.0, "peak_bytes": 0, "done": False}
     if not before["done"]:
         command = [sys.executable, "-m", "fastnoisy", "train"]
