@@ -18,6 +18,7 @@ noise of the machine hides a difference of a step's time, this shows how large i
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -220,13 +221,14 @@ def main(
     """The command; see the module."""
     torch.set_num_threads(threads)
     where = setup.choose_device(device)
-    names = asked.split(",") if asked else ["ce", *pure_losses(), "nrd", "alasca", "alasca(recompute=true)"]
+    chosen = re.split(r",(?![^()]*\))", asked) if asked else []  # not within brackets
+    names = chosen or ["ce", *pure_losses(), "nrd", "alasca", "alasca(recompute=true)"]
     model = ["model=resnet34_cifar"]
     if tiny:
         repetitions, batch, names = (
             2,
             8,
-            asked.split(",") if asked else ["ce", "gce", "dividemix", "alasca(recompute=true)"],
+            chosen or ["ce", "gce", "dividemix", "alasca(recompute=true)"],
         )
         model = ["model=preact_small", "model.width=4"]
     images = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(where)

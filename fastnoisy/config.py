@@ -58,13 +58,17 @@ class DataConfig(Table):
     workers: int | None = Field(
         None,
         ge=0,
-        description="processes of the torch-loader pipeline, threads of the others; default: one per core of this rank;"
-        " 0: torch-loader decodes in the run's own process",
+        description="processes of the torch-loader pipeline, threads of the others; default, or auto: one per core of this"
+        " rank; 0: torch-loader decodes in the run's own process",
     )
-
     hw_decoder_load: float = Field(
         0.65, ge=0, le=1, description="share of the JPEGs that the dali pipeline gives to a GPU's hardware decoder"
     )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _one_per_core(cls, value: Any) -> Any:
+        return None if value == "auto" else value
 
     @field_validator("std")
     @classmethod

@@ -138,3 +138,14 @@ def test_words_in_a_call_may_have_hyphens() -> None:
     found = config.parse_call("alasca(base=nce-rce(alpha=1, beta=0.5), lam=2, lca=off)")
     assert found == {"name": "alasca", "base": "nce-rce(alpha=1, beta=0.5)", "lam": 2, "lca": "off"}
     assert config.parse_call("nrd(weights=[0.2, 0.6, 0.2], x=None, y=True)")["y"] is True
+
+
+def test_workers_may_be_asked_for_one_per_core() -> None:
+    assert setup.resolve("digits-ce", ["data.workers=auto"]).data.workers is None
+    assert setup.resolve("digits-ce", ["data.workers=3"]).data.workers == 3
+
+
+@pytest.mark.parametrize("word", ["select=[1,2]", "select={a=1}"])
+def test_a_select_that_is_no_word_is_a_problem_as_any_other(word: str) -> None:
+    with pytest.raises(FastnoisyError, match="select: Input should be a valid string"):
+        setup.resolve("digits-ce", [word])

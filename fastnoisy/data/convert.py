@@ -222,8 +222,24 @@ class _Rows:
         if test_fraction:
             self.splits = hold_out_test(self.splits, test_fraction)
 
+        self.readable: dict[int, int] = {}  # of each split the last row whose image this process has read
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _Rows, self._arguments
+
+    def may_be_mended(self, number: int, row: int, error: OSError | FastnoisyError) -> bool:
+        """See `faults.may_be_mended`. Where a list's image is missing, one that has been read is looked for: if it has gone,
+        too, the disk has, and with it any image.
+        """
+        split = self.splits[number]
+        again = may_be_mended(error, split.paths[row], self.source.seen)
+        if again and number in self.readable:
+            witness = self.readable[number]
+            try:
+                split.read(witness)
+            except (OSError, FastnoisyError) as gone:
+                may_be_mended(gone, split.paths[witness], seen=True)
+        return again
 
 
 def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome | pool.Lost:
@@ -240,8 +256,9 @@ def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan
 
     result = encode(read, plan, shrink, scan)
     if isinstance(result, Rejection):
-        again = any(may_be_mended(error, split.paths[row], rows.source.root is not None) for error in failed)
+        again = any(rows.may_be_mended(number, row, error) for error in failed)
         return pool.Lost(result.reason) if again else result.reason
+    rows.readable[number] = row
     return result.mode, result.height, result.width, zlib.crc32(result.data), result.note, result.data
 
 
@@ -251,8 +268,8 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | pool.L
     try:
         content = split.read(row)
     except (OSError, FastnoisyError) as error:
-        again = may_be_mended(error, split.paths[row], rows.source.root is not None)
-        return pool.Lost(str(error)) if again else None
+        return pool.Lost(str(error)) if rows.may_be_mended(number, row, error) else None
+    rows.readable[number] = row
     return upright_size(content)
 
 

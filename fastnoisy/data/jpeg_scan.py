@@ -68,7 +68,11 @@ class Scan:
             file = BytesIO()
             image.save(file, "JPEG", **options)
             data = file.getvalue()
-            if not self(data, 43, 61) or self(data[:-20] + data[-2:], 43, 61):
+            try:
+                good = self(data, 43, 61) and not self(data[:-20] + data[-2:], 43, 61)
+            except OSError:  # numba cannot keep what it has compiled: a full disk, or a quota
+                good = False
+            if not good:
                 self._walk = None
                 return
 

@@ -44,15 +44,23 @@ class Shrink:
         return (Shrink.prepared if self.compiled else Shrink), ()
 
     def prepare(self) -> None:
-        """Compile, and compare with the Pillow that is installed: one that rounds otherwise does all the work itself."""
-        from fastnoisy.data import shrink_passes  # numba takes a third of a second to import
-
+        """Compile, and compare with the Pillow that is installed: one that rounds otherwise does all the work itself, and so
+        does any where numba is missing.
+        """
+        try:
+            from fastnoisy.data import shrink_passes  # numba takes a third of a second to import
+        except ImportError:
+            return
         self._passes = shrink_passes.both
         random = np.random.default_rng(0)
         for height, width, new_height, new_width in _PROBES:
             image = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
             wanted = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-            if self(image, new_height, new_width).tobytes() != wanted.tobytes():
+            try:
+                same = self(image, new_height, new_width).tobytes() == wanted.tobytes()
+            except OSError:  # numba cannot keep what it has compiled: a full disk, or a quota
+                same = False
+            if not same:
                 self._passes = None
                 return
 
@@ -77,7 +85,7 @@ def _in_range(height: int, width: int, new_height: int, new_width: int) -> bool:
     return max(height * height // new_height, width * width // new_width) < _MAX_WEIGHT_SUM // 4
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=256)  # up to 15 MB a process
 def _weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `size` pixels along a side of `length`: pixels that are weighed, and weights, int32 and uint32 (size, K).
 

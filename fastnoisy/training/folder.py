@@ -14,6 +14,18 @@ from fastnoisy.config import Config
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 
+_held: set[int] = set()  # locks of this process
+
+
+def _let_go() -> None:
+    """In a forked process: a decoder that outlives a killed run by seconds would keep its lock for as long."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 def refuse_existing(out: Path) -> None:
     """Raise FastnoisyError where a folder already holds a run, or is no folder."""
@@ -71,9 +83,11 @@ def lock(out: Path, say: Callable[[str], None]) -> Iterator[None]:
         if os.fstat(descriptor).st_nlink:  # not removed between opening and locking
             break
         os.close(descriptor)
+    _held.add(descriptor)
     try:
         yield
     finally:
+        _held.discard(descriptor)
         path.unlink(missing_ok=True)
         os.close(descriptor)
 

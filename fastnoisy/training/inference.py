@@ -19,6 +19,7 @@ from fastnoisy.data.encode import Plan, Rejection, Resize, encode
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
+from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import checkpoint, evaluate, setup
 
 _BATCH = 64
@@ -129,6 +130,9 @@ def _restored(settings: config.Config, found: checkpoint.Checkpoint, num_classes
     rows: int = found.state["num_samples"]
     method = setup.build_method(settings, num_classes, rows, NoiseFacts(), restored=True)
     checkpoint.restore(method, found)
+    for module in method.modules():
+        if isinstance(module, SampleMemory):  # no prediction reads it, and it may be larger than the device's memory
+            module.rows = module.rows.new_empty(0, module.rows.shape[1])
     return method.to(device)
 
 

@@ -244,7 +244,11 @@ class Trainer:
         supply = self.supply(spec, epoch, done)
         for step in range(done, total):
             before = time.perf_counter()
-            given = next(supply)
+            try:
+                given = next(supply)
+            except FastnoisyError:
+                self._keep()
+                raise
             watch.waited += time.perf_counter() - before
             self.progress.move(epoch, step, total)
             self.stepper(given, self.progress, epoch)
@@ -420,6 +424,13 @@ class Trainer:
             raise KeyboardInterrupt
         self.stop_signal = number
         print("stopping after this step ...", file=sys.stderr)
+
+    def _keep(self) -> None:
+        """Where the data fail, what was learnt so far is sound."""
+        if self.stop_signal or self.position in (self.saved_position, Position(self.position.epoch)):
+            return
+        self.meter.check_finite(self.position.epoch, self.position.step, self.saved)
+        self.display.line(f"state in {self._save()}; go on with 'fastnoisy train --resume {self.out}'")
 
     def _stop_if_asked(self) -> None:
         if not self.stop_signal:

@@ -96,7 +96,7 @@ def check(tables: Mapping[str, Any]) -> Config:
         found.append(f"device: must be auto, cpu or cuda (or cuda:NUMBER), got {tables['device']!r}")
     data, extra = tables.get("data"), tables.get("eval")
     own = str(data.get("test_split", "test")) if isinstance(data, Mapping) else "test"
-    for name in dict.fromkeys(("holdout", "train", own, tables.get("select") or own)):
+    for name in dict.fromkeys(("holdout", "train", own, str(tables.get("select") or own))):
         if isinstance(extra, Mapping) and name in extra:
             found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
     if isinstance(result, Config):
@@ -388,7 +388,7 @@ def prediction_resize(split: Split) -> str:
     """How a file of any size becomes an image like the store's: the conversion's own resize; where there was none, the
     size that all images have (CIFAR), or whatever fits the canvas.
     """
-    resize = str(split.info["options"]["resize"])
+    resize = str(split.info["options"].get("resize", "none"))  # of a store that was adopted nothing is known
     if resize != "none":
         return resize
     height, width = split.canvas

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import os
 import shutil
 import signal
+import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -115,6 +117,55 @@ def test_a_fault_that_a_source_puts_into_its_own_words_stops_too(
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(FastnoisyError, match=r"cannot read shapes_train\.beton/0: Input/output error"):
         convert(name, tmp_path / "out", options=ConvertOptions(resize="max=16", max_rejected=1))
+
+
+def interrupted(source: str, out: Path, row: int, act: Callable[[], object]) -> None:
+    """Convert with one worker, and do something when so many rows are done."""
+
+    def progress(status: object) -> None:
+        if status.done == row:  # type: ignore[attr-defined]
+            act()
+
+    # in small chunks, so that the worker has not read all of it by then
+    convert(source, out, options=ConvertOptions(max_rejected=0.5), workers=1, progress=progress)
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter"])
+def test_a_shard_that_goes_or_shrinks_meanwhile_stops(source: Path, tmp_path: Path, how: str) -> None:
+    for name, letters in (("train-0.tar", "ab"), ("train-1.tar", "cdefgh")):
+        with tarfile.open(tmp_path / name, "w") as archive:
+            for letter in letters:
+                for i in range(COUNT):
+                    archive.add(source / ("ant" if i < COUNT // 2 else "bee") / f"{i:03}.png", f"{letter}{i}.png")
+                    label = tarfile.TarInfo(f"{letter}{i}.cls")
+                    label.size = 1
+                    archive.addfile(label, io.BytesIO(b"0" if i % 2 else b"1"))
+    last = tmp_path / "train-1.tar"
+    act = {"gone": lambda: last.rename(tmp_path / "away"), "shorter": lambda: os.truncate(last, 30 * 1024)}[how]
+    with pytest.raises(FastnoisyError, match="No such file" if how == "gone" else "has become shorter"):
+        interrupted(f"wds:{tmp_path / 'train-*.tar'}", tmp_path / "out", 50, act)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lists_images_that_go_all_at_once_are_a_disk_that_went(source: Path, tmp_path: Path) -> None:
+    """One that is missing may just not be there; where those that were read before have gone, too, it stops."""
+    shutil.copytree(source, tmp_path / "images")
+    paths = sorted(path.relative_to(tmp_path) for path in (tmp_path / "images").rglob("*.png")) * 8
+    (tmp_path / "list.csv").write_text(
+        "path,label\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(paths)) + "images/none.png,1\n"
+    )
+    with pytest.raises(FastnoisyError, match="though it was there when this began"):
+        interrupted(
+            f"csv:{tmp_path / 'list.csv'}",
+            tmp_path / "out",
+            50,
+            lambda: (tmp_path / "images").rename(tmp_path / "away"),
+        )
+    (tmp_path / "away").rename(tmp_path / "images")
+    (split,) = convert(
+        f"csv:{tmp_path / 'list.csv'}", tmp_path / "out", options=ConvertOptions(max_rejected=0.5)
+    ).splits
+    assert (split.stored, split.rejected) == (8 * COUNT, 1)
 
 
 @pytest.mark.parametrize("shard", [None, Shard(0, 1)])

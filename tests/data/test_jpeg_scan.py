@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import subprocess
 import sys
@@ -218,6 +219,16 @@ def test_one_that_misjudges_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastnoisy.data.jpeg_scan_passes.scan", lambda *words: True)
     assert not Scan.prepared().compiled
     monkeypatch.setattr("fastnoisy.data.jpeg_scan_passes.scan", lambda *words: False)
+    assert not Scan.prepared().compiled
+
+
+def test_one_that_cannot_be_kept_on_disk_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnoisy.data import jpeg_scan_passes
+
+    def full(*arguments: object) -> bool:  # as numba does when it saves what it has compiled
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(jpeg_scan_passes, "scan", full)
     assert not Scan.prepared().compiled
 
 

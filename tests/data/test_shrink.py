@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +70,31 @@ def test_a_pillow_that_rounds_otherwise_does_the_work(monkeypatch: pytest.Monkey
     assert not shrink.compiled
     image = noise(np.random.default_rng(0), 50, 60)
     assert shrink(image, 25, 30).tobytes() == by_pillow(image, 25, 30).tobytes()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ImportError("numba")])
+def test_what_cannot_be_compiled_or_kept_is_done_by_pillow(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    class Passes:
+        """In the place of the compiled module."""
+
+        def __getattr__(self, name: str) -> Any:
+            if isinstance(error, ImportError):
+                raise ImportError("numba")
+            return self.fail
+
+        def fail(self, *arguments: object) -> None:
+            raise error
+
+    import fastnoisy.data
+
+    monkeypatch.setitem(
+        sys.modules, "fastnoisy.data.shrink_passes", None if isinstance(error, ImportError) else Passes()
+    )  # type: ignore[arg-type]
+    monkeypatch.delattr(fastnoisy.data, "shrink_passes", raising=False)
+    prepared = Shrink.prepared()
+    assert not prepared.compiled
+    image = Image.fromarray(np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3))
+    assert prepared(image, 20, 25).tobytes() == image.resize((25, 20), Image.Resampling.BILINEAR).tobytes()
 
 
 def test_it_goes_to_other_processes_as_it_is(shrink: Shrink) -> None:

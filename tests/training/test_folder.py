@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import folder, loop, setup
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["model.width=4", "data.subset=200", "epochs=1", "batch_size=20", "threads=1", "device=cpu"]
 
 
@@ -128,4 +131,23 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         pytest.raises(FastnoisyError, match=rf"{tmp_path} cannot be written to: Is a directory"),
         folder.lock(tmp_path, print),
     ):
+        pass
+
+
+def test_a_process_that_outlives_a_killed_run_does_not_keep_its_lock(tmp_path: Path) -> None:
+    """Decoders are forked, and notice only after seconds that the run is gone."""
+    code = f"""
+import os, time
+from pathlib import Path
+from fastnoisy.training import folder
+with folder.lock(Path({str(tmp_path)!r}), print):
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(30)
+        os._exit(0)
+    os._exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == 9
+    with folder.lock(tmp_path, pytest.fail):  # refused where another holds it
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastnoisy import memory
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
+from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import checkpoint, folder, inference, loop, preflight, setup
 from fastnoisy.training.step import Stepper
 
@@ -113,6 +115,65 @@ def test_stopped_anywhere_and_resumed_is_the_same_run(
         assert loop.resume(run, quiet=True) == whole
         assert lines(run) == lines(tmp_path / "whole")
         same_state(tmp_path / "whole", run)
+
+
+def test_what_was_learnt_is_kept_where_the_data_fail(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = resolve("digits-ce", digits, "batch_size=23")
+    whole = loop.start(settings, tmp_path / "whole", quiet=True)
+    original = loop.Trainer.supply
+
+    def dies(self: loop.Trainer, *args: Any) -> Iterator[Any]:
+        for number, batch in enumerate(original(self, *args)):
+            if number == 2:
+                raise FastnoisyError("a process that decodes was killed")
+            yield batch
+
+    monkeypatch.setattr(loop.Trainer, "supply", dies)
+    with pytest.raises(FastnoisyError, match="was killed"):
+        loop.start(settings, tmp_path / "run")
+    assert f"go on with 'fastnoisy train --resume {tmp_path / 'run'}'" in capsys.readouterr().err
+    with pytest.raises(FastnoisyError, match="was killed"):
+        loop.resume(tmp_path / "run", quiet=True)  # after two steps more
+    monkeypatch.setattr(loop.Trainer, "supply", original)
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").position.step == 4
+    assert loop.resume(tmp_path / "run", quiet=True) == whole
+    same_state(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_store_that_was_adopted_trains_and_predicts(digits: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from fastnoisy.data.verify import verify
+
+    place = tmp_path / "from-ffcv"
+    place.mkdir()
+    for name in ("train", "test"):
+        shutil.copy(digits / f"{name}.beton", place)
+    assert verify(place, adopt=True) == []
+    loop.start(resolve("digits-alasca", place, "epochs=1", "noise=none"), tmp_path / "run", quiet=True)
+    Image.fromarray(setup.open_store(place).split("test").read_image(0)).save(tmp_path / "0.png")
+    (found,) = inference.predict_files(tmp_path / "run", [tmp_path / "0.png"])
+    assert found.problem == ""
+
+
+def test_predictions_leave_what_is_remembered_of_samples_where_it_is(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be larger than the memory of the device that predicts."""
+    moved: list[tuple[int, ...]] = []
+    run = tmp_path / "run"
+    loop.start(resolve("digits-alasca", digits, "epochs=1", "method.base=nrd"), run, quiet=True)
+    original = torch.nn.Module.to
+
+    def to(self: torch.nn.Module, *args: Any, **options: Any) -> torch.nn.Module:
+        moved.extend(tuple(m.rows.shape) for m in self.modules() if isinstance(m, SampleMemory))
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    inference.evaluate_run(run)
+    assert moved[-1] == (0, 10)
 
 
 def test_a_signal_that_also_ends_the_pipelines_processes_keeps_the_state(

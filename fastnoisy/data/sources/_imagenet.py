@@ -110,7 +110,9 @@ class ImageNetVal:
             *duplicate_notes(self.kind, {"val": names}),
             *empty_class_notes(self.kind, classes, [found.labels]),
         ]
-        return Source(classes, [split], root=found.root if found.holds_classes else None, notes=notes)
+        return Source(
+            classes, [split], root=found.root if found.holds_classes else None, notes=notes, seen=found.holds_classes
+        )
 
     def _find(self, path: Path) -> _Found:
         for place in _places(path):

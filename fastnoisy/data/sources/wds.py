@@ -9,6 +9,7 @@ then each image where it lies.
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -91,7 +92,7 @@ def open(path: Path | None) -> Source:
         SourceSplit(name, part.names, labels[i], None, _Reader(part, files))
         for i, (name, part) in enumerate(splits.items())
     ]
-    return Source(class_names, found, notes=notes)
+    return Source(class_names, found, notes=notes, seen=True)
 
 
 def make_example(folder: Path) -> str:
@@ -288,5 +289,5 @@ class _Reader:
         with file.open("rb") as raw:
             data = os.pread(raw.fileno(), size, start)
         if len(data) != size:
-            raise FastnoisyError(f"{file} has become shorter")
+            raise OSError(errno.EIO, "the shard has become shorter", str(file))
         return data
