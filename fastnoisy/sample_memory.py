@@ -8,6 +8,22 @@ import torch
 from torch import Tensor, nn
 
 
+def _move(rows: Tensor, indices: Tensor, values: Tensor, weight: float) -> Tensor:
+    """See `SampleMemory.update`."""
+    old = rows.index_select(0, indices).to(values.dtype)
+    new = weight * old + (1 - weight) * values
+    rows.index_copy_(0, indices, new.to(rows.dtype))
+    return new
+
+
+_move_once = torch.library.custom_op("fastnoisy::move_rows", _move, mutates_args=("rows",))
+
+
+@_move_once.register_fake
+def _(rows: Tensor, indices: Tensor, values: Tensor, weight: float) -> Tensor:
+    return torch.empty_like(values)
+
+
 class SampleMemory(nn.Module):
     """N rows of C numbers in a registered buffer, so that they are in every checkpoint.
 
@@ -44,10 +60,10 @@ class SampleMemory(nn.Module):
         """
         values = values.detach()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-        old = self.rows.index_select(0, indices).to(values.dtype)
-        new = self.weight * old + (1 - self.weight) * values
-        self.rows.index_copy_(0, indices, new.to(self.rows.dtype))
-        return new
+        # Of a compiled step the backward would compute the new rows again where that is cheaper than keeping them, and from
+        # the buffer, which has moved by then: other gradients, in silence (torch 2.11 to 2.15). An operator of its own is kept.
+        move = _move_once if torch.compiler.is_compiling() else _move
+        return move(self.rows, indices, values, self.weight)
 
     def share_of(self, labels: Tensor) -> Tensor:
         """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,17 +17,17 @@ from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record
 
 NAMES = methods.names()
 FORMS = [*NAMES, *(f"alasca(base={name})" for name in NAMES if name not in ("alasca", "ce"))]
-# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, two views with a memory, heads on
-# two networks that select, several streams mixed over the batch.
-SHAPES = ["cdr", "nrd", "alasca(base=co-teaching)", "dividemix"]
+# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, a memory in the loss, two views
+# with a teacher, heads on two networks that select, several streams mixed over the batch.
+SHAPES = ["cdr", "elr", "nrd", "alasca(base=co-teaching)", "dividemix"]
 CONTEXT = Context(
     {"name": "preact_small", "width": 4}, num_classes=5, num_samples=40, seed=1, noise=NoiseFacts(0.4), batch_size=16
 )
 
 
-def build(name: str) -> Method:
+def build(name: str, dtype: torch.dtype = torch.float32) -> Method:
     torch.manual_seed(3)
-    return methods.build(parse_call(name), CONTEXT)
+    return methods.build(parse_call(name), replace(CONTEXT, memory_dtype=dtype)).to(dtype)
 
 
 def batches(method: Method, seed: int = 0, size: int = 16, dtype: torch.dtype = torch.float32) -> dict[str, StepBatch]:
@@ -190,7 +191,7 @@ def test_a_compiled_step_equals_the_eager_one(name: str) -> None:
     torch._dynamo.reset()
     found = []
     for compiled in (False, True):
-        method = build(name).double()
+        method = build(name, torch.float64)
         records = steps(method, 2, compiled, each_shape_once=True)
         found.append((torch.stack([record.loss for record in records]), method.state_dict()))
     torch._dynamo.reset()
