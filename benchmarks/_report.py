@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its numbers: machine, versions, commit; and how tables are printed."""
+"""What every benchmark writes beside its numbers: machine, versions, commit; how it is clocked, called and printed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastnoisy.errors import FastnoisyError
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +68,44 @@ def write(folder: Path, name: str, content: dict[str, Any]) -> Path:
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (0 for one value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median (lower to upper quartile)."""
+    low, middle, high = quartiles(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def clocked(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a call takes: of CPU time, or until the GPU has done it."""
+    import torch
+
+    gpu = device.type == "cuda"
+    clock = time.perf_counter if gpu else time.process_time
+    if gpu:
+        torch.cuda.synchronize()
+    start = clock()
+    work()
+    if gpu:
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def run(main: click.Command) -> None:
+    """Call a benchmark's command: a mistake of the user's is one line and exit code 2."""
+    try:
+        main(standalone_mode=True)
+    except FastnoisyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from _report import markdown, mean_std, write
+from _report import markdown, mean_std, run, write
 
 from fastnoisy.errors import FastnoisyError
 
@@ -203,8 +203,4 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except FastnoisyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -25,7 +25,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -36,7 +35,7 @@ from typing import Any
 
 import click
 import numpy as np
-from _report import markdown, write
+from _report import markdown, run, spread, write
 from PIL import Image
 
 from fastnoisy.data.convert import ConvertOptions, convert
@@ -170,12 +169,6 @@ def invented(folder: Path) -> list[Path]:
     return found
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Median (lower to upper quartile)."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
-
-
 def table(cases: list[Case]) -> str:
     """A row per case and writer."""
     rows = []
@@ -250,8 +243,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except FastnoisyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

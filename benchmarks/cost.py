@@ -22,7 +22,6 @@ import re
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import Any
 
 import click
 import torch
-from _report import markdown, write
+from _report import clocked, markdown, run, spread, write
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -108,19 +107,6 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     return case
 
 
-def _time(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds that a call takes: of CPU time, or until the GPU has done it."""
-    gpu = device.type == "cuda"
-    clock = time.perf_counter if gpu else time.process_time
-    if gpu:
-        torch.cuda.synchronize()
-    start = clock()
-    run()
-    if gpu:
-        torch.cuda.synchronize()
-    return clock() - start
-
-
 def peak(run: Callable[[], None], device: torch.device) -> int:
     """Bytes that a call allocates at its height, above what was there before."""
     if device.type == "cuda":
@@ -169,15 +155,9 @@ def measure(cases: list[Case], repetitions: int, size: int, device: torch.device
             print(f"\rrepetition {number + 1} of {repetitions}", end="", file=sys.stderr, flush=True)
         first = number % len(cases)
         for case in cases[first:] + cases[:first]:
-            case.seconds.append(_time(case.run, device))
+            case.seconds.append(clocked(case.run, device))
             if (run := alone[case.name]) is not None:
-                case.loss_seconds.append(_time(lambda run=run: [run() for _ in range(100)], device) / 100)  # type: ignore[misc]
-
-
-def spread(values: list[float]) -> str:
-    """Median (lower to upper quartile)."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
-    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+                case.loss_seconds.append(clocked(lambda run=run: [run() for _ in range(100)], device) / 100)  # type: ignore[misc]
 
 
 def table(cases: list[Case], device: torch.device) -> str:
@@ -266,4 +246,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

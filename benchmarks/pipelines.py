@@ -26,7 +26,7 @@ import click
 import numpy as np
 import torch
 from _pipeline_peers import Epoch, PillowImages, bare_dali, bare_ffcv, data_loader, importable
-from _report import markdown, write
+from _report import markdown, quartiles, run, write
 from PIL import Image
 
 from fastnoisy import pipelines
@@ -148,13 +148,6 @@ def measure(found: list[Competitor], repetitions: int, device: torch.device) -> 
                 one.wall.append(wall / count)
                 one.cpu.append(cpu / count)
         print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr)
-
-
-def quartiles(values: list[float]) -> list[float]:
-    """Lower quartile, median, upper quartile."""
-    if len(values) < 2:
-        return values * 3
-    return statistics.quantiles(values, n=4, method="inclusive")
 
 
 def judge(found: list[Competitor]) -> tuple[str, list[dict[str, Any]]]:
@@ -288,8 +281,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except FastnoisyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

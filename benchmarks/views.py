@@ -17,7 +17,6 @@ import itertools
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from _report import markdown, write
+from _report import clocked, markdown, quartiles, run, write
 from _view_peers import KORNIA, PILLOW, TORCHVISION, Peer, kornia_op, pillow_op, torchvision_op, versions
 from PIL import Image
 from torch import Tensor
@@ -34,7 +33,6 @@ from torch import Tensor
 from fastnoisy import keyed_random
 from fastnoisy.augment import ops, step_names
 from fastnoisy.augment.views import StepCall, ViewProgram, parse_view
-from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import setup
 
 OURS = "ours"
@@ -228,26 +226,14 @@ def _each(found: list[Case]) -> list[tuple[Case, str]]:
     return list(itertools.chain.from_iterable(((case, name) for name in case.runs) for case in found))
 
 
-def _time(run: Run, number: int, loops: int, device: torch.device) -> float:
+def _time(once: Run, number: int, loops: int, device: torch.device) -> float:
     """Seconds of `loops` runs, each with draws of its own: of CPU time, or until the GPU has done them."""
-    gpu = device.type == "cuda"
-    if gpu:
-        torch.cuda.synchronize()
-    clock = time.perf_counter if gpu else time.process_time
-    start = clock()
-    for loop in range(loops):
-        run(1000 * number + loop)
-    if gpu:
-        torch.cuda.synchronize()
-    return clock() - start
 
+    def draws() -> None:
+        for loop in range(loops):
+            once(1000 * number + loop)
 
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
+    return clocked(draws, device)
 
 
 def ratios(case: Case, name: str) -> list[float]:
@@ -330,8 +316,4 @@ def main(device: str, repetitions: int, name: str, out: Path | None, tiny: bool)
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except FastnoisyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

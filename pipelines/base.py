@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,6 @@ import torch
 
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
-
-
-def cores() -> int:
-    """Cores that this rank may use: the affinity mask, divided by the ranks that torchrun started on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.cli._group import ListGroup
 
 _EPILOG = """\b
 Examples:
@@ -17,19 +17,7 @@ Examples:
 """
 
 
-class _Commands(click.Group):
-    """A mistyped command gets the names of those there are."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            remedy = f"To print a recipe: fastnoisy recipes show {args[0]}"
-            raise FastnoisyError(str(unknown_name("command of recipes", args[0], self.commands)), remedy)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Commands, invoke_without_command=True, epilog=_EPILOG)
+@click.group(cls=ListGroup, prints="recipe", invoke_without_command=True, epilog=_EPILOG)
 @click.pass_context
 def command(context: click.Context) -> None:
     """List all recipes, a line each; `show` prints one in full, `check` validates one of your own."""

@@ -11,12 +11,13 @@ Pillow decodes with, lets many more files pass, and none fewer. Where the walk s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from fastnoisy.data.compiled import Compiled
 
 WORTH_IMAGES = 6000  # below, importing numba and loading what it has compiled (0.45 s) takes longer than it saves
 _PROBES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -27,34 +28,12 @@ _PROBES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-class Scan:
+class Scan(Compiled):
     """Tells of JPEGs that they are whole; of none until it is prepared. Not for several threads at once."""
 
-    def __init__(self) -> None:
-        self._walk: Callable[..., bool] | None = None
-        self._tables: tuple[np.ndarray, ...] = ()
+    def _load(self) -> None:
+        from fastnoisy.data import jpeg_scan_passes as passes  # numba takes a sixth of a second to import
 
-    @classmethod
-    def prepared(cls) -> Scan:
-        """One that is compiled; also how it comes into a process that is not forked."""
-        scan = cls()
-        scan.prepare()
-        return scan
-
-    @property
-    def compiled(self) -> bool:
-        """Whether it tells."""
-        return self._walk is not None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Scan.prepared if self.compiled else Scan), ()
-
-    def prepare(self) -> None:
-        """Compile, and try it on JPEGs that Pillow makes here. Where one is misjudged, or numba is missing, do without."""
-        try:
-            from fastnoisy.data import jpeg_scan_passes as passes  # numba takes a sixth of a second to import
-        except ImportError:
-            return
         sizes = (
             (passes.TABLES * passes.KEY, np.uint8),
             (passes.TABLES * passes.PAIR, np.uint16),
@@ -62,22 +41,21 @@ class Scan:
         )
         self._tables = tuple(np.zeros(size, kind) for size, kind in sizes)
         self._walk = passes.scan
+
+    def _is_right(self) -> bool:
+        """Whether it tells JPEGs that Pillow makes here, and the same without their ends, apart."""
         random = np.random.default_rng(0)
         for mode, options in _PROBES:
             image = Image.fromarray(random.integers(0, 256, (5, 7, 3), np.uint8)).resize((61, 43)).convert(mode)
             file = BytesIO()
             image.save(file, "JPEG", **options)
             data = file.getvalue()
-            try:
-                good = self(data, 43, 61) and not self(data[:-20] + data[-2:], 43, 61)
-            except OSError:  # numba cannot keep what it has compiled: a full disk, or a quota
-                good = False
-            if not good:
-                self._walk = None
-                return
+            if not self(data, 43, 61) or self(data[:-20] + data[-2:], 43, 61):
+                return False
+        return True
 
     def __call__(self, data: bytes, height: int, width: int) -> bool:
         """Whether a file whose header `plain_jpeg` has read, with that size, is whole for certain."""
-        if self._walk is None or type(data) is not bytes:  # it is compiled for bytes that cannot be written
+        if not self.compiled or type(data) is not bytes:  # it is compiled for bytes that cannot be written
             return False
         return self._walk(np.frombuffer(data, np.uint8), height, width, *self._tables)

@@ -11,8 +11,9 @@ float64. Every read is within the file: where lengths, codes or markers are not 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from fastnoisy.data.compiled import kept
 
 BITS = 12  # a table of 8 KB; 32 KB of them are at work, which a first-level cache of 48 KB holds; 11 and 13 take longer
 TABLES = 64  # kept pairs of a DC and an AC table; the files of one encoder have two pairs
@@ -29,21 +30,7 @@ _ZERO, _ONE, _SIX, _SEVEN, _EIGHT, _LOW = _U(0), _U(1), _U(6), _U(7), _U(8), _U(
 _ONES, _TOPS, _ALL = _U(0x0101010101010101), _U(0x8080808080808080), _U(0xFFFFFFFFFFFFFFFF)
 
 
-def _compile(**options):  # type: ignore[no-untyped-def]
-    """Compiled on its first call, and kept on disk where there is a place for it."""
-
-    def compiled(function):  # type: ignore[no-untyped-def]
-        try:
-            return numba.njit(cache=True, error_model="numpy", **options)(function)
-        except RuntimeError:  # neither this folder nor the user's can be written
-            return numba.njit(error_model="numpy", **options)(function)
-
-    return compiled
-
-
-_inner = _compile(
-    no_cpython_wrapper=True, no_cfunc_wrapper=True
-)  # only called by compiled code, and so sooner compiled
+_inner = kept(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # only called by compiled code, and so sooner compiled
 
 
 @_inner
@@ -304,7 +291,7 @@ def _walk(data, start, mcus, interval, blocks, bases, dc_ats, ac_ats, tables):  
     return data[position] == 0xFF and data[position + _ONE] == 0xD9
 
 
-@_compile()
+@kept()
 def scan(data, height, width, keys, tables, notes):  # type: ignore[no-untyped-def]
     """Whether the bytes of a plain JPEG, by its header of that size, are one baseline image to the end; no where in doubt."""
     dc_at, ac_at = np.full(4, -1), np.full(4, -1)

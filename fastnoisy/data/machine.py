@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from fastnoisy import memory
 from fastnoisy.errors import FastnoisyError
@@ -23,13 +22,15 @@ def num_workers(asked: int | None) -> int:
         if asked < 1:
             raise FastnoisyError(f"workers must be at least 1, got {asked}")
         return asked
-    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
-    share = int(ranks) if ranks.isdigit() and int(ranks) else 1
+    return max(1, min(cores(), memory.available_host() // WORKER_BYTES // _ranks()))
+
+
+def cores() -> int:
+    """Cores that this rank may use, at least 1: the affinity mask, divided by the ranks that a launcher started here."""
     affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(cores, memory_bytes() // WORKER_BYTES) // share)
+    return max(1, (len(affinity(0)) if affinity else os.cpu_count() or 1) // _ranks())
 
 
-def memory_bytes(root: Path = Path("/")) -> int:
-    """The memory that this process may still take: see `fastnoisy.memory.available_host`."""
-    return memory.available_host(root)
+def _ranks() -> int:
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(ranks) if ranks.isdigit() and int(ranks) else 1

@@ -9,11 +9,11 @@ processor's widest registers. Photographs of 300x200 made 224x149 take 92 us ins
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from fastnoisy.data.compiled import Compiled
 
 WORTH_IMAGES = 5000  # below, importing numba and compiling (0.5 to 3 s) take longer than they save
 _BITS = 22  # of a weight; Pillow: 32 - 8 of the result - 2 against overflow
@@ -22,51 +22,27 @@ _MAX_WEIGHT_SUM = 1 << 22  # of the exact weights as integers; Pillow's doubles 
 _PROBES = ((31, 47, 20, 30), (40, 33, 13, 11), (64, 48, 63, 47), (90, 120, 10, 13), (60, 30, 30, 15), (7, 90, 7, 30))
 
 
-class Shrink:
+class Shrink(Compiled):
     """Resizes images to less, as `Image.resize(size, BILINEAR)` does; by that until prepared, and wherever it may differ."""
 
-    def __init__(self) -> None:
-        self._passes: Callable[..., None] | None = None
+    def _load(self) -> None:
+        from fastnoisy.data import shrink_passes  # numba takes a third of a second to import
 
-    @classmethod
-    def prepared(cls) -> Shrink:
-        """One that is compiled; also how it comes into a process that is not forked."""
-        shrink = cls()
-        shrink.prepare()
-        return shrink
-
-    @property
-    def compiled(self) -> bool:
-        """Whether it does the work itself."""
-        return self._passes is not None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Shrink.prepared if self.compiled else Shrink), ()
-
-    def prepare(self) -> None:
-        """Compile, and compare with the Pillow that is installed: one that rounds otherwise does all the work itself, and so
-        does any where numba is missing.
-        """
-        try:
-            from fastnoisy.data import shrink_passes  # numba takes a third of a second to import
-        except ImportError:
-            return
         self._passes = shrink_passes.both
+
+    def _is_right(self) -> bool:
+        """Whether the Pillow that is installed gives the same: one that rounds otherwise does all the work itself."""
         random = np.random.default_rng(0)
         for height, width, new_height, new_width in _PROBES:
             image = Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
             wanted = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-            try:
-                same = self(image, new_height, new_width).tobytes() == wanted.tobytes()
-            except OSError:  # numba cannot keep what it has compiled: a full disk, or a quota
-                same = False
-            if not same:
-                self._passes = None
-                return
+            if self(image, new_height, new_width).tobytes() != wanted.tobytes():
+                return False
+        return True
 
     def __call__(self, rgb: Image.Image, height: int, width: int) -> Image.Image:
         """An RGB image, resized."""
-        if self._passes is None or not _in_range(rgb.height, rgb.width, height, width):
+        if not self.compiled or not _in_range(rgb.height, rgb.width, height, width):
             return rgb.resize((width, height), Image.Resampling.BILINEAR)
         # Four bytes a pixel, as Pillow keeps them, are copied as they are.
         source = np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint32).reshape(rgb.height, rgb.width)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from fastnoisy.data.compiled import kept
 
 _BITS = np.uint32(22)  # of a weight
 _HALF = np.uint32(1 << 21)
 
 
-def _compile(function):  # type: ignore[no-untyped-def]
-    """Compiled on its first call, and kept on disk where there is a place for it."""
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # neither this folder nor the user's can be written
-        return numba.njit(nogil=True, error_model="numpy")(function)
+_compile = kept(nogil=True)
 
 
 @_compile

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fastnoisy import memory
 from fastnoisy.data import machine, pool
 from fastnoisy.data.pool import Lost, ordered
 from fastnoisy.errors import FastnoisyError
@@ -142,12 +143,12 @@ def test_an_item_that_asks_for_too_much_memory_gets_an_error_and_not_the_machine
 
 def test_workers_follow_cores_memory_and_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 200 << 30)
+    monkeypatch.setattr(memory, "available_host", lambda: 200 << 30)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert machine.num_workers(None) == 64
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert machine.num_workers(None) == 16
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 2 << 30)
+    monkeypatch.setattr(memory, "available_host", lambda: 2 << 30)
     assert machine.num_workers(None) == 1
     assert machine.num_workers(7) == 7
     with pytest.raises(FastnoisyError, match="workers must be at least 1, got 0"):
@@ -156,17 +157,17 @@ def test_workers_follow_cores_memory_and_ranks(monkeypatch: pytest.MonkeyPatch) 
 
 def test_memory_is_what_the_nearest_limit_leaves(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
-    assert machine.memory_bytes(tmp_path) == 1 << 62
+    assert memory.available_host(tmp_path) == 1 << 62
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  8388608 kB\n")
-    assert machine.memory_bytes(tmp_path) == 8 << 30
+    assert memory.available_host(tmp_path) == 8 << 30
     (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
     step = tmp_path / "sys/fs/cgroup/job/step"
     step.mkdir(parents=True)
     (step / "memory.max").write_text("max\n")
     (step.parent / "memory.max").write_text(f"{3 << 30}\n")
-    assert machine.memory_bytes(tmp_path) == 3 << 30
+    assert memory.available_host(tmp_path) == 3 << 30
     (tmp_path / "proc/self/cgroup").write_text("5:cpu,memory:/old\n")
     old = tmp_path / "sys/fs/cgroup/memory/old"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text(f"{2 << 30}\n")
-    assert machine.memory_bytes(tmp_path) == 2 << 30
+    assert memory.available_host(tmp_path) == 2 << 30

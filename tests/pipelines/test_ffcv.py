@@ -4,7 +4,6 @@ a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,19 +12,10 @@ import torch
 from torch import Tensor
 
 from fastnoisy import pipelines
-from fastnoisy.data.convert import convert
-from fastnoisy.data.store import Split, open_store
+from fastnoisy.data.store import Split
 
 pytest.importorskip("ffcv")
 GPU = torch.device("cuda")
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
-    out = tmp_path_factory.mktemp("ffcv") / "digits"
-    convert("digits", out, progress=None)
-    with open_store(out) as opened:
-        yield opened.split("train")
 
 
 def batches(count: int) -> list[np.ndarray]:

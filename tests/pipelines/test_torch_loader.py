@@ -8,7 +8,6 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,12 @@ import pytest
 import torch
 
 from fastnoisy import pipelines
-from fastnoisy.data.convert import convert
-from fastnoisy.data.store import Split, open_store
+from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.pipelines import torch_loader
 from fastnoisy.pipelines.base import Pipeline
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
-    out = tmp_path_factory.mktemp("torch-loader") / "digits"
-    convert("digits", out, progress=None)
-    with open_store(out) as opened:
-        yield opened.split("train")
 
 
 def open_one(split: Split, workers: int) -> Pipeline:

@@ -117,26 +117,33 @@ def test_stopped_anywhere_and_resumed_is_the_same_run(
         same_state(tmp_path / "whole", run)
 
 
+def dying(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None = None) -> None:
+    """Let a process that decodes be gone after two batches; `number`: a signal that this process gets, too."""
+    original = loop.Trainer.supply
+
+    def dies(self: loop.Trainer, *args: Any) -> Iterator[Any]:
+        for done, batch in enumerate(original(self, *args)):
+            if done == 2:
+                if number is not None:
+                    signal.raise_signal(number)
+                raise FastnoisyError("a process that decodes was killed")
+            yield batch
+
+    monkeypatch.setattr(loop.Trainer, "supply", dies)
+
+
 def test_what_was_learnt_is_kept_where_the_data_fail(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = resolve("digits-ce", digits, "batch_size=23")
     whole = loop.start(settings, tmp_path / "whole", quiet=True)
-    original = loop.Trainer.supply
-
-    def dies(self: loop.Trainer, *args: Any) -> Iterator[Any]:
-        for number, batch in enumerate(original(self, *args)):
-            if number == 2:
-                raise FastnoisyError("a process that decodes was killed")
-            yield batch
-
-    monkeypatch.setattr(loop.Trainer, "supply", dies)
+    dying(monkeypatch)
     with pytest.raises(FastnoisyError, match="was killed"):
         loop.start(settings, tmp_path / "run")
     assert f"go on with 'fastnoisy train --resume {tmp_path / 'run'}'" in capsys.readouterr().err
     with pytest.raises(FastnoisyError, match="was killed"):
         loop.resume(tmp_path / "run", quiet=True)  # after two steps more
-    monkeypatch.setattr(loop.Trainer, "supply", original)
+    monkeypatch.undo()
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").position.step == 4
     assert loop.resume(tmp_path / "run", quiet=True) == whole
     same_state(tmp_path / "whole", tmp_path / "run")
@@ -182,19 +189,10 @@ def test_a_signal_that_also_ends_the_pipelines_processes_keeps_the_state(
     """Batch systems send it to the whole group: while a batch is waited for, the processes that decode are gone."""
     settings = resolve("digits-ce", digits, "batch_size=23")
     whole = loop.start(settings, tmp_path / "whole", quiet=True)
-    original = loop.Trainer.supply
-
-    def dies(self: loop.Trainer, *args: Any) -> Iterator[Any]:
-        for number, batch in enumerate(original(self, *args)):
-            if number == 2:
-                signal.raise_signal(signal.SIGTERM)
-                raise FastnoisyError("a process that decodes was killed")
-            yield batch
-
-    monkeypatch.setattr(loop.Trainer, "supply", dies)
+    dying(monkeypatch, signal.SIGTERM)
     with pytest.raises(loop.Interrupted):
         loop.start(settings, tmp_path / "run", quiet=True)
-    monkeypatch.setattr(loop.Trainer, "supply", original)
+    monkeypatch.undo()
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").position.step == 2
     assert loop.resume(tmp_path / "run", quiet=True) == whole
     same_state(tmp_path / "whole", tmp_path / "run")
