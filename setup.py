@@ -13,7 +13,18 @@ VERSION = next(
 # fastnoisy/pipelines is a link to pipelines/, and links get lost in zips: the folder at the top is what is packaged.
 PACKAGES = sorted({*(p for p in find_packages(include=["fastnoisy", "fastnoisy.*"])), "fastnoisy.pipelines"})
 
-TEST = ["pytest>=8", "pytest-timeout", "hypothesis", "pyarrow", "ruff", "mypy", "build", "setuptools>=77", "wheel"]
+TEST = [
+    "pytest>=8",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "pyarrow",
+    "ruff",
+    "mypy",
+    "build",
+    "setuptools>=77",
+    "wheel",
+]
 
 setup(
     name="fastnoisy",
