@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,13 @@ def test_the_matrix_of_methods_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in costs] == before
 
 
-def check(script: str, arguments: list[str], tmp_path: Path) -> None:
+def test_the_grid_of_methods(tmp_path: Path) -> None:
+    content = check("../tools/method_matrix.py", ["--grid", "--methods", "dividemix", "--seeds", "11"], tmp_path)
+    assert list(content["methods"]) == ["dividemix method.warmup=60", "dividemix method.warmup=100"]
+    assert "**" in content["table"]  # the best
+
+
+def check(script: str, arguments: list[str], tmp_path: Path) -> dict[str, Any]:
     words = [*arguments, "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")]
     if arguments and script != "cost.py":
         words += ["--runs", str(tmp_path / "runs")]
@@ -59,6 +66,7 @@ def check(script: str, arguments: list[str], tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert {"commit", "torch", "cpu", "cores", "date"} <= set(content["environment"])
     assert content["table"] in done.stdout
+    return content
 
 
 def test_committed_results_say_where_they_come_from() -> None:

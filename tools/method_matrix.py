@@ -3,11 +3,12 @@
     python tools/method_matrix.py --out benchmarks/results            # hours on two cores; goes on where it was stopped
     python tools/method_matrix.py --methods ce,elr,dividemix --seeds 1
     python tools/method_matrix.py --tiny                              # two epochs of each, to see that all of them run
+    python tools/method_matrix.py --grid --seeds 11,12,13             # how what `digits` changes for a method was chosen
 
 Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so that what
 else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on clean labels;
 memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell right
-labels from wrong ones.
+labels from wrong ones. The grid is by test accuracy, of seeds that the table does not have.
 """
 
 from __future__ import annotations
@@ -31,6 +32,25 @@ from _report import markdown, mean_std, write  # noqa: E402
 
 WRAPPED = ("gce", "sce", "elr", "decoupling", "co-teaching", "dividemix", "elr-plus", "nrd")
 TINY = ("epochs=2", "data.subset=120", "batch_size=20", "model.width=4")
+GRID = {  # the paper's values first
+    "als": ("method.warmup=20", "method.warmup=60", "method.warmup=100"),
+    "co-teaching": ("method.warmup=30", "method.warmup=100", "method.warmup=100 method.warmup_mode=plain"),
+    "dividemix": (
+        "method.warmup=60",
+        "method.warmup=100",
+    ),  # after its 10 epochs it splits by nothing, and ends at chance
+    "gce": ("method.q=0.7", "method.q=0.5", "method.q=0.3"),
+    "jocor": tuple(
+        f"method.co_lambda={weight} method.warmup={warmup}" for weight in (0.9, 0.1) for warmup in (30, 100)
+    ),
+    "mae": ("optim.lr=0.01", "optim.lr=0.05", "optim.lr=0.1", "optim.lr=0.1 optim.weight_decay=5e-5"),
+    "alasca(gce)": ("method.base.q=0.7", "method.base.q=0.5", "method.base.q=0.5 method.lca_start=100"),
+    "alasca(co-teaching)": (
+        "method.base.warmup=30",
+        "method.base.warmup=100",
+        "method.base.warmup=100 method.lca_start=100",
+    ),
+}
 
 
 def forms() -> list[str]:
@@ -49,30 +69,40 @@ def forms() -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this folder.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--tiny", is_flag=True, help="A few steps of each only, to see that all of them run.")
+@click.option(
+    "--grid", is_flag=True, help="Try the values that the recipe chooses among, for the methods that have them."
+)
 @click.argument("overrides", nargs=-1)
 def main(
-    asked: str, seeds: str, runs: Path, jobs: int, out: Path | None, device: str, tiny: bool, overrides: tuple[str, ...]
-) -> None:
+    asked: str, seeds: str, runs: Path, jobs: int, out: Path | None, device: str, tiny: bool, grid: bool,
+    overrides: tuple[str, ...],
+) -> None:  # fmt: skip
     """The command; see the module."""
     from fastnoisy.data.convert import ConvertOptions, convert
 
-    chosen = asked.split(",") if asked else forms()
+    chosen = asked.split(",") if asked else list(GRID) if grid else forms()
     words = [*overrides, f"device={device}", "threads=1", *(TINY if tiny else ())]
     store = runs / "store"
     if not store.exists():
         convert("digits", store, options=ConvertOptions(), progress=None)
-    work = [(form, int(seed)) for seed in seeds.split(",") for form in chosen]
+    points = [(form, point) for form in chosen for point in (GRID.get(form, ()) if grid else ("",))]
+    work = [(form, point, int(seed)) for seed in seeds.split(",") for form, point in points]
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(lambda item: train(*item, words, store, runs), work))
-    found: dict[str, list[dict[str, Any]]] = {form: [] for form in chosen}
-    for (form, _), result in zip(work, results, strict=True):
-        found[form].append(result)
-    text = table(found)
+        results = list(pool.map(lambda item: train(item[0], item[2], [*words, *item[1].split()], store, runs), work))
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {point: [] for point in points}
+    for (form, point, _), result in zip(work, results, strict=True):
+        found[form, point].append(result)
+    note = f"Digits, 40 % symmetric noise, seeds {seeds}: mean ± standard deviation"
+    if grid:
+        text, note = grid_table(found), f"{note}."
+    else:
+        text = table({form: runs for (form, _), runs in found.items()})
+        note = f"{note}; time and memory against `{chosen[0]}`."
     print(f"\n{text}")
     if out is not None:
-        note = f"Digits, 40 % symmetric noise, seeds {seeds}: mean ± standard deviation; time and memory against `{chosen[0]}`."
-        content = {"overrides": words, "seeds": seeds, "methods": found, "note": note, "table": text}
-        print(f"written: {write(out, 'methods', content)}")
+        entries = {f"{form} {point}".strip(): runs for (form, point), runs in found.items()}
+        content = {"overrides": words, "seeds": seeds, "methods": entries, "note": note, "table": text}
+        print(f"written: {write(out, 'methods-grid' if grid else 'methods', content)}")
 
 
 def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> dict[str, Any]:
@@ -82,7 +112,7 @@ def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> di
         SystemExit: the run failed; its output is shown.
     """
     method, _, base = form.partition("(")
-    words = [*words, f"seed={seed}", *([f"method.base={base.rstrip(')')}"] if base else [])]
+    words = [*([f"method.base={base.rstrip(')')}"] if base else []), *words, f"seed={seed}"]
     folder = runs / f"{form.replace('(', '-').rstrip(')')}-seed{seed}-{zlib.crc32(repr(sorted(words)).encode()):08x}"
     costs = folder.with_suffix(".json")
     if not costs.exists():  # what was spent on a run that was stopped is not known, so that one begins anew
@@ -133,13 +163,25 @@ def read(folder: Path) -> dict[str, Any]:
     }
 
 
+def cell(runs: list[dict[str, Any]], key: str) -> str:
+    """Mean and deviation, in percent."""
+    mean, std = mean_std([100 * run[key] for run in runs])
+    return f"{mean:.2f} ± {std:.2f}" if len(runs) > 1 else f"{mean:.2f}"
+
+
+def grid_table(found: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
+    """The table of the grid in Markdown, the best point of each method in bold."""
+    means = {point: mean_std([run["accuracy"] for run in runs])[0] for point, runs in found.items()}
+    best = {form: max(mean for (other, _), mean in means.items() if other == form) for form, _ in found}
+    rows = []
+    for (form, point), runs in found.items():
+        mark = "**" if means[form, point] == best[form] else ""
+        rows.append([form, f"`{point}`", f"{mark}{cell(runs, 'accuracy')}{mark}", cell(runs, "memorised")])
+    return markdown(["method", "options", "test accuracy %", "memorised %"], rows)
+
+
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """The table in Markdown; the first method is what the others are held against."""
-
-    def cell(runs: list[dict[str, Any]], key: str) -> str:
-        mean, std = mean_std([100 * run[key] for run in runs])
-        return f"{mean:.2f} ± {std:.2f}" if len(runs) > 1 else f"{mean:.2f}"
-
     yardstick = next(iter(found.values()))
     base, spread = mean_std([run["accuracy"] for run in yardstick])
     rows = []
