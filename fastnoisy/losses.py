@@ -149,7 +149,14 @@ def reverse_cross_entropy(logits: Tensor, labels: Tensor, floor: float = 1e-4, r
 
 
 def symmetric_cross_entropy(
-    logits: Tensor, labels: Tensor, alpha: float, beta: float, floor: float = 1e-4, reduction: Reduction = "none"
+    logits: Tensor,
+    labels: Tensor,
+    alpha: float,
+    beta: float,
+    floor: float = 1e-4,
+    reduction: Reduction = "none",
+    *,
+    clamp_label: bool = False,
 ) -> Tensor:
     """alpha CE + beta RCE (Wang et al. 2019), RCE as in `reverse_cross_entropy`.
 
@@ -157,9 +164,14 @@ def symmetric_cross_entropy(
         alpha: weight of cross-entropy.
         beta: weight of reverse cross-entropy.
         floor: what the label's zeros become under the logarithm: 1e-4 in the authors' and the GJS code, exp(-4) in FINE's.
+        clamp_label: its zeros become `floor` in the cross-entropy too, as in ALASCA's code.
     """
-    reverse = reverse_cross_entropy(logits, labels, floor)
-    return _reduce(alpha * cross_entropy(logits, labels) + beta * reverse, reduction)
+    if clamp_label:
+        target = F.one_hot(labels, logits.shape[1]).to(logits.dtype).clamp(min=floor)
+        forward = soft_cross_entropy(logits, target)
+    else:
+        forward = cross_entropy(logits, labels)
+    return _reduce(alpha * forward + beta * reverse_cross_entropy(logits, labels, floor), reduction)
 
 
 def generalized_cross_entropy(

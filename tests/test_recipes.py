@@ -98,7 +98,8 @@ def check_alasca_setup(tables: dict[str, Any], data: str, noise: str) -> None:
 def test_robust_losses_and_sample_selection_of_alasca(data: str, base: str, noise: str) -> None:
     """ALASCA Tables 4 and 5, with and without ALASCA. Composed, not resolved: not every method is there yet."""
     kind = noise.partition("metric")[0]
-    expected = {"gce": {"q": 0.7, "floor": 1e-4}, "sce": {"alpha": 1.0, "beta": 0.4}, "elr": ELR[data, kind]}
+    sce = {"alpha": 1.0, "beta": 0.4, "clamp_label": True}
+    expected = {"gce": {"q": 0.7, "floor": 1e-4}, "sce": sce, "elr": ELR[data, kind]}
     expected |= {"decoupling": {"warmup": 30}, "co-teaching": {"warmup": 30}, "crust": {"fraction": 0.5}, "ce": {}}
     alone = recipes.compose(data, base, "alasca", {"noise": noise})
     check_alasca_setup(alone, data, noise)
@@ -110,6 +111,7 @@ def test_robust_losses_and_sample_selection_of_alasca(data: str, base: str, nois
         settings = setup.resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
         assert settings.suite == "alasca"
         assert (settings.method["lam"], settings.method["ramp_start"], settings.method["ramp_end"]) == (2.0, 0.1, 0.7)
+        assert not settings.method["shared_ema"]
 
 
 @pytest.mark.parametrize("noise", ["symmetric:0.4", "symmetric:0.6", "asymmetric:0.4", "instance:0.4:cores"])
@@ -143,7 +145,8 @@ def test_semi_supervised_methods_of_alasca(data: str, base: str, noise: str) -> 
     tables = recipes.compose(data, "alasca", "alasca", {"noise": noise}, base)
     alone = recipes.compose(data, base, "alasca", {"noise": noise})
     inner = tables["method"]["base"]
-    assert tables["method"]["ramp_end"] == 0.9
+    settings = setup.resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
+    assert settings.method["ramp_end"] == 0.9
     assert alone["method"] == inner
     for key in ("model", "epochs", "optim", "batch_size", "data", "views", "noise"):
         assert alone[key] == tables[key]
@@ -217,6 +220,33 @@ def test_where_there_is_no_row_the_40_percent_symmetric_one_serves_and_is_named(
     forty = setup.resolve(f"cifar10-{method}", ["noise=symmetric:0.4"])
     assert (settings.optim, settings.method) == (forty.optim, forty.method)
     assert f"symmetric 40 % (there is no row for {noise}" in settings.row
+
+
+def test_where_the_noise_has_rows_the_nearest_rate_serves() -> None:
+    for data, method, noise, row, options in (
+        ("cifar10", "elr", "asymmetric:0.2", "ALASCA D.1.2, cifar10 elr, asymmetric 40 %", {"beta": 0.9, "lam": 1.0}),
+        ("cifar10", "dividemix", "asymmetric:0.3", "ALASCA D.1.2, cifar10 dividemix, asymmetric 40 %", {"lam_u": 0.0}),
+        ("cifar10", "dividemix", "symmetric:0.95", "ALASCA D.1.2, cifar10 dividemix, symmetric 90 %", {"history": 5}),
+        ("cifar10", "elr-plus", "symmetric:0.3", "ALASCA D.1.2, cifar10 elr-plus, symmetric 40 %", {"lam": 3.0}),
+        ("cifar10", "jocor", "symmetric:0.85", "JoCoR's paper, cifar10 jocor, symmetric 80 %", {"co_lambda": 0.65}),
+        ("cifar100", "nrd", "symmetric:0.9", "NRD Table 5, cifar100 nrd, symmetric 80 %", {}),
+    ):
+        settings = setup.resolve(f"{data}-{method}", [f"noise={noise}"])
+        assert settings.row == f"{row} (there is no row for {noise})"
+        assert {key: settings.method[key] for key in options} == options
+
+
+@pytest.mark.parametrize("data", ["cifar10", "cifar100"])
+def test_jocor_weighs_agreement_as_its_paper_does(data: str) -> None:
+    for noise, weight in {
+        "symmetric:0.2": 0.9,
+        "symmetric:0.5": 0.9,
+        "symmetric:0.8": 0.65,
+        "asymmetric:0.4": 0.9,
+    }.items():
+        settings = setup.resolve(f"{data}-jocor", [f"noise={noise}"])
+        assert settings.method["co_lambda"] == (weight if data == "cifar10" else 0.85)
+        assert settings.row.startswith(f"JoCoR's paper, {data} jocor, ")
 
 
 def test_a_folder_of_ones_own_takes_the_40_percent_row() -> None:

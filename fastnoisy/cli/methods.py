@@ -17,6 +17,9 @@ Examples:
 """
 
 
+_BESIDE = ", beside what its base keeps"
+
+
 @click.group(cls=ListGroup, prints="method", invoke_without_command=True, epilog=_EPILOG)
 @click.pass_context
 def command(context: click.Context) -> None:
@@ -33,9 +36,11 @@ def show(name: str) -> None:
 
     cls = methods.find(name)
     click.echo(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
-    click.echo(f"networks: {cls.networks_needed}")
-    click.echo(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}")
-    click.echo(f"must know the noise rate: {'yes' if cls.needs_noise_rate else 'no'}")
+    wraps = "base" in cls.Options.model_fields
+    click.echo(f"networks: {'those of its base' if wraps else cls.networks_needed}")
+    click.echo(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}{_BESIDE if wraps else ''}")
+    needs = "where its base must" if wraps else "yes" if cls.needs_noise_rate else "no"
+    click.echo(f"must know the noise rate: {needs}")
     click.echo(f"set-up by default: suite={cls.suite}")
     click.echo(f"recipes: {', '.join(f'{data}-{name}' for data in recipes.data_names())}")
     for setting, reason in cls.cannot.items():
@@ -53,9 +58,10 @@ def _list() -> None:
     rows = [("method", "nets", "kept of each sample", "noise rate", "")]
     for name in methods.names():
         cls = methods.find(name)
-        rate = "needed" if cls.needs_noise_rate else ""
+        wraps = "base" in cls.Options.model_fields
+        rate = "as base" if wraps else "needed" if cls.needs_noise_rate else ""
         summary = (inspect.getdoc(cls) or "").splitlines()[0]
-        rows.append((name, str(cls.networks_needed), cls.remembers, rate, summary))
+        rows.append((name, "base's" if wraps else str(cls.networks_needed), cls.remembers, rate, summary))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]

@@ -44,7 +44,9 @@ def title(table: Mapping[str, Any]) -> str:
 def complete(table: Mapping[str, Any]) -> dict[str, Any]:
     """A valid table with every option of the method, and of the one it wraps, written down."""
     name = str(table["name"])
-    options = find(name).Options(**{key: value for key, value in table.items() if key != "name"}).model_dump()
+    method = find(name)
+    options = method.Options(**{key: value for key, value in table.items() if key != "name"}).model_dump()
+    options = method.spelled_out(options)
     inner = wrapped(table)
     if inner is not None:
         options["base"] = complete(inner)

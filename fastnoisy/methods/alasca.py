@@ -47,13 +47,22 @@ class Alasca(Method):
             "linear", description="a_t (A2); none: 1; aaai: min(1, t / ramp_epochs)"
         )
         ramp_start: float = Field(0.1, ge=0, le=1, description="a_t at epoch 0 of the linear ramp")
-        ramp_end: float = Field(0.7, ge=0, le=1, description="a_t from half of the epochs on; 0.9 for SSL methods")
+        ramp_end: float | None = Field(
+            None,
+            ge=0,
+            le=1,
+            description="a_t from half of the epochs on; default: 0.7, around the semi-supervised DivideMix and ELR+ 0.9",
+        )
         ramp_epochs: int = Field(30, ge=1, description="length of the aaai ramp; 3 on Clothing1M")
         stages: list[int] | None = Field(
             None, min_length=1, description="stages with heads; default: the deepest three before the last"
         )
         recompute: bool = Field(
             False, description="compute the heads again in the backward: less memory, more time, the same numbers"
+        )
+
+        shared_ema: bool = Field(
+            False, description="two networks: one memory, moved by both in turn, as in the authors' code (A9)"
         )
 
     suite = "alasca"
@@ -70,8 +79,9 @@ class Alasca(Method):
         dtype = torch.bfloat16 if options.memory_dtype == "bfloat16" else context.memory_dtype
         self.memories = nn.ModuleList(
             SampleMemory(context.num_samples, context.num_classes, options.memory_weight, dtype)
-            for _ in (self.base.networks if options.ema == "on" else ())
+            for _ in (self.base.networks[: 1 if options.shared_ema else None] if options.ema == "on" else ())
         )
+        self.ramp_end = _ramp_end(self.base) if options.ramp_end is None else options.ramp_end
 
     @classmethod
     def option_problems(cls, options: Options) -> list[str]:
@@ -86,6 +96,12 @@ class Alasca(Method):
         if table["name"] not in bases:
             return [f"method.base: {unknown_name('method', table['name'], bases)}"]
         return [f"method.base: {problem}" for problem in methods.problems(table)]
+
+    @classmethod
+    def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """With the end of the ramp."""
+        base = methods.find(call_table(options["base"])["name"])
+        return {**options, "ramp_end": _ramp_end(base) if options["ramp_end"] is None else options["ramp_end"]}
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
         """The base's step plus the sub-classifiers' losses, reading nothing of the base but its record."""
@@ -110,14 +126,14 @@ class Alasca(Method):
         options = self.options
         seen = forward.logits if forward.memory_logits is None else forward.memory_logits
         if options.ema == "on":
-            memory = self.memories[forward.network]
+            memory = self.memories[0 if options.shared_ema else forward.network]
             assert isinstance(memory, SampleMemory)
             logits = options.sharpening * memory.update(forward.indices, seen)
         else:
             logits = seen.detach()
         labels = corrected_labels(forward, progress.epoch, options)
         gamma = losses.probabilities(logits).gather(1, labels.unsqueeze(1)).squeeze(1)
-        amount = ramp(progress.epoch, progress.epochs, options).to(gamma.dtype)
+        amount = ramp(progress.epoch, progress.epochs, options, self.ramp_end).to(gamma.dtype)
         confidence = 1 - amount + amount * gamma
         targets = losses.smoothed_targets(labels, confidence, forward.logits.shape[1], options.rest)
         logs = {"confidence": confidence.mean(), "corrected": (labels != forward.labels).float().mean()}
@@ -149,10 +165,11 @@ class Alasca(Method):
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
         """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5),
-        over all networks; and the base's own predictors beside it.
+        over all networks; and the base's own predictors beside it, which come first around a semi-supervised method.
         """
-        ensemble = torch.stack([output.ensemble for output in outputs]).mean(dim=0)
-        return {"ensemble": ensemble, **self.base.predictors(outputs, images)}
+        ensemble = {"ensemble": torch.stack([output.ensemble for output in outputs]).mean(dim=0)}
+        own = self.base.predictors(outputs, images)
+        return {**own, **ensemble} if self.base.semi_supervised else {**ensemble, **own}
 
     def primary_network(self) -> Network:
         """The base's."""
@@ -191,14 +208,18 @@ def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -
     return torch.where(agree & (epoch >= options.lca_start), predicted, forward.labels)
 
 
-def ramp(epoch: Tensor, epochs: int, options: Alasca.Options) -> Tensor:
-    """a_t, 0-dimensional float64 on the epoch's device (methods.md 2.4)."""
+def ramp(epoch: Tensor, epochs: int, options: Alasca.Options, end: float) -> Tensor:
+    """a_t, 0-dimensional float64 on the epoch's device; the linear one goes from `ramp_start` to `end` (methods.md 2.4)."""
     t = epoch.to(torch.float64)
     if options.ramp == "none":
         return torch.ones_like(t)
     if options.ramp == "aaai":
         return (t / options.ramp_epochs).clamp(max=1)
-    return options.ramp_start + (options.ramp_end - options.ramp_start) * (t / (epochs / 2)).clamp(max=1)
+    return options.ramp_start + (end - options.ramp_start) * (t / (epochs / 2)).clamp(max=1)
+
+
+def _ramp_end(base: Method | type[Method]) -> float:
+    return 0.9 if base.semi_supervised else 0.7
 
 
 METHOD = Alasca

@@ -138,16 +138,22 @@ class Record:
 
 @dataclass(frozen=True)
 class NoiseFacts:
-    """What a method may know of the noise: two numbers, and never which labels are wrong.
+    """What a method may know of the noise, and never which labels are wrong.
 
     Attributes:
-        rate: the share of the training labels that is wrong: measured where clean labels are known, else the nominal one
-            of the configured noise; None where neither is.
-        class_dependent: whether wrong labels depend on the true class (asymmetric noise, pair flips).
+        rate: the share of the training labels that is wrong: measured where clean labels are known, else None.
+        kind: of the configured noise: `symmetric`, `asymmetric`, `pairflip`, `instance`, `human`, `file` or `none`.
+        nominal: the configured rate; 0 where the noise has none.
     """
 
     rate: float | None = None
-    class_dependent: bool = False
+    kind: str = "none"
+    nominal: float = 0.0
+
+    @property
+    def class_dependent(self) -> bool:
+        """Whether wrong labels depend on the true class alone."""
+        return self.kind in ("asymmetric", "pairflip")
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,8 @@ class Method(nn.Module):
         suite: the set-up used where the user names none.
         networks_needed, needs_noise_rate: what the method's listing says.
         remembers: what is kept of every training sample, and how many numbers; empty: nothing.
+        semi_supervised: whether it takes labels from some samples: ALASCA's ramp then ends higher, and its own networks
+            predict.
         over_global_batch: whether selections, means and mixing run over the global batch of all ranks.
         cannot: settings that the method does not work with, each with the reason. Known: `accumulate`.
     """
@@ -243,6 +251,7 @@ class Method(nn.Module):
     networks_needed: ClassVar[int] = 1
     needs_noise_rate: ClassVar[bool] = False
     remembers: ClassVar[str] = ""
+    semi_supervised: ClassVar[bool] = False
     over_global_batch: ClassVar[bool] = True
 
     streams: Mapping[str, Stream] = {"train": Stream()}
@@ -260,6 +269,11 @@ class Method(nn.Module):
     def option_problems(cls, options: Any) -> list[str]:
         """Problems between options that no single field can see, one line each."""
         return []
+
+    @classmethod
+    def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """A run's options as they are written down, where a run may be begun again from another folder: absolute paths."""
+        return options
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
         """One batch of each of the pass's streams to a `Record`. Runs under autocast and, if asked, compiled."""

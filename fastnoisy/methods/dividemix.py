@@ -31,6 +31,9 @@ class DivideMix(TwoNetworks):
     Targets: labelled sharpen(w e_y + (1 - w) p), unlabelled sharpen(mean of both nets), each over two views; all are mixed
     with lam ~ Beta(alpha, alpha), max(lam, 1 - lam). loss = soft CE + lam_u ramp(t) mean (p - t)^2 + KL(uniform || mean p).
     Li et al., "DivideMix: Learning with Noisy Labels as Semi-supervised Learning", ICLR 2020; as in the official CIFAR code.
+    Otherwise here: a part smaller than a batch is filled with the labels nearest to the threshold, and a last batch that is
+    not full is left out. The official WebVision and Clothing1M code gives the network the labelled half of a mixed batch
+    alone; here it sees both halves, and `lam_u=0` leaves the other half the penalty on the mean prediction.
     """
 
     class Options(Table):
@@ -53,6 +56,7 @@ class DivideMix(TwoNetworks):
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
     remembers = "losses and their verdict, 4 numbers"
+    semi_supervised = True
     options: Options
     clean: Tensor
     losses: Tensor
@@ -145,7 +149,8 @@ class DivideMix(TwoNetworks):
             guesses = [losses.probabilities(z) for z in (*own[2:], *(other.backbone(view) for view in views[2:]))]
             guessed = sharpen(torch.stack(guesses).mean(dim=0), options.temperature)
             believed = (losses.probabilities(own[0]) + losses.probabilities(own[1])) / 2
-            trust = self.clean[1 - net].index_select(0, labelled.indices).unsqueeze(1).to(believed.dtype)
+            judged = self.clean[1 - net].index_select(0, labelled.indices).clamp(min=0)
+            trust = judged.unsqueeze(1).to(believed.dtype)
             given = F.one_hot(labelled.labels, self.num_classes).to(believed.dtype)
             refined = sharpen(trust * given + (1 - trust) * believed, options.temperature)
             targets = torch.cat([refined, refined, guessed, guessed])

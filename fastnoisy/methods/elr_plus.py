@@ -33,7 +33,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
 
     Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 - beta) p,
     p what the other net's average says of x; q = lam t + (1 - lam) t_partner.
-    loss = soft CE(z, y') + r lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2).
+    loss = soft CE(z, y') + r lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2), s = 1 in the first step.
     The average's decay rises as exp(-5 (1 - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With
     `reweight` (CIFAR-100 in the official code) y' is multiplied by q and renormalised.
     Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
@@ -54,6 +54,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
     remembers = "probabilities, 2 C numbers"
+    semi_supervised = True
     options: Options
     steps: Tensor
 
@@ -109,8 +110,8 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         average.update(net.backbone, decay)
 
     def _ramp(self, net: int) -> Tensor:
-        done = self.steps[net].double()
-        return sigmoid_ramp(done, self.options.ramp_steps) if self.options.ramp_steps else torch.ones_like(done)
+        step = self.steps[net].double() + 1
+        return sigmoid_ramp(step, self.options.ramp_steps) if self.options.ramp_steps else torch.ones_like(step)
 
     def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label, mean of both memories; elsewhere the predictor's."""

@@ -18,7 +18,7 @@ class JoCoR(TwoNetworks):
     """JoCoR: two networks under one loss with a symmetric KL term; only the samples with the smallest joint loss train.
 
     l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t) as
-    in Co-teaching, with half the noise rate where noise depends on the class.
+    in Co-teaching, but with half of the nominal rate for asymmetric noise, as in the official code.
     Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
     """
 
@@ -29,7 +29,10 @@ class JoCoR(TwoNetworks):
             0.9, ge=0, le=1, description="c; 0.65 at 80 % noise, 0.85 on CIFAR-100, 0.1 in the code"
         )
         noise_rate: float | None = Field(
-            None, ge=0, lt=1, description="tau; default: the measured or configured rate, half of it if class-dependent"
+            None,
+            ge=0,
+            lt=1,
+            description="tau; default: the measured rate, for asymmetric noise half of the nominal one",
         )
         warmup: int = Field(30, ge=1, description="T_k, epochs until all of tau is left out (10 in the original)")
         warmup_mode: Literal["gradual", "plain"] = Field("gradual", description="plain: nothing is left out before T_k")
@@ -42,9 +45,8 @@ class JoCoR(TwoNetworks):
 
     def __init__(self, context: Context, options: Options) -> None:
         super().__init__(context, options)
-        rate = context.noise_rate(options.noise_rate)
-        if options.noise_rate is None and context.noise.class_dependent:
-            rate /= 2
+        halved = options.noise_rate is None and context.noise.kind == "asymmetric"
+        rate = context.noise.nominal / 2 if halved else context.noise_rate(options.noise_rate)
         self.kept = KeptShare(rate, options.warmup, options.warmup_mode)
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:

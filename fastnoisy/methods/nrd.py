@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,12 @@ class NoiseRobustDistillation(Method):
         if options.teacher != "ema" and kind != "frozen":
             found.append(f"method.teacher: must be 'ema' or 'frozen:PATH', got {options.teacher!r}")
         return found
+
+    @classmethod
+    def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """With the frozen teacher's absolute path."""
+        kind, _, path = options["teacher"].partition(":")
+        return {**options, "teacher": f"frozen:{os.path.abspath(path)}"} if kind == "frozen" else options
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
         """Algorithm 1: teacher forward without gradient, student forward, divergence."""

@@ -7,7 +7,6 @@ it builds on): a line stands for every rate it lists. Columns:
     noise, rates    none, sym, asym or inst; nominal rates in percent
     lr, weight_decay
     options         the method's own options, `key=value` separated by blanks
-    alasca          options of ALASCA around this method (its ramp ends higher around semi-supervised methods)
     source          where the numbers come from, if not from the table that the file is named after
 
 WebVision and Clothing1M have one line a method: their noise is their own.
@@ -44,14 +43,14 @@ class Row:
     lr: float
     weight_decay: float
     options: Mapping[str, Any]
-    alasca: Mapping[str, Any]
     source: str = ""
 
     def __str__(self) -> str:
-        if self.source:  # of a data set whose noise is its own
-            return f"{self.source}, {self.data} {self.method}"
+        text = f"{self.source or TITLES[self.suite]}, {self.data} {self.method}"
+        if self.source and self.noise == "none":  # of a data set whose noise is its own
+            return text
         rate = "" if self.noise == "none" else f" {self.rate:g} %"
-        return f"{TITLES[self.suite]}, {self.data} {self.method}, {_WORDS[self.noise]}{rate}"
+        return f"{text}, {_WORDS[self.noise]}{rate}"
 
 
 @cache
@@ -63,8 +62,7 @@ def table(suite: str) -> Mapping[tuple[str, str, str, float], Row]:
         for rate in map(float, line["rates"].split()):
             key = (line["data"], line["method"], line["noise"], rate)
             numbers = (float(line["lr"]), float(line["weight_decay"]))
-            options = (_options(line["options"]), _options(line.get("alasca") or ""))
-            found[key] = Row(suite, *key, *numbers, *options, line["source"])
+            found[key] = Row(suite, *key, *numbers, _options(line["options"]), line["source"])
     return found
 
 
@@ -88,8 +86,9 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
         data: whose rows to take, `cifar10` or `cifar100`.
         method, base: the run's method and, for a wrapper, the one it wraps; the wrapped one's row counts.
         recipe: the recipe's own data name; where it is not `data`, the tables know nothing of it.
-        noise: the run's noise spec. Where no row fits, the 40 % symmetric one serves, or the data set's only one; for
-            another variant of a noise in the table, the row of the same rate.
+        noise: the run's noise spec. Where no row fits, the one of the same noise whose rate is nearest serves (of two as
+            near the higher), then the 40 % symmetric one, then the data set's only one; for another variant of a noise
+            in the table, the row of the same rate.
         rule: the suite's asymmetric rule.
 
     Learning rate and weight decay are the suite's, those of cross-entropy for a method that the suite's paper does not
@@ -113,14 +112,16 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
     optim = {"lr": row.lr, "weight_decay": row.weight_decay}
     if base is None:
         return Choice({"optim": optim, "method": {"name": method, **options}}, text)
-    outer = dict(own.alasca) if own is not None and method == "alasca" else {}
-    return Choice({"optim": optim, "method": {"name": method, **outer, "base": {"name": base, **options}}}, text)
+    return Choice({"optim": optim, "method": {"name": method, "base": {"name": base, **options}}}, text)
 
 
 def _lookup(suite: str, data: str, method: str, key: tuple[str, float] | None) -> tuple[Row, bool]:
     rows = table(suite)
-    keys = [*([key] if key is not None else []), *_FALLBACKS]
-    taken = next(k for k in keys if (data, method, *k) in rows)
+    near: list[tuple[str, float]] = []
+    if key is not None:
+        rates = [rate for *which, rate in rows if which == [data, method, key[0]]]
+        near = [(key[0], rate) for rate in sorted(rates, key=lambda rate: (abs(rate - key[1]), -rate))]
+    taken = next(k for k in (*near, *_FALLBACKS) if (data, method, *k) in rows)
     return rows[data, method, *taken], taken == key
 
 

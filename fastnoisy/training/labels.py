@@ -69,8 +69,8 @@ class Labels:
     def facts(self, noise: str) -> NoiseFacts:
         """What a method may know of the noise."""
         wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
-        kind = NoiseSpec.parse(noise).kind
-        return NoiseFacts(None if wrong is None else float(wrong.mean()), kind in ("asymmetric", "pairflip"))
+        spec = NoiseSpec.parse(noise)
+        return NoiseFacts(None if wrong is None else float(wrong.mean()), spec.kind, spec.rate)
 
     def save(self, path: Path, spec: str, split: Split) -> None:
         """labels.npz: given, train, holdout, noise, digests of the data they belong to, and clean where known."""

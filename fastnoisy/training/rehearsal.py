@@ -72,6 +72,7 @@ def _measure(trainer: Trainer) -> Rehearsal:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     method.train()
+    method.before_pass(_last_plan(trainer)[0].name)
     supply = _endless(trainer)
     seconds, waits, images = [], [], 0
     for step in range(1 + STEPS):

@@ -82,6 +82,13 @@ def test_a_dry_run_measures_and_writes_nothing(recipe: str, call: Call, store: P
         assert not out.parent.exists()
 
 
+def test_a_dry_run_of_a_split_that_was_not_made_yet(call: Call, store: Path, tmp_path: Path) -> None:
+    words = ["method.temperature=0.4", "model.width=4", "threads=1", "data.subset=200"]
+    code, _, err = call("train", "digits-dividemix", *words, "--data", store, "--out", tmp_path / "a", "--dry-run")
+    assert code == 0, err
+    assert "dry run: 3 steps of batch 32" in err
+
+
 def test_the_log_names_suite_and_row(call: Call, store: Path, tmp_path: Path) -> None:
     words = ["model=preact_small(width=4)", "views.eval=resize(16) | normalize", "views.size=16", "threads=1"]
     code, _, err = call(

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from fastnoisy import losses, methods
 from fastnoisy.methods.alasca import Alasca, corrected_labels
-from fastnoisy.methods.base import Context, Forward, Method, Progress, Record, StepBatch
+from fastnoisy.methods.base import (
+    Context,
+    Forward,
+    Method,
+    NoiseFacts,
+    Progress,
+    Record,
+    StepBatch,
+    TrainingSet,
+)
 
 WORKSHOP = {"ramp": "none", "rest": "uniform", "lca": "agreement", "sharpening": 3.0}
 AAAI = {"ramp": "aaai", "rest": "others", "lca": "off", "sharpening": 3.0}
@@ -107,7 +116,7 @@ def test_ramp_equals_golden(golden: Callable[[str], Any]) -> None:
     from fastnoisy.methods.alasca import ramp
 
     for epoch, alpha in golden("schedules")["alasca_alpha"]:
-        assert ramp(torch.tensor(epoch), 120, Alasca.Options()).item() == pytest.approx(alpha)
+        assert ramp(torch.tensor(epoch), 120, Alasca.Options(), 0.7).item() == pytest.approx(alpha)
 
 
 def forward(main: list[int], subs: list[list[int]], labels: list[int]) -> Forward:
@@ -176,3 +185,41 @@ def test_of_mixed_inputs_the_plain_images_prediction_counts() -> None:
     assert corrected_labels(forward, epoch, options).tolist() == [0, 0, 0]
     forward = Forward(0, mixed, (sub,), labels, torch.arange(3))
     assert corrected_labels(forward, epoch, options).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("base", "end", "reported"),
+    [("ce", 0.7, "ensemble"), ("co-teaching", 0.7, "ensemble"), ("dividemix", 0.9, "both"), ("elr-plus", 0.9, "both")],
+)
+def test_around_semi_supervised_methods_the_ramp_ends_higher_and_main_classifiers_predict(
+    base: str, end: float, reported: str
+) -> None:
+    context = Context({"name": "preact_small", "width": 4}, 5, 40, batch_size=8, noise=NoiseFacts(0.4))
+    method = methods.build({"name": "alasca", "base": base}, context).eval()
+    assert isinstance(method, Alasca)
+    assert method.ramp_end == methods.complete({"name": "alasca", "base": base})["ramp_end"] == end
+    found = method.predictions(torch.randn(2, 3, 16, 16))
+    assert next(iter(found)) == reported
+    assert "ensemble" in found
+    named = {"name": "alasca", "base": base, "ramp_end": 0.5}
+    assert methods.complete(named)["ramp_end"] == 0.5
+    assert methods.build(named, context).ramp_end == 0.5
+
+
+def test_one_memory_for_two_networks() -> None:
+    """Both networks move the same rows, one after the other, as one criterion object does in the authors' code (A9)."""
+    torch.manual_seed(0)
+    context = Context({"name": "preact_small", "width": 4}, 5, 40, batch_size=8, noise=NoiseFacts(0.4))
+    method = methods.build({"name": "alasca", "base": "co-teaching", "shared_ema": True}, context).train()
+    assert isinstance(method, Alasca)
+    (memory,) = method.memories
+    indices = torch.arange(8)
+    batch = StepBatch({"student": torch.randn(8, 3, 16, 16)}, indices % 5, indices)
+    record = method.step({"train": batch}, Progress.start(10))
+    first, second = (forward.logits.detach() for forward in record.forwards)
+    torch.testing.assert_close(memory.rows[:8], 0.7 * (0.3 * first) + 0.3 * second)
+    images = torch.randn(40, 3, 16, 16)
+    with torch.no_grad():
+        found = method.eval().predictions(images)
+    scores = method.clean_probability(TrainingSet(lambda: found, torch.arange(40) % 5, torch.arange(40)))
+    assert scores.shape == (40,)

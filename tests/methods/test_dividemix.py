@@ -211,7 +211,7 @@ def test_passes_by_epoch() -> None:
 
 
 def test_confidence_is_penalised_where_noise_depends_on_the_class() -> None:
-    asymmetric = Context(CONTEXT.model, 5, 40, batch_size=4, noise=NoiseFacts(0.4, class_dependent=True))
+    asymmetric = Context(CONTEXT.model, 5, 40, batch_size=4, noise=NoiseFacts(0.4, "asymmetric", 0.4))
     batch = StepBatch({"first_1": torch.randn(8, 3, 8, 8)}, torch.arange(8) % 5, torch.arange(8))
     found = []
     for context in (CONTEXT, asymmetric):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_the_averages_decay(steps: int, decay: float, values: list[Any]) -> None
         found = next(iter(method.averages[1].parameters())).flatten()[0].item()  # type: ignore[index]
         assert found == pytest.approx(expected, rel=1e-9)
         assert method.steps[0] == 0  # type: ignore[index]
+
+
+def test_the_regulariser_of_a_step_rises_from_its_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The official code adds to its step before it takes the loss."""
+    import fastnoisy.methods.elr_plus as module
+
+    seen = []
+    honest = elr_plus_loss
+    monkeypatch.setattr(module, "elr_plus_loss", lambda *args: seen.append(args[3].item()) or honest(*args))
+    context = Context({"name": "preact_small", "width": 4}, 5, 10)
+    method = methods.build({"name": "elr-plus", "ramp_steps": 40, "lam": 2.0}, context).train()
+    batch = StepBatch({"student_1": torch.randn(8, 3, 16, 16)}, torch.arange(8) % 5, torch.arange(8))
+    progress = Progress.start(10)
+    method.before_pass("net 1")
+    for _ in range(2):
+        method.step({"train_1": batch}, progress)
+        method.after_step(progress)
+    assert seen == pytest.approx([2 * dict(PLUS["sigmoid_rampup"])[1], 2 * math.exp(-5 * (38 / 40) ** 2)])
 
 
 def test_each_net_learns_from_the_other_nets_average() -> None:

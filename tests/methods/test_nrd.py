@@ -14,6 +14,7 @@ from torch import nn
 from fastnoisy import methods
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import AveragedBackbone, Context, Method, Progress, StepBatch
+from fastnoisy.training import setup
 
 CONTEXT = Context({"name": "preact_small", "width": 4}, num_classes=5, num_samples=20)
 
@@ -118,6 +119,17 @@ def test_frozen_teacher_keeps_its_weights(tmp_path: Path) -> None:
         )
     with pytest.raises(FastnoisyError, match="does not exist"):
         nrd(teacher="frozen:/none")
+
+
+def test_a_frozen_teachers_path_is_written_down_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["method.teacher=frozen:a/model.safetensors"],
+        ["method.base=nrd(teacher='frozen:a/model.safetensors')"],
+    ):
+        settings = setup.resolve("cifar10-alasca" if "base" in words[0] else "cifar10-nrd", words)
+        table = settings.method.get("base", settings.method)
+        assert table["teacher"] == f"frozen:{tmp_path / 'a' / 'model.safetensors'}"
 
 
 @pytest.mark.parametrize("weights", [[0.5, 0.5, 0.5], [0.0, 0.5, 0.5], [-0.1, 0.6, 0.5]])

@@ -99,10 +99,21 @@ def test_jocor(case: dict[str, Any]) -> None:
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-8)
 
 
-def test_jocor_leaves_out_half_where_noise_depends_on_the_class() -> None:
-    context = Context(CONTEXT.model, 5, 6, noise=NoiseFacts(0.4, class_dependent=True))
-    assert methods.build({"name": "jocor", "warmup": 1}, context).kept(torch.tensor(9), 10).item() == 8  # type: ignore[operator]
-    assert methods.build({"name": "jocor", "warmup": 1}, CONTEXT).kept(torch.tensor(9), 10).item() == 6  # type: ignore[operator]
+@pytest.mark.parametrize(
+    ("noise", "kept"),
+    [
+        (NoiseFacts(0.25, "symmetric", 0.4), 75),
+        (NoiseFacts(0.185, "asymmetric", 0.4), 80),  # CIFAR-10: 40 % of five classes, some drawn twice
+        (NoiseFacts(None, "asymmetric", 0.4), 80),
+        (NoiseFacts(0.4, "pairflip", 0.4), 60),
+    ],
+)
+def test_jocor_leaves_out_half_of_the_nominal_rate_of_asymmetric_noise(noise: NoiseFacts, kept: int) -> None:
+    context = Context(CONTEXT.model, 5, 6, noise=noise)
+    share = methods.build({"name": "jocor", "warmup": 1}, context).kept
+    assert share(torch.tensor(9), 100).item() == kept  # type: ignore[operator]
+    named = methods.build({"name": "jocor", "warmup": 1, "noise_rate": 0.3}, context).kept
+    assert named(torch.tensor(9), 100).item() == 70  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("epoch", "warm"), [(0, True), (30, False)])
