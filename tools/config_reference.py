@@ -22,8 +22,8 @@ Layers, later winning: the row of the suite's table that fits data set, method a
 method's own hyperparameters), the data set's recipe, its `[for.METHOD]`, the suite, the suite's `[for.METHOD]`, your overrides.
 The suite (`suite=nrd` or `suite=alasca`) fixes what one of the two papers uses for *every* method: net, epochs, schedule,
 split, augmentation, the asymmetric rule. Each method has a default suite; comparisons are made within one suite. Where a table
-has no row (a rate between, your own folder, human labels), the nearest rate of the same noise serves, else 40 % symmetric, and the
-log says so.
+has no row (a rate between, your own folder, human labels), the nearest rate of the same noise serves, else 40 % symmetric, and
+the log says so.
 """
 
 

@@ -97,7 +97,7 @@ def main(
         text, note = grid_table(found), f"{note}."
     else:
         text = table({form: runs for (form, _), runs in found.items()})
-        note = f"{note}; time and memory against `{chosen[0]}`."
+        note = f"{note}; gains, time and memory against `{chosen[0]}`, gains seed by seed."
     print(f"\n{text}")
     if out is not None:
         entries = {f"{form} {point}".strip(): runs for (form, point), runs in found.items()}
@@ -159,7 +159,11 @@ def read(folder: Path) -> dict[str, Any]:
         "accuracy": final["eval"]["test"][reported]["accuracy"],
         "memorised": final["train"][reported]["memorised"],
         "auc": float(roc_auc_score(~wrong[[index for index, _ in rows]], scores)),
-        "curve": [line["eval"]["test"][reported]["accuracy"] for line in lines if "epoch" in line and "eval" in line],
+        "curve": [
+            (line["epoch"] + 1, line["eval"]["test"][reported]["accuracy"])
+            for line in lines
+            if "epoch" in line and "eval" in line
+        ],
     }
 
 
@@ -184,17 +188,31 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """The table in Markdown; the first method is what the others are held against."""
     yardstick = next(iter(found.values()))
     base, spread = mean_std([run["accuracy"] for run in yardstick])
-    rows = []
+    rows, short = [], []
     for form, runs in found.items():
         mean, std = mean_std([run["accuracy"] for run in runs])
         both = (spread**2 + std**2) ** 0.5
-        gain = f"{100 * (mean - base):+.2f}" + (f" ({(mean - base) / both:+.1f} s.d.)" if both else "")
+        gains = [100 * (a["accuracy"] - b["accuracy"]) for a, b in zip(runs, yardstick, strict=True)]
+        gain = "{:+.2f} ± {:.2f}".format(*mean_std(gains)) if len(runs) > 1 else f"{gains[0]:+.2f}"
+        unpaired = f"{(mean - base) / both:+.1f}" if both else "-"
+        if runs is not yardstick and not (both and (mean - base) / both > 2):
+            short.append([form, *(f"{100 * value:.0f}" for value in curve(runs))])
         ratios = []
         for key in ("cpu_seconds", "peak_bytes"):
             ratios.append(f"{mean_std([a[key] / b[key] for a, b in zip(runs, yardstick, strict=True)])[0]:.2f}")
-        rows.append([form, cell(runs, "accuracy"), gain, cell(runs, "memorised"), cell(runs, "auc"), *ratios])
-    header = ["method", "test accuracy %", "gain", "memorised %", "AUC %", "CPU time", "peak memory"]
-    return markdown(header, rows)
+        rows.append([form, cell(runs, "accuracy"), gain, unpaired, cell(runs, "memorised"), cell(runs, "auc"), *ratios])
+    header = ["method", "test accuracy %", "gain", "in s.d.", "memorised %", "AUC %", "CPU time", "peak memory"]
+    text = markdown(header, rows)
+    if short:
+        epochs = [str(epoch) for epoch, _ in yardstick[0]["curve"]]
+        text += "\n\nWhere the gain is below two deviations of both, unpaired: accuracy after each epoch, mean over seeds\n\n"
+        text += markdown(["method", *epochs], short)
+    return text
+
+
+def curve(runs: list[dict[str, Any]]) -> list[float]:
+    """Accuracy at each evaluation, mean over seeds."""
+    return [mean_std(values)[0] for values in zip(*([v for _, v in run["curve"]] for run in runs), strict=True)]
 
 
 def _environment() -> dict[str, str]:
