@@ -50,8 +50,8 @@ def test_the_matrix_of_methods_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_methods(tmp_path: Path) -> None:
-    content = check("../tools/method_matrix.py", ["--grid", "--methods", "dividemix", "--seeds", "11"], tmp_path)
-    assert list(content["methods"]) == ["dividemix method.warmup=60", "dividemix method.warmup=100"]
+    content = check("../tools/method_matrix.py", ["--grid", "--methods", "als", "--seeds", "11"], tmp_path)
+    assert list(content["methods"]) == ["als method.warmup=20", "als method.warmup=60", "als method.warmup=100"]
     assert "**" in content["table"]  # the best
 
 

@@ -35,15 +35,12 @@ TINY = ("epochs=2", "data.subset=120", "batch_size=20", "model.width=4")
 GRID = {  # the paper's values first
     "als": ("method.warmup=20", "method.warmup=60", "method.warmup=100"),
     "co-teaching": ("method.warmup=30", "method.warmup=100", "method.warmup=100 method.warmup_mode=plain"),
-    "dividemix": (
-        "method.warmup=60",
-        "method.warmup=100",
-    ),  # after its 10 epochs it splits by nothing, and ends at chance
     "gce": ("method.q=0.7", "method.q=0.5", "method.q=0.3"),
-    "jocor": tuple(
-        f"method.co_lambda={weight} method.warmup={warmup}" for weight in (0.9, 0.1) for warmup in (30, 100)
+    "jocor": (
+        "method.co_lambda=0.9 method.warmup=30",
+        "method.co_lambda=0.1 method.warmup=30",
+        "method.co_lambda=0.1 method.warmup=100",
     ),
-    "mae": ("optim.lr=0.01", "optim.lr=0.05", "optim.lr=0.1", "optim.lr=0.1 optim.weight_decay=5e-5"),
     "alasca(gce)": ("method.base.q=0.7", "method.base.q=0.5", "method.base.q=0.5 method.lca_start=100"),
     "alasca(co-teaching)": (
         "method.base.warmup=30",
