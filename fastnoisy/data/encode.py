@@ -41,6 +41,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101  # as the pixels lie, however they are to be shown
 _TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
 SEVERAL_FRAMES = "the first of several frames"
 
@@ -251,8 +252,11 @@ def _encode_file(data: bytes, plan: Plan, shrink: Shrink, warned: list[warnings.
             image.load()
             return Record(data, JPG, height, width)
         image.load()
+        still_turned = (
+            _orientation(image) == orientation
+        )  # Pillow turns TIFFs itself as it loads them, and drops the tag
         rgb = _to_rgb(image)
-        if orientation in _UPRIGHT:
+        if still_turned and orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         record = _store(rgb, plan, shrink)
         return replace(record, note=SEVERAL_FRAMES) if _has_more_frames(image) else record
@@ -324,7 +328,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    return (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+    """(height, width) once upright. Of a TIFF Pillow tells it itself, unless the orientation stands in its XMP only."""
+    tags = getattr(image, "tag_v2", {})
+    height, width = tags.get(_TIFF_HEIGHT, image.height), tags.get(_TIFF_WIDTH, image.width)
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
