@@ -26,6 +26,7 @@ class SplitSummary:
         stored: images in the store; `raw` of them as pixels, the others as JPEG.
         raw: see `stored`.
         rejected: images left out, with the reasons in `SPLIT.meta/rejected.csv`.
+        lost: those of them that could not be read, took too long or ended their process: another conversion may have them.
         noted: images about which something should be known, in `SPLIT.meta/notes.csv`: the first frame of several.
         num_bytes: of the .beton file.
         canvas: (height, width).
@@ -35,6 +36,7 @@ class SplitSummary:
     stored: int
     raw: int
     rejected: int
+    lost: int
     noted: int
     num_bytes: int
     canvas: tuple[int, int]
@@ -49,8 +51,13 @@ class Summary:
     splits: list[SplitSummary]
 
 
-def check_rejected(part: Part, split: SourceSplit, allowed: float) -> None:
+def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: bool = False) -> None:
     """Stop as soon as it is certain that too many are rejected, not at the end.
+
+    Args:
+        part, split: what there is, and what there is to be.
+        allowed: the share of rejected images.
+        merging: whether it is joined from shards, so that the same command tries none again.
 
     Raises:
         FastnoisyError: too many are, of all images of the split.
@@ -58,7 +65,9 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float) -> None:
     if len(part.rejected) > allowed * len(split):
         part.commit()  # so that the next run knows at once
         remedy = "raise --max-rejected to go on, or mend or remove them and add --restart"
-        if part.again:
+        if merging:
+            remedy = "raise --max-rejected to go on, or remove the shards, mend the images and convert them again"
+        elif part.again:
             remedy += "; those that could not be read, took too long or were killed are tried again without it"
         raise FastnoisyError(
             f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}",
@@ -90,7 +99,7 @@ def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
 
 def summarise(part: Part, num_bytes: int, canvas: Sequence[int]) -> SplitSummary:
     """The counts of a part."""
-    counts = (len(part.kept), part.num_raw, len(part.rejected), len(part.noted))
+    counts = (len(part.kept), part.num_raw, len(part.rejected), len(part.again), len(part.noted))
     return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
 
 

@@ -26,7 +26,8 @@ import numpy as np
 
 from fastnoisy.data import beton
 from fastnoisy.data.finish import SplitSummary, Summary, summarise, write_paths
-from fastnoisy.data.partial import Outcome, Part, Partial, differences, read_journal
+from fastnoisy.data.partial import Outcome, Part, Partial, differences, row_lines
+from fastnoisy.data.pool import Lost
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store import read_paths
 from fastnoisy.data.sums import check_sums, write_sums
@@ -146,7 +147,7 @@ class ShardFolder:
         """The paths of its rows of a split."""
         return read_paths(self.path / f"{name}.sources.txt")
 
-    def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome]:
+    def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome | Lost]:
         """What became of its rows of a split, without the first `skip`. `num_rows` has the whole split.
 
         Raises:
@@ -155,12 +156,12 @@ class ShardFolder:
         page_size = self.details["plan"]["page_size"]
         position = beton.pages_start(num_rows, page_size)
         with open(self.path / f"{name}.beton", "rb") as file:
-            for _, outcomes in read_journal(self.path / f"{name}.journal"):
-                for outcome in outcomes:
+            for _, entry in row_lines(self.path / f"{name}.journal"):
+                for place, outcome in enumerate(entry["rows"]):
                     skip -= 1
                     if isinstance(outcome, str):
                         if skip < 0:
-                            yield outcome
+                            yield Lost(outcome) if place in entry.get("again", ()) else outcome
                         continue
                     mode, height, width, checksum, length, *note = outcome
                     start = beton.record_start(position, length, page_size)
@@ -187,12 +188,14 @@ def finished(path: Path, identity: dict[str, Any]) -> Summary:
     info = shard.details["info"]
     summaries = []
     for name in identity["images"]:
-        rows = [row for _, outcomes in read_journal(path / f"{name}.journal") for row in outcomes]
+        entries = [entry for _, entry in row_lines(path / f"{name}.journal")]
+        rows = [row for entry in entries for row in entry["rows"]]
         kept = [row for row in rows if not isinstance(row, str)]
         counts = (
             len(kept),
             sum(row[0] == beton.RAW for row in kept),
             len(rows) - len(kept),
+            sum(len(entry.get("again", ())) for entry in entries),
             sum(len(r) > 5 for r in kept),
         )
         num_bytes = (path / f"{name}.beton").stat().st_size
@@ -255,7 +258,7 @@ def read_splits(folders: Sequence[ShardFolder]) -> list[SourceSplit]:
     return splits
 
 
-def joined(folders: Sequence[ShardFolder], split: SourceSplit, first: int) -> Iterator[Outcome]:
+def joined(folders: Sequence[ShardFolder], split: SourceSplit, first: int) -> Iterator[Outcome | Lost]:
     """What became of the rows of a split, from row `first` on.
 
     Raises:

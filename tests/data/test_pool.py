@@ -84,6 +84,29 @@ def test_only_the_items_that_end_a_process_are_lost(workers: int) -> None:
     assert [result for result in results if not isinstance(result, Lost)] == [i for i in range(30) if i not in lost]
 
 
+def test_the_last_try_of_an_item_is_made_when_no_other_is_worked_on(tmp_path: Path) -> None:
+    """Only the third try of 3 and 17 succeeds, and the times at which others were worked on leave room for it."""
+
+    def noted(i: int) -> int:
+        began = time.monotonic()
+        tries = tmp_path / f"{i}.tries"
+        with tries.open("a") as file:
+            file.write("x")
+        if i in (3, 17):
+            if tries.stat().st_size < 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.1)
+        time.sleep(0.005)
+        (tmp_path / f"{i}.times").write_text(f"{began} {time.monotonic()}")
+        return i
+
+    assert list(ordered(noted, range(60), workers=3, chunk=2, start="fork")) == list(range(60))
+    times = {i: tuple(map(float, (tmp_path / f"{i}.times").read_text().split())) for i in range(60)}
+    for alone in (3, 17):
+        began, ended = times[alone]
+        assert [i for i, (first, last) in times.items() if i != alone and first < ended and last > began] == []
+
+
 def test_a_worker_that_is_killed_from_outside_loses_nothing() -> None:
     results = []
     for result in ordered(square, range(200), workers=2, chunk=4):
