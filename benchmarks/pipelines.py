@@ -10,28 +10,24 @@ delivers whole images, decoded, on the store's canvas. The files lie in memory: 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
-from _pipeline_peers import Epoch, PillowImages, bare_dali, bare_ffcv, data_loader, importable
+from _epochs import Competitor, measure, ours, tiny_store
+from _pipeline_peers import PillowImages, bare_dali, bare_ffcv, data_loader, importable
 from _report import markdown, quartiles, run, write
-from PIL import Image
 
 from fastnoisy import pipelines
 from fastnoisy.data import beton
-from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.order import Population, batches, order
 from fastnoisy.data.store import Split, open_store, write_json
 from fastnoisy.errors import FastnoisyError
@@ -40,17 +36,6 @@ from fastnoisy.training import setup
 
 LIBRARIES = {"ffcv": "ffcv", "dali": "nvidia.dali"}
 WORKERS = (0, 1, 2)
-_TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Competitor:
-    """Who is timed: seconds by the wall and of CPU time per image, one of each per repetition."""
-
-    name: str
-    epoch: Epoch
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,38 +57,6 @@ CLAIMS = (
     Claim("ffcv", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.5),
     Claim("dali", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.0),
 )
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of its living children."""
-    total = time.process_time()
-    for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / _TICK
-    return total
-
-
-def settle() -> None:
-    """Wait until nothing decodes ahead any more: DALI goes on filling its queue after an epoch's last batch."""
-    for _ in range(100):
-        before = cpu_seconds()
-        time.sleep(0.02)
-        if cpu_seconds() - before < 0.004:
-            return
-
-
-def ours(pipeline: Pipeline, batch_size: int, times: int = 1) -> Epoch:
-    """An epoch of a pipeline in our order; `times`: deliver each batch so often, as for views that are decoded apart."""
-    rows, number = Population("all", np.arange(pipeline.split.num_samples)), 0
-
-    def epoch() -> Iterator[int]:
-        nonlocal number
-        number += 1
-        cut = [part for part in batches(order(rows, "train", 1, number), batch_size, False) for _ in range(times)]
-        for place, batch in enumerate(pipeline.iterate(cut)):
-            yield len(batch.indices) * (place % times == 0)
-
-    return epoch
 
 
 def competitors(split: Split, device: torch.device, batch_size: int) -> tuple[list[Competitor], dict[str, float], list]:
@@ -131,23 +84,6 @@ def competitors(split: Split, device: torch.device, batch_size: int) -> tuple[li
     if importable("nvidia.dali"):
         found.append(Competitor("bare DALI", bare_dali(split, batch_size, threads, device)))
     return found, opening, opened
-
-
-def measure(found: list[Competitor], repetitions: int, device: torch.device) -> None:
-    """Fill in the times: one epoch to warm up (and to compile), then the repetitions."""
-    for repetition in range(-1, repetitions):
-        turn = repetition % len(found)
-        for one in found[turn:] + found[:turn]:
-            settle()
-            wall, cpu = time.perf_counter(), cpu_seconds()
-            count = sum(one.epoch())
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-            if repetition >= 0:
-                one.wall.append(wall / count)
-                one.cpu.append(cpu / count)
-        print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr)
 
 
 def judge(found: list[Competitor]) -> tuple[str, list[dict[str, Any]]]:
@@ -220,17 +156,6 @@ def _many(count: int, folder: Path) -> Split:
     return split
 
 
-def _tiny_store(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for number in range(48):
-        path = folder / "source" / "ab"[number % 2] / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
-        coarse.resize((72 + number % 20, 66 + number % 11)).save(path)
-    convert(f"folder:{folder / 'source'}", folder / "store", options=ConvertOptions(resize="max=96"), progress=None)
-    return folder / "store"
-
-
 @click.command(help=__doc__)
 @click.argument("store", required=False, type=click.Path(path_type=Path))
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
@@ -247,7 +172,7 @@ def main(
     where = setup.choose_device(device)
     with tempfile.TemporaryDirectory() as scratch:
         if tiny:
-            store, repetitions, batch_size = _tiny_store(Path(scratch)), 2, 8
+            store, repetitions, batch_size = tiny_store(Path(scratch)), 2, 8
         if store is None:
             raise FastnoisyError("no store named", "Convert photographs with 'fastnoisy convert' and name the folder")
         split = open_store(store).split("train")

@@ -14,6 +14,7 @@ PAGES = ("README.md", "docs/views.md", "docs/pipelines.md", "docs/methods.md")
 PENDING = {
     "views": "Not measured on a quiet machine yet: `python benchmarks/views.py --out benchmarks/results` measures it.",
     "methods": "Not measured yet: `python tools/method_matrix.py --out benchmarks/results` measures it.",
+    "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures it.",
     "cost": "Not measured yet: `python benchmarks/cost.py --out benchmarks/results` measures it.",
 }
 
