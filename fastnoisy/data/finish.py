@@ -52,7 +52,7 @@ class Summary:
 
 
 def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: bool = False) -> None:
-    """Stop as soon as it is certain that too many are rejected, not at the end.
+    """Stop as soon as it is certain that too many are rejected, not at the end, and list those so far in the unfinished folder.
 
     Args:
         part, split: what there is, and what there is to be.
@@ -60,7 +60,8 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: b
         merging: whether it is joined from shards, so that the same command tries none again.
 
     Raises:
-        FastnoisyError: too many are, of all images of the split.
+        FastnoisyError: too many are, of all images of the split; names the list.
+        OSError: the list cannot be written.
     """
     if len(part.rejected) > allowed * len(split):
         part.commit()  # so that the next run knows at once
@@ -69,8 +70,11 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: b
             remedy = "raise --max-rejected to go on, or remove the shards, mend the images and convert them again"
         elif part.again:
             remedy += "; those that could not be read, took too long or were killed are tried again without it"
+        listed = part.journal_path.with_name(f"{part.name}.rejected.csv")  # goes with its folder when all is done
+        _write_listed(listed, "reason", [(split.paths[row], reason) for row, reason in part.rejected])
         raise FastnoisyError(
-            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}",
+            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}; all"
+            f" {len(part.rejected):,} so far: {listed}",
             remedy,
         )
 
@@ -150,10 +154,7 @@ def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -
     np.save(meta / "checksums.npy", columns.checksums)
     write_paths(meta / "sources.txt", columns.paths)
     for name, column, rows in (("rejected", "reason", columns.rejected), ("notes", "note", columns.noted)):
-        with open(meta / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(("path", column))
-            lines.writerows(rows)
+        _write_listed(meta / f"{name}.csv", column, rows)
     reader = beton.BetonReader(path)  # what was written, read back: the digest is of the file, not of what was meant
     reader.close()
     stamp = {"num_bytes": reader.num_bytes, "digest": reader.digest}
@@ -164,6 +165,14 @@ def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -
     write_sums(meta, store.META_FILES)
     store.write_json(meta / "verified.json", stamp)
     return reader.num_bytes
+
+
+def _write_listed(path: Path, column: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A CSV of paths and what is told of them."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("path", column))
+        lines.writerows(rows)
 
 
 def write_paths(path: Path, texts: Sequence[str]) -> None:

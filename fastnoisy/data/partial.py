@@ -5,6 +5,7 @@
     lock            held by the process that writes
     job.json        what is converted and how; another conversion to the same OUT is refused
     SPLIT.journal   what became of each row, in order; each line begins with its own checksum
+    SPLIT.rejected.csv  the images rejected so far, where they were too many
     store/          what will be OUT, once it is whole
 
 A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
