@@ -178,6 +178,45 @@ def test_workers_follow_cores_memory_and_ranks(monkeypatch: pytest.MonkeyPatch) 
         machine.num_workers(0)
 
 
+SRUN = {"SLURM_PROCID": "3", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("told", "mask", "expected"),
+    [
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8(x2)"}, 64, 8),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1"}, 64, 8),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "4,2", "SLURM_NODEID": "0"}, 64, 16),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "4,2", "SLURM_NODEID": "1"}, 64, 32),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "8(x2),4,2(x3)", "SLURM_NODEID": "5"}, 64, 32),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_TASKS_PER_NODE": "8"}, 64, 32),  # the step is what runs
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "4", "LOCAL_WORLD_SIZE": "2"}, 64, 32),  # torchrun within a task
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "many"}, 64, 64),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_NODEID": "7"}, 64, 64),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8"}, 64, 64),  # left over in a shell
+        ({"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_TASKS_PER_NODE": "8"}, 64, 64),  # a batch script
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8"}, 8, 8),  # each task is bound to its own
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "32"}, 4, 4),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "32"}, 32, 4),  # the step's, shared by all
+        ({"LOCAL_WORLD_SIZE": "4"}, 8, 2),
+    ],
+)
+def test_tasks_of_srun_share_cores_and_memory(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], mask: int, expected: int
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM_") or name == "LOCAL_WORLD_SIZE"]:
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(mask)), raising=False)
+    monkeypatch.setattr(memory, "available_host", lambda: 10_000 << 30)
+    assert machine.cores() == machine.num_workers(None) == expected
+    monkeypatch.setattr(memory, "available_host", lambda: 16 << 30)
+    ranks = 64 // expected if mask == 64 else 4 if "LOCAL_WORLD_SIZE" in told else 8
+    assert machine.num_workers(None) == min(expected, 16 // ranks)  # all tasks have one memory, whatever their cores
+
+
 def test_memory_is_what_the_nearest_limit_leaves(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     assert memory.available_host(tmp_path) == 1 << 62
