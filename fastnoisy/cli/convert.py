@@ -57,8 +57,9 @@ Examples:
 @click.option(
     "--resize",
     metavar="HOW",
-    help="max=N (longer side), shorter=N (shorter side; the longer is capped at 2N), square=N (shape not kept) or none."
-    " Default: none for images up to 64x64 or of one fixed size, else max=512. Only square enlarges.",
+    help="max=N (longer side), shorter=N (shorter side; the longer is capped at 2N), square=N (shape not kept) or none"
+    " (up to 2048 pixels a side; larger ones are rejected). Default: none for images up to 64x64 or of one fixed size,"
+    " else max=512. Only square enlarges.",
 )
 @click.option(
     "--store",

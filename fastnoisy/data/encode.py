@@ -27,6 +27,7 @@ from fastnoisy.errors import FastnoisyError
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: more is a decompression bomb or a map, not a training image
 MAX_SIDE = 4096  # of a canvas: 4096 x 4096 x 3 bytes is a page of 64 MiB
+MAX_OWN_SIDE = 2048  # of images whose size is kept, so that one huge image cannot set the canvas for all
 FAITHFUL_QUALITY = 90  # from here on, images of their own size keep within
 MAX_MEAN_ERROR = 2.0  # levels of 255
 # Named, so that Pillow's other readers stay shut: EPS, for one, would start Ghostscript on the file.
@@ -300,8 +301,13 @@ def _mean_error(rgb: Image.Image, data: bytes) -> float:
 
 
 def _check_canvas(height: int, width: int, plan: Plan) -> None:
-    if height > plan.canvas[0] or width > plan.canvas[1]:
-        raise FastnoisyError(f"{width}x{height} pixels are larger than the canvas of {plan.canvas[1]}x{plan.canvas[0]}")
+    if height <= plan.canvas[0] and width <= plan.canvas[1]:
+        return
+    size = f"{width}x{height} pixels are"
+    if plan.resize.kind == "none" and max(height, width) > MAX_OWN_SIDE:
+        kept = f"the {MAX_OWN_SIDE} a side that --resize none keeps"
+        raise FastnoisyError(f"{size} more than {kept}; --resize max=N makes it smaller")
+    raise FastnoisyError(f"{size} larger than the canvas of {plan.canvas[1]}x{plan.canvas[0]}")
 
 
 @functools.cache
