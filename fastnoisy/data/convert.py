@@ -366,6 +366,8 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     for split in rows.splits:
         for part in (split.name, *split.paths):
             digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+        for path in split.unlabelled:
+            digest.update(b"\0" + path.encode("utf-8", "surrogateescape"))
         for labels in (split.given_labels, split.clean_labels):
             digest.update(b"none" if labels is None else labels.astype("<i8").tobytes())
     for name in rows.source.class_names:

@@ -16,6 +16,8 @@ from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.sums import write_sums
 from fastnoisy.errors import FastnoisyError
 
+UNLABELLED = "it has no label"
+
 
 @dataclass(frozen=True)
 class SplitSummary:
@@ -63,7 +65,8 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: b
         FastnoisyError: too many are, of all images of the split; names the list.
         OSError: the list cannot be written.
     """
-    if len(part.rejected) > allowed * len(split):
+    total = len(split) + len(split.unlabelled)
+    if len(part.rejected) + len(split.unlabelled) > allowed * total:
         part.commit()  # so that the next run knows at once
         remedy = "raise --max-rejected to go on, or mend or remove them and add --restart"
         if merging:
@@ -71,10 +74,11 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: b
         elif part.again:
             remedy += "; those that could not be read, took too long or were killed are tried again without it"
         listed = part.journal_path.with_name(f"{part.name}.rejected.csv")  # goes with its folder when all is done
-        _write_listed(listed, "reason", [(split.paths[row], reason) for row, reason in part.rejected])
+        rows = _rejected(part, split)
+        _write_listed(listed, "reason", rows)
         raise FastnoisyError(
-            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}; all"
-            f" {len(part.rejected):,} so far: {listed}",
+            f"{split.name}: more than {allowed:.1%} of {total} images cannot be stored; {_examples(part, split)}; all"
+            f" {len(rows):,} so far: {listed}",
             remedy,
         )
 
@@ -96,14 +100,14 @@ def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
     for part, split in zip(parts, splits, strict=True):
         part.finish()
         num_bytes = write_meta(partial.store / f"{part.name}.meta", part.path, _columns(part, split), info)
-        summaries.append(summarise(part, num_bytes, info["canvas"]))
+        summaries.append(summarise(part, num_bytes, info["canvas"], len(split.unlabelled)))
     partial.finish()
     return Summary(partial.target, info["source"], summaries)
 
 
-def summarise(part: Part, num_bytes: int, canvas: Sequence[int]) -> SplitSummary:
-    """The counts of a part."""
-    counts = (len(part.kept), part.num_raw, len(part.rejected), len(part.again), len(part.noted))
+def summarise(part: Part, num_bytes: int, canvas: Sequence[int], unlabelled: int = 0) -> SplitSummary:
+    """The counts of a part, with so many rejected for want of a label."""
+    counts = (len(part.kept), part.num_raw, len(part.rejected) + unlabelled, len(part.again), len(part.noted))
     return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
 
 
@@ -137,7 +141,7 @@ def _columns(part: Part, split: SourceSplit) -> Columns:
         [split.paths[row] for row in part.kept],
         np.array(part.sizes, np.int32).reshape(-1, 2),
         np.array(part.checksums, np.uint32),
-        [(split.paths[row], reason) for row, reason in part.rejected],
+        _rejected(part, split),
         [(split.paths[row], note) for row, note in part.noted],
     )
 
@@ -180,5 +184,11 @@ def write_paths(path: Path, texts: Sequence[str]) -> None:
     path.write_bytes("".join(f"{store.escape(text)}\n" for text in texts).encode("utf-8", "surrogateescape"))
 
 
+def _rejected(part: Part, split: SourceSplit) -> list[tuple[str, str]]:
+    """Path and reason of each rejected image: the rows, then those that never were rows."""
+    rows = [(split.paths[row], reason) for row, reason in part.rejected]
+    return rows + [(path, UNLABELLED) for path in split.unlabelled]
+
+
 def _examples(part: Part, split: SourceSplit) -> str:
-    return "for example " + "; ".join(f"{split.paths[row]}: {reason}" for row, reason in part.rejected[:3])
+    return "for example " + "; ".join(f"{path}: {reason}" for path, reason in _rejected(part, split)[:3])

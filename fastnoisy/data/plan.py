@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,7 +77,8 @@ def hold_out_test(splits: list[SourceSplit], fraction: float) -> list[SourceSpli
         test[rows[np.argsort(keys[rows], kind="stable")][:count]] = True
     if not test.any():
         raise FastnoisyError(f"test-fraction {fraction} of so few images per class is none", "raise it or leave it out")
-    return [whole.select(whole.name, np.flatnonzero(~test)), whole.select("test", np.flatnonzero(test))]
+    rest = replace(whole.select(whole.name, np.flatnonzero(~test)), unlabelled=whole.unlabelled)
+    return [rest, whole.select("test", np.flatnonzero(test))]
 
 
 Sizes = Callable[[int], Iterable[tuple[int, int] | None]]

@@ -8,6 +8,7 @@ written, and the labels and paths of its rows, so that joining needs no source:
     SPLIT.journal     what became of each row
     SPLIT.labels.npz  given and, where known, clean (int64), one per row
     SPLIT.sources.txt paths, one a line
+    SPLIT.unlabelled.txt  paths of the images of the whole split that are no rows, for want of a label
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fastnoisy.data.store import read_paths
 from fastnoisy.data.sums import check_sums, write_sums
 from fastnoisy.errors import FastnoisyError
 
+_KINDS = ("labels.npz", "sources.txt", "unlabelled.txt", "journal")  # of file, for each split
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -97,7 +99,8 @@ def finish_shard(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
         np.savez(partial.store / f"{part.name}.labels.npz", **labels)  # type: ignore[arg-type]
         write_paths(partial.store / f"{part.name}.sources.txt", [split.paths[row] for row in part.rows])
         shutil.copyfile(part.journal_path, partial.store / f"{part.name}.journal")
-        names += [f"{part.name}.{kind}" for kind in ("labels.npz", "sources.txt", "journal")]
+        write_paths(partial.store / f"{part.name}.unlabelled.txt", split.unlabelled)
+        names += [f"{part.name}.{kind}" for kind in _KINDS]
     shutil.copyfile(partial.path / "job.json", partial.store / "job.json")
     write_sums(partial.store, names)
     info = partial.details["info"]
@@ -123,11 +126,7 @@ class ShardFolder:
             job = json.loads((path / "job.json").read_text(encoding="utf-8"))
             self.identity: dict[str, Any] = job["identity"]
             self.details: dict[str, Any] = job["details"]
-            names = [
-                f"{name}.{kind}"
-                for name in self.identity["images"]
-                for kind in ("labels.npz", "sources.txt", "journal")
-            ]
+            names = [f"{name}.{kind}" for name in self.identity["images"] for kind in _KINDS]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self.damaged(f"job.json cannot be read ({error})") from None
         problems = check_sums(path, ["job.json", *names])
@@ -146,6 +145,10 @@ class ShardFolder:
     def paths(self, name: str) -> list[str]:
         """The paths of its rows of a split."""
         return read_paths(self.path / f"{name}.sources.txt")
+
+    def unlabelled(self, name: str) -> list[str]:
+        """The paths of the images of the whole split that have no label."""
+        return read_paths(self.path / f"{name}.unlabelled.txt")
 
     def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome | Lost]:
         """What became of its rows of a split, without the first `skip`. `num_rows` has the whole split.
@@ -254,7 +257,9 @@ def read_splits(folders: Sequence[ShardFolder]) -> list[SourceSplit]:
                 raise folder.damaged(f"{name} has {len(lines)} rows, where it should have {expected}")
         clean = np.concatenate([given["clean"] for given in labels]) if "clean" in labels[0] else None
         given_labels = np.concatenate([given["given"] for given in labels])
-        splits.append(SourceSplit(name, [path for lines in paths for path in lines], given_labels, clean, _unreadable))
+        all_paths = [path for lines in paths for path in lines]
+        unlabelled = folders[0].unlabelled(name)
+        splits.append(SourceSplit(name, all_paths, given_labels, clean, _unreadable, unlabelled))
     return splits
 
 
