@@ -14,6 +14,7 @@ from fastnoisy.data.convert import ConvertOptions, convert
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_REAL_DATA = ("cifar10n.py",)
+BY_THEMSELVES = ("decode.py", "pipelines.py")  # whose results are looked at more closely
 SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if not p.name.startswith("_"))
 ARGUMENTS = {
     "compare.py": ["digits", "--methods", "ce,nrd"],
@@ -22,7 +23,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in ON_REAL_DATA])
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in (*ON_REAL_DATA, *BY_THEMSELVES)])
 def test_tiny(script: str, tmp_path: Path) -> None:
     check(script, ARGUMENTS.get(script, []), tmp_path)
 
@@ -65,6 +66,17 @@ def test_committed_results_say_where_they_come_from() -> None:
     for path in (ROOT / "benchmarks" / "results").glob("*.json"):
         environment = json.loads(path.read_text())["environment"]
         assert len(environment["commit"].split("+")[0]) == 40, path
+
+
+def test_first_batches_are_timed_in_fresh_processes_too(tmp_path: Path) -> None:
+    check("pipelines.py", [], tmp_path)
+    content = json.loads((tmp_path / "out" / "pipelines.json").read_text())
+    warm = content["first_batch_of_a_million_seconds"]
+    fresh = content["first_batch_of_a_million_in_a_fresh_process_seconds"]
+    assert warm.keys() == fresh.keys() >= {"resident", "synthetic", "torch-loader"}
+    for seconds in fresh.values():
+        assert seconds.keys() == {"cold", "cold again"}
+        assert min(seconds.values()) >= 0
 
 
 def test_decode_tells_the_best_share_of_those_it_has_swept(tmp_path: Path) -> None:
