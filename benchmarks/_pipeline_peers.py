@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _epochs import Epoch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fastnoisy.data.store import Split
-
-Epoch = Callable[[], Iterator[int]]
-"""One pass over all images; yields the number of images of each batch."""
 
 
 def importable(module: str) -> bool:

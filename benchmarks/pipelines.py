@@ -13,25 +13,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
-from _pipeline_peers import Epoch, PillowImages, bare_dali, bare_ffcv, data_loader, importable
+from _epochs import Competitor, measure, ours, tiny_store
+from _pipeline_peers import PillowImages, bare_dali, bare_ffcv, data_loader, importable
 from _report import markdown, quartiles, run, write
-from PIL import Image
 
 from fastnoisy import pipelines
 from fastnoisy.data import beton
-from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.order import Population, batches, order
 from fastnoisy.data.store import Split, open_store, write_json
 from fastnoisy.errors import FastnoisyError
@@ -40,17 +38,6 @@ from fastnoisy.training import setup
 
 LIBRARIES = {"ffcv": "ffcv", "dali": "nvidia.dali"}
 WORKERS = (0, 1, 2)
-_TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Competitor:
-    """Who is timed: seconds by the wall and of CPU time per image, one of each per repetition."""
-
-    name: str
-    epoch: Epoch
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,38 +59,6 @@ CLAIMS = (
     Claim("ffcv", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.5),
     Claim("dali", tuple(f"DataLoader, {n} workers" for n in WORKERS), 1.0),
 )
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of its living children."""
-    total = time.process_time()
-    for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / _TICK
-    return total
-
-
-def settle() -> None:
-    """Wait until nothing decodes ahead any more: DALI goes on filling its queue after an epoch's last batch."""
-    for _ in range(100):
-        before = cpu_seconds()
-        time.sleep(0.02)
-        if cpu_seconds() - before < 0.004:
-            return
-
-
-def ours(pipeline: Pipeline, batch_size: int, times: int = 1) -> Epoch:
-    """An epoch of a pipeline in our order; `times`: deliver each batch so often, as for views that are decoded apart."""
-    rows, number = Population("all", np.arange(pipeline.split.num_samples)), 0
-
-    def epoch() -> Iterator[int]:
-        nonlocal number
-        number += 1
-        cut = [part for part in batches(order(rows, "train", 1, number), batch_size, False) for _ in range(times)]
-        for place, batch in enumerate(pipeline.iterate(cut)):
-            yield len(batch.indices) * (place % times == 0)
-
-    return epoch
 
 
 def competitors(split: Split, device: torch.device, batch_size: int) -> tuple[list[Competitor], dict[str, float], list]:
@@ -133,23 +88,6 @@ def competitors(split: Split, device: torch.device, batch_size: int) -> tuple[li
     return found, opening, opened
 
 
-def measure(found: list[Competitor], repetitions: int, device: torch.device) -> None:
-    """Fill in the times: one epoch to warm up (and to compile), then the repetitions."""
-    for repetition in range(-1, repetitions):
-        turn = repetition % len(found)
-        for one in found[turn:] + found[:turn]:
-            settle()
-            wall, cpu = time.perf_counter(), cpu_seconds()
-            count = sum(one.epoch())
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-            if repetition >= 0:
-                one.wall.append(wall / count)
-                one.cpu.append(cpu / count)
-        print(f"repetition {repetition + 1} of {repetitions}", file=sys.stderr)
-
-
 def judge(found: list[Competitor]) -> tuple[str, list[dict[str, Any]]]:
     """The claims as a table and as data. The best rival is the one with the least median by the wall."""
     by_name = {one.name: one for one in found}
@@ -174,28 +112,54 @@ def judge(found: list[Competitor]) -> tuple[str, list[dict[str, Any]]]:
     return markdown(["pipeline", "against", "times as fast", "times less CPU", "aim"], rows), results
 
 
-def first_batches(count: int, device: torch.device, folder: Path) -> dict[str, float]:
+def first_batches(count: int, device: torch.device, folder: Path) -> dict[str, dict[str, float]]:
     """Seconds from opening a split of so many tiny images to its first batch, the order of the epoch included.
 
-    `resident` reads all images first. What FFCV compiles has been compiled before, for it does so once per process.
+    `resident` reads all images first. Each pipeline is timed
+
+        "warm"      the second time in this process: what it imports and compiles is there
+        "cold"      the first time in a process of its own, in which numba has kept nothing yet
+        "cold again"  the same in the next process, as every run but the first is
+
+    torch and fastnoisy are imported before the clock starts; what the pipeline itself needs (ffcv, DALI) is not.
     """
-    split = _many(count, folder)
-    seconds = {}
-    for name in pipelines.names():
-        if name in LIBRARIES and not importable(LIBRARIES[name]):
-            continue
-        for _ in range(2):  # the second counts
-            started = time.perf_counter()
-            with pipelines.open_pipeline(name, split, split.given_labels, device, 0) as pipeline:
-                rows = order(Population("all", np.arange(count)), "train", 1, 0)
-                next(iter(pipeline.iterate(batches(rows, 128, False))))
-                seconds[name] = time.perf_counter() - started
+    _many(count, folder)
+    names = [name for name in pipelines.names() if name not in LIBRARIES or importable(LIBRARIES[name])]
+    seconds: dict[str, dict[str, float]] = {}
+    for name in names:
+        first_batch(name, folder, count, device)
+        seconds[name] = {"warm": first_batch(name, folder, count, device)}
+    kept = os.environ.get("NUMBA_CACHE_DIR")
+    os.environ["NUMBA_CACHE_DIR"] = str(folder / "kept")  # read by the processes that are started here
+    try:
+        for name in names:
+            for which in ("cold", "cold again"):
+                with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                    seconds[name][which] = process.submit(first_batch, name, folder, count, device).result()
+    finally:
+        if kept is None:
+            del os.environ["NUMBA_CACHE_DIR"]
+        else:
+            os.environ["NUMBA_CACHE_DIR"] = kept
+    return seconds
+
+
+def first_batch(name: str, folder: Path, count: int, device: torch.device) -> float:
+    """Seconds until a pipeline's first batch of the split that `_many` has made."""
+    torch.set_num_threads(1)
+    torch.empty(1, device=device)  # CUDA takes seconds to come up, for any program
+    split = open_store(folder).split("train")
+    started = time.perf_counter()
+    with pipelines.open_pipeline(name, split, split.given_labels, device, 0) as pipeline:
+        rows = order(Population("all", np.arange(count)), "train", 1, 0)
+        next(iter(pipeline.iterate(batches(rows, 128, False))))
+        seconds = time.perf_counter() - started
     split.close()
     return seconds
 
 
-def _many(count: int, folder: Path) -> Split:
-    """A verified split of `count` raw images of 4x4 pixels."""
+def _many(count: int, folder: Path) -> None:
+    """Make a store with a verified split of `count` raw images of 4x4 pixels."""
     pixels = [np.random.default_rng(i).integers(0, 255, 48, dtype=np.uint8).tobytes() for i in range(100)]
     meta = folder / "train.meta"
     meta.mkdir(parents=True)
@@ -217,18 +181,7 @@ def _many(count: int, folder: Path) -> Split:
     reader.close()
     split = open_store(folder).split("train")
     split.stamp(right=True)
-    return split
-
-
-def _tiny_store(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for number in range(48):
-        path = folder / "source" / "ab"[number % 2] / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
-        coarse.resize((72 + number % 20, 66 + number % 11)).save(path)
-    convert(f"folder:{folder / 'source'}", folder / "store", options=ConvertOptions(resize="max=96"), progress=None)
-    return folder / "store"
+    split.close()
 
 
 @click.command(help=__doc__)
@@ -247,7 +200,7 @@ def main(
     where = setup.choose_device(device)
     with tempfile.TemporaryDirectory() as scratch:
         if tiny:
-            store, repetitions, batch_size = _tiny_store(Path(scratch)), 2, 8
+            store, repetitions, batch_size = tiny_store(Path(scratch)), 2, 8
         if store is None:
             raise FastnoisyError("no store named", "Convert photographs with 'fastnoisy convert' and name the folder")
         split = open_store(store).split("train")
@@ -264,7 +217,10 @@ def main(
         "images": {"count": split.num_samples, "canvas": split.canvas, "bytes": split.num_bytes},
         "claims": results,
         "opening_seconds": {key: round(value, 3) for key, value in opening.items()},
-        "first_batch_of_a_million_seconds": {key: round(value, 3) for key, value in first.items()},
+        "first_batch_of_a_million_seconds": {key: round(value["warm"], 3) for key, value in first.items()},
+        "first_batch_of_a_million_in_a_fresh_process_seconds": {
+            key: {which: round(value[which], 3) for which in ("cold", "cold again")} for key, value in first.items()
+        },
         "runs": {
             one.name: {
                 "wall_us_per_image": [round(1e6 * s, 1) for s in one.wall],
@@ -275,7 +231,13 @@ def main(
         "table": table,
     }
     print(f"\n{table}\n\nMedian of {repetitions} interleaved repetitions (quartiles); above 1 is better.")
-    print("Seconds to the first batch of 1,000,000 images: " + ", ".join(f"{k} {v:.2f}" for k, v in first.items()))
+    print(
+        "Seconds to the first batch of 1,000,000 images, in a fresh process: the first ever, and any later one; warm:"
+    )
+    rows = [
+        [name, *(f"{value[which]:.2f}" for which in ("cold", "cold again", "warm"))] for name, value in first.items()
+    ]
+    print(markdown(["pipeline", "first ever", "later", "warm"], rows))
     if out is not None:
         print(f"written: {write(out, name or ('pipelines' if device == 'cpu' else 'pipelines-cuda'), content)}")
 

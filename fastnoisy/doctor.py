@@ -27,6 +27,9 @@ CORE = (
 _ROOT = Path("/")
 _CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF", "zlib": "PNG"}
 _NEEDED_DRIVER = {"13": "580", "12": "525.60"}  # CUDA's release notes: the least Linux driver of a major version
+# On Linux, PyPI's torch is the one with CUDA; without the first step pip keeps what is there, which has the same version.
+_INSTALL_TORCH = "pip uninstall -y torch && pip install torch"
+_OTHER_TORCH = "https://pytorch.org/get-started/locally"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,7 @@ def _gpu() -> list[Finding]:
     built = torch.version.cuda or "none"
     findings = [Finding("driver", driver or "none found"), Finding("torch's CUDA", built)]
     if not torch.cuda.is_available():
-        seen = driver and torch.version.cuda
-        least = _NEEDED_DRIVER.get(built.split(".")[0], "a newer one")
-        remedy = f"torch does not see the GPU: CUDA {built} needs a driver from {least} on" if seen else ""
-        return [*findings, Finding("devices", "none: training runs on the CPU", remedy)]
+        return [*findings, Finding("devices", "none: training runs on the CPU", _unused_driver(driver))]
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
@@ -147,6 +147,24 @@ def _gpu() -> list[Finding]:
             Finding(f"cuda:{number}", f"{about.name}, {room}, compute capability {about.major}.{about.minor}")
         )
     return [*findings, Finding("cuDNN", str(torch.backends.cudnn.version()))]
+
+
+def _unused_driver(driver: str) -> str:
+    """What to do where there is a driver, but torch sees no GPU; nothing where there is none."""
+    import torch
+
+    if not driver:
+        return ""
+    built = torch.version.cuda
+    if built is not None:
+        least = _NEEDED_DRIVER.get(built.split(".")[0], "a newer one")
+        return f"torch does not see the GPU: CUDA {built} needs a driver from {least} on"
+    remedy = f"torch {torch.__version__} is built without CUDA, beside NVIDIA's driver {driver}: {_INSTALL_TORCH}"
+    newest = max(_NEEDED_DRIVER.values(), key=float)
+    major = driver.partition(".")[0]
+    if not major.isdigit() or float(major) < float(newest):
+        remedy += f"; with a driver before {newest} a build for an older CUDA, from {_OTHER_TORCH}"
+    return remedy
 
 
 def _codecs() -> list[Finding]:

@@ -15,7 +15,6 @@ What FFCV leaves to its users is done here (FFCV 1.0.2, each seen in its source 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import queue
 import threading
@@ -35,7 +34,6 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
 
 BATCHES_AHEAD = 2  # decoded and waiting, beside the one that is decoded and the one that is used
-_RAW = 1  # FFCV's mode of a record of pixels; 0 is a JPEG
 _IMPORT = threading.Lock()
 
 
@@ -202,7 +200,10 @@ def _stage(node: Any, parallel: bool) -> Callable[..., Any]:
 
     def stage(batch_indices: np.ndarray, metadata: np.ndarray, storage_state: Any, **memories: Any) -> Any:
         images, notes = memories[memory]
-        decode(batch_indices, images, notes, metadata[column], *storage_state)
+        try:
+            decode(batch_indices, images, notes, metadata[column], *storage_state)
+        except OSError:  # numba could not keep what it has compiled, on a full disk; it has it all the same
+            decode(batch_indices, images, notes, metadata[column], *storage_state)
         return ((images, notes),)
 
     return stage
@@ -296,48 +297,13 @@ def _decoder(canvas: tuple[int, int]) -> object:
 
 @functools.cache
 def _compiled(parallel: bool) -> Callable[..., None]:
-    """The decoding loop, compiled once for all loaders of a process."""
-    import numba
+    """The decoding loop, which numba keeps on disk."""
     from ffcv import libffcv
 
-    library = libffcv.lib  # it links libjpeg-turbo, so these are the very functions that FFCV calls
-    create, destroy, decompress = library.tjInitDecompress, library.tjDestroy, library.tjDecompress2
-    create.argtypes, create.restype = [], ctypes.c_void_p
-    destroy.argtypes, destroy.restype = [ctypes.c_void_p], ctypes.c_int
-    pointer, integer = ctypes.c_void_p, ctypes.c_int
-    decompress.argtypes = [pointer, pointer, ctypes.c_ulong, pointer, integer, integer, integer, integer, integer]
-    decompress.restype = integer
-    rgb, accurate, raw = 0, 0, _RAW
+    from fastnoisy.pipelines import _ffcv_decode as loops
 
-    def decode(rows, images, notes, metadata, file, starts, lengths):  # type: ignore[no-untyped-def]
-        for slot in numba.prange(len(rows)):
-            record = metadata[rows[slot]]
-            height, width, start = np.int64(record["height"]), np.int64(record["width"]), np.int64(record["data_ptr"])
-            low, high = np.int64(0), np.int64(len(starts) - 1)
-            while low < high:  # searchsorted takes four times as long to compile
-                middle = (low + high) // 2
-                if np.int64(starts[middle]) < start:
-                    low = middle + 1
-                else:
-                    high = middle
-            data = file[start : start + np.int64(lengths[low])]
-            canvas, note = images[slot], notes[slot]
-            if record["mode"] == raw:
-                canvas[:height, :width] = data.reshape(height, width, 3)
-                note[0] = 0
-            else:
-                handle = create()  # costs less than a microsecond, and threads share nothing
-                note[0] = decompress(
-                    handle, data.ctypes.data, data.size, canvas.ctypes.data,
-                    width, 3 * canvas.shape[1], height, rgb, accurate,
-                )  # fmt: skip
-                destroy(handle)
-            was_high, was_wide = note[1], note[2]
-            canvas[:height, width:was_wide] = 0
-            canvas[height:was_high, :was_wide] = 0
-            note[1], note[2] = height, width
-
-    compiled: Callable[..., None] = numba.njit(nogil=True, parallel=parallel, error_model="numpy")(decode)
+    loops.link(libffcv.lib)  # it links libjpeg-turbo, so these are the very functions that FFCV calls
+    compiled: Callable[..., None] = loops.decode_parallel if parallel else loops.decode_alone
     return compiled
 
 

@@ -120,6 +120,31 @@ def test_a_driver_that_torch_cannot_use_is_named(monkeypatch: pytest.MonkeyPatch
     assert "CUDA 13.2 needs a driver from 580 on" in found.remedy
 
 
+@pytest.mark.parametrize(("driver", "older"), [("580.95.05", False), ("535.183.01", True)])
+def test_a_torch_without_cuda_beside_a_driver_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, driver: str, older: bool
+) -> None:
+    stub_gpu(monkeypatch, available=False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(doctor, "_output", lambda *words: f"NVIDIA H200, {driver}, 143771 MiB")
+    report = doctor.examine()
+    found = {finding.name: finding for finding in report["gpu"]}
+    assert found["torch's CUDA"].value == "none"
+    told = f"torch {torch.__version__} is built without CUDA, beside NVIDIA's driver {driver}"
+    assert found["devices"].remedy.startswith(f"{told}: pip uninstall -y torch && pip install torch")
+    assert ("a build for an older CUDA" in found["devices"].remedy) == older
+    assert f"gpu, devices: {told}" in doctor.render(report)
+
+
+def test_without_a_driver_a_torch_without_cuda_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_gpu(monkeypatch, available=False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(doctor, "_output", lambda *words: "")
+    monkeypatch.setattr(doctor, "_proc_driver", lambda: "")
+    found = {finding.name: finding for finding in doctor.examine()["gpu"]}
+    assert (found["driver"].value, found["devices"].remedy) == ("none found", "")
+
+
 def put(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -57,8 +57,9 @@ Examples:
 @click.option(
     "--resize",
     metavar="HOW",
-    help="max=N (longer side), shorter=N (shorter side; the longer is capped at 2N), square=N (shape not kept) or none."
-    " Default: none for images up to 64x64 or of one fixed size, else max=512. Only square enlarges.",
+    help="max=N (longer side), shorter=N (shorter side; the longer is capped at 2N), square=N (shape not kept) or none"
+    " (up to 2048 pixels a side; larger ones are rejected). Default: none for images up to 64x64 or of one fixed size,"
+    " else max=512. Only square enlarges.",
 )
 @click.option(
     "--store",
@@ -90,7 +91,7 @@ Examples:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="An image that takes longer to read and decode, twice, is rejected, until the command is given again.",
+    help="An image that takes longer to read and decode is tried again, at last with no other at work, then rejected.",
 )
 @click.option(
     "--shard",
@@ -154,6 +155,13 @@ def command(
             notes = summary.path / f"{split.name}.meta" / "notes.csv"
             click.echo(f"  only the first of several frames of {split.noted:,}: {notes}")
     click.echo(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
+    lost = sum(split.lost for split in summary.splits)
+    if lost:
+        again = f"remove {summary.path} and give the same command again"
+        if merge is not None:
+            again = f"remove {merge} and {merge}.shard-*, and convert the shards again"
+        click.echo(f"{lost:,} of the rejected could not be read, took too long or ended their process.")
+        click.echo(f"To try them again, {again}.")
     if part is not None:
         click.echo(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
     if merge is not None:

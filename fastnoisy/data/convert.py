@@ -163,10 +163,10 @@ def merge(
             part = Part(partial, split.name, range(len(split)), split.given_labels, details["plan"]["page_size"])
             parts.append(part)
             open_parts.callback(part.close)
-            check_rejected(part, split, allowed)
+            check_rejected(part, split, allowed, merging=True)
         counter = Counter(progress, parts, say or (lambda line: None))
         for part, split in zip(parts, splits, strict=True):
-            fill(part, split, shards.joined(folders, split, part.next_row), allowed, counter)
+            fill(part, split, shards.joined(folders, split, part.next_row), allowed, counter, merging=True)
         return finish_store(partial, parts, splits)
 
 
@@ -192,9 +192,15 @@ class Counter:
 
 
 def fill(
-    part: Part, split: SourceSplit, outcomes: Iterable[Outcome | pool.Lost], allowed: float, counter: Counter
+    part: Part,
+    split: SourceSplit,
+    outcomes: Iterable[Outcome | pool.Lost],
+    allowed: float,
+    counter: Counter,
+    *,
+    merging: bool = False,
 ) -> None:
-    """Write what becomes of the rows of a part.
+    """Write what becomes of the rows of a part; see `check_rejected` for `allowed` and `merging`.
 
     Raises:
         FastnoisyError: too many are rejected.
@@ -206,7 +212,7 @@ def fill(
             outcome = outcome.reason
         part.append(outcome, again=again)
         if isinstance(outcome, str):
-            check_rejected(part, split, allowed)
+            check_rejected(part, split, allowed, merging=merging)
         counter.advance(good=not isinstance(outcome, str))
     part.commit()
 
@@ -360,6 +366,8 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     for split in rows.splits:
         for part in (split.name, *split.paths):
             digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+        for path in split.unlabelled:
+            digest.update(b"\0" + path.encode("utf-8", "surrogateescape"))
         for labels in (split.given_labels, split.clean_labels):
             digest.update(b"none" if labels is None else labels.astype("<i8").tobytes())
     for name in rows.source.class_names:

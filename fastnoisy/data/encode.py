@@ -27,6 +27,7 @@ from fastnoisy.errors import FastnoisyError
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: more is a decompression bomb or a map, not a training image
 MAX_SIDE = 4096  # of a canvas: 4096 x 4096 x 3 bytes is a page of 64 MiB
+MAX_OWN_SIDE = 2048  # of images whose size is kept, so that one huge image cannot set the canvas for all
 FAITHFUL_QUALITY = 90  # from here on, images of their own size keep within
 MAX_MEAN_ERROR = 2.0  # levels of 255
 # Named, so that Pillow's other readers stay shut: EPS, for one, would start Ghostscript on the file.
@@ -41,6 +42,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101  # as the pixels lie, however they are to be shown
 _TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
 SEVERAL_FRAMES = "the first of several frames"
 
@@ -251,8 +253,10 @@ def _encode_file(data: bytes, plan: Plan, shrink: Shrink, warned: list[warnings.
             image.load()
             return Record(data, JPG, height, width)
         image.load()
+        # Pillow turns TIFFs itself as it loads them, and drops the tag.
+        still_turned = _orientation(image) == orientation
         rgb = _to_rgb(image)
-        if orientation in _UPRIGHT:
+        if still_turned and orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
         record = _store(rgb, plan, shrink)
         return replace(record, note=SEVERAL_FRAMES) if _has_more_frames(image) else record
@@ -296,8 +300,13 @@ def _mean_error(rgb: Image.Image, data: bytes) -> float:
 
 
 def _check_canvas(height: int, width: int, plan: Plan) -> None:
-    if height > plan.canvas[0] or width > plan.canvas[1]:
-        raise FastnoisyError(f"{width}x{height} pixels are larger than the canvas of {plan.canvas[1]}x{plan.canvas[0]}")
+    if height <= plan.canvas[0] and width <= plan.canvas[1]:
+        return
+    size = f"{width}x{height} pixels are"
+    if plan.resize.kind == "none" and max(height, width) > MAX_OWN_SIDE:
+        kept = f"the {MAX_OWN_SIDE} a side that --resize none keeps"
+        raise FastnoisyError(f"{size} more than {kept}; --resize max=N makes it smaller")
+    raise FastnoisyError(f"{size} larger than the canvas of {plan.canvas[1]}x{plan.canvas[0]}")
 
 
 @functools.cache
@@ -324,7 +333,10 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _shown_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    return (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+    """(height, width) once upright. Of a TIFF Pillow tells it itself, unless the orientation stands in its XMP only."""
+    tags = getattr(image, "tag_v2", {})
+    height, width = tags.get(_TIFF_HEIGHT, image.height), tags.get(_TIFF_WIDTH, image.width)
+    return (width, height) if orientation >= 5 else (height, width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

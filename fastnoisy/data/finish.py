@@ -16,6 +16,8 @@ from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.sums import write_sums
 from fastnoisy.errors import FastnoisyError
 
+UNLABELLED = "it has no label"
+
 
 @dataclass(frozen=True)
 class SplitSummary:
@@ -26,6 +28,7 @@ class SplitSummary:
         stored: images in the store; `raw` of them as pixels, the others as JPEG.
         raw: see `stored`.
         rejected: images left out, with the reasons in `SPLIT.meta/rejected.csv`.
+        lost: those of them that could not be read, took too long or ended their process: another conversion may have them.
         noted: images about which something should be known, in `SPLIT.meta/notes.csv`: the first frame of several.
         num_bytes: of the .beton file.
         canvas: (height, width).
@@ -35,6 +38,7 @@ class SplitSummary:
     stored: int
     raw: int
     rejected: int
+    lost: int
     noted: int
     num_bytes: int
     canvas: tuple[int, int]
@@ -49,19 +53,32 @@ class Summary:
     splits: list[SplitSummary]
 
 
-def check_rejected(part: Part, split: SourceSplit, allowed: float) -> None:
-    """Stop as soon as it is certain that too many are rejected, not at the end.
+def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: bool = False) -> None:
+    """Stop as soon as it is certain that too many are rejected, not at the end, and list those so far in the unfinished folder.
+
+    Args:
+        part, split: what there is, and what there is to be.
+        allowed: the share of rejected images.
+        merging: whether it is joined from shards, so that the same command tries none again.
 
     Raises:
-        FastnoisyError: too many are, of all images of the split.
+        FastnoisyError: too many are, of all images of the split; names the list.
+        OSError: the list cannot be written.
     """
-    if len(part.rejected) > allowed * len(split):
+    total = len(split) + len(split.unlabelled)
+    if len(part.rejected) + len(split.unlabelled) > allowed * total:
         part.commit()  # so that the next run knows at once
         remedy = "raise --max-rejected to go on, or mend or remove them and add --restart"
-        if part.again:
+        if merging:
+            remedy = "raise --max-rejected to go on, or remove the shards, mend the images and convert them again"
+        elif part.again:
             remedy += "; those that could not be read, took too long or were killed are tried again without it"
+        listed = part.journal_path.with_name(f"{part.name}.rejected.csv")  # goes with its folder when all is done
+        rows = _rejected(part, split)
+        _write_listed(listed, "reason", rows)
         raise FastnoisyError(
-            f"{split.name}: more than {allowed:.1%} of {len(split)} images cannot be stored; {_examples(part, split)}",
+            f"{split.name}: more than {allowed:.1%} of {total} images cannot be stored; {_examples(part, split)}; all"
+            f" {len(rows):,} so far: {listed}",
             remedy,
         )
 
@@ -83,14 +100,14 @@ def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
     for part, split in zip(parts, splits, strict=True):
         part.finish()
         num_bytes = write_meta(partial.store / f"{part.name}.meta", part.path, _columns(part, split), info)
-        summaries.append(summarise(part, num_bytes, info["canvas"]))
+        summaries.append(summarise(part, num_bytes, info["canvas"], len(split.unlabelled)))
     partial.finish()
     return Summary(partial.target, info["source"], summaries)
 
 
-def summarise(part: Part, num_bytes: int, canvas: Sequence[int]) -> SplitSummary:
-    """The counts of a part."""
-    counts = (len(part.kept), part.num_raw, len(part.rejected), len(part.noted))
+def summarise(part: Part, num_bytes: int, canvas: Sequence[int], unlabelled: int = 0) -> SplitSummary:
+    """The counts of a part, with so many rejected for want of a label."""
+    counts = (len(part.kept), part.num_raw, len(part.rejected) + unlabelled, len(part.again), len(part.noted))
     return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
 
 
@@ -124,7 +141,7 @@ def _columns(part: Part, split: SourceSplit) -> Columns:
         [split.paths[row] for row in part.kept],
         np.array(part.sizes, np.int32).reshape(-1, 2),
         np.array(part.checksums, np.uint32),
-        [(split.paths[row], reason) for row, reason in part.rejected],
+        _rejected(part, split),
         [(split.paths[row], note) for row, note in part.noted],
     )
 
@@ -141,10 +158,7 @@ def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -
     np.save(meta / "checksums.npy", columns.checksums)
     write_paths(meta / "sources.txt", columns.paths)
     for name, column, rows in (("rejected", "reason", columns.rejected), ("notes", "note", columns.noted)):
-        with open(meta / f"{name}.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(("path", column))
-            lines.writerows(rows)
+        _write_listed(meta / f"{name}.csv", column, rows)
     reader = beton.BetonReader(path)  # what was written, read back: the digest is of the file, not of what was meant
     reader.close()
     stamp = {"num_bytes": reader.num_bytes, "digest": reader.digest}
@@ -157,10 +171,24 @@ def write_meta(meta: Path, path: Path, columns: Columns, info: dict[str, Any]) -
     return reader.num_bytes
 
 
+def _write_listed(path: Path, column: str, rows: Sequence[tuple[str, str]]) -> None:
+    """A CSV of paths and what is told of them."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("path", column))
+        lines.writerows(rows)
+
+
 def write_paths(path: Path, texts: Sequence[str]) -> None:
     """Write texts to a file, one a line."""
     path.write_bytes("".join(f"{store.escape(text)}\n" for text in texts).encode("utf-8", "surrogateescape"))
 
 
+def _rejected(part: Part, split: SourceSplit) -> list[tuple[str, str]]:
+    """Path and reason of each rejected image: the rows, then those that never were rows."""
+    rows = [(split.paths[row], reason) for row, reason in part.rejected]
+    return rows + [(path, UNLABELLED) for path in split.unlabelled]
+
+
 def _examples(part: Part, split: SourceSplit) -> str:
-    return "for example " + "; ".join(f"{split.paths[row]}: {reason}" for row, reason in part.rejected[:3])
+    return "for example " + "; ".join(f"{path}: {reason}" for path, reason in _rejected(part, split)[:3])

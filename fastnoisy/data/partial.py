@@ -5,6 +5,7 @@
     lock            held by the process that writes
     job.json        what is converted and how; another conversion to the same OUT is refused
     SPLIT.journal   what became of each row, in order; each line begins with its own checksum
+    SPLIT.rejected.csv  the images rejected so far, where they were too many
     store/          what will be OUT, once it is whole
 
 A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
@@ -284,7 +285,7 @@ class Part:
         size = os.fstat(self._writer.descriptor).st_size
         forget_cached(self._writer.descriptor)
         synced = self._journal.mend()
-        for offset, entry in _row_lines(self.journal_path):
+        for offset, entry in row_lines(self.journal_path):
             self.again += [self.next_row + place for place in entry.get("again", ())]
             for outcome in entry["rows"]:
                 row = self.next_row
@@ -354,11 +355,12 @@ def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
     A row is why it was rejected; or mode, height, width, crc32, number of bytes and, where there is one, a note.
     """
-    for offset, entry in _row_lines(path):
+    for offset, entry in row_lines(path):
         yield offset, entry["rows"]
 
 
-def _row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """As `read_journal`, but whole lines: `rows` and, where there are any to be tried again, their places in it, `again`."""
     for offset, text in _lines(path):
         entry = json.loads(text)
         if "rows" in entry:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastnoisy import keyed_random
 from fastnoisy.data import beton
-from fastnoisy.data.encode import Plan, Resize
+from fastnoisy.data.encode import MAX_OWN_SIDE, Plan, Resize
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.errors import FastnoisyError, unknown_name
 
 SMALL_SIDE = 64  # images up to this size are stored raw and at their own size, unless told otherwise
 PHOTO_RESIZE = "max=512"
-MAX_OWN_SIDE = 2048  # of images whose size is kept, so that one huge image cannot set the canvas for all
 STORES = ("auto", "raw", "jpg")
 
 
@@ -25,7 +24,8 @@ class ConvertOptions:
 
     Attributes:
         resize: `max=N` (longer side), `shorter=N` (shorter side, the longer capped at 2N), `square=N` (both sides; the
-            shape is not kept), `none`; None means `none` for images up to 64x64 or of a fixed size, else `max=512`.
+            shape is not kept), `none`, which rejects images with more than 2048 pixels on a side; None means `none` for
+            images up to 64x64 or of a fixed size, else `max=512`.
         store: `raw` pixels, `jpg`, or `auto`: raw on a canvas up to 64x64, else jpg.
         quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs, and from 90 on one that is
             made at its own size gets a better one where it would be changed by more than 2 levels on average.
@@ -77,7 +77,8 @@ def hold_out_test(splits: list[SourceSplit], fraction: float) -> list[SourceSpli
         test[rows[np.argsort(keys[rows], kind="stable")][:count]] = True
     if not test.any():
         raise FastnoisyError(f"test-fraction {fraction} of so few images per class is none", "raise it or leave it out")
-    return [whole.select(whole.name, np.flatnonzero(~test)), whole.select("test", np.flatnonzero(test))]
+    rest = replace(whole.select(whole.name, np.flatnonzero(~test)), unlabelled=whole.unlabelled)
+    return [rest, whole.select("test", np.flatnonzero(test))]
 
 
 Sizes = Callable[[int], Iterable[tuple[int, int] | None]]

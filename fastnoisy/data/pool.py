@@ -1,9 +1,11 @@
 """A function over many items in worker processes: results in order, in bounded memory, whatever becomes of a worker.
 
 Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then go
-to a fresh process, one by one, and the item on which that process ends too comes back as `Lost`, with the reason. Time
-is kept by the kernel: a timer that ends the worker is set before each item, so even a codec that never returns to
-Python, or a worker whose parent was killed, does not go on for ever.
+to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other workers
+have become idle: how long it takes and what memory is left depend on them, and what becomes of it must not. Only where
+that process ends as well it comes back as `Lost`, with the reason. Time is kept by the kernel: a timer that ends the
+worker is set before each item, so even a codec that never returns to Python, or a worker whose parent was killed, does
+not go on for ever.
 
 Workers are forked where the platform is Linux: they start in milliseconds and share what the parent has read (CIFAR's
 pixels, a list of 2.4 million paths) without a copy. That is safe beside other threads of the parent, torch's among
@@ -45,7 +47,7 @@ PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What stands in for a result that another time might bring, such as where the worker died twice: why, on one line."""
+    """What stands in for a result that another time might bring, as where the worker died of it each time: why, on one line."""
 
     reason: str
 
@@ -100,11 +102,12 @@ def ordered(
 
 @dataclass(slots=True)
 class _Task:
-    """Items `first` to below `last`; `careful` where each is answered for by itself."""
+    """Items `first` to below `last`; `careful` where each is answered for by itself, `alone` where no other is worked on."""
 
     first: int
     last: int
     careful: bool = False
+    alone: bool = False
 
 
 class _Worker:
@@ -163,6 +166,7 @@ class _Pool:
         self.workers: list[_Worker] = []
         self._done: dict[int, tuple[list[Any], int]] = {}  # by first item: results and the bytes they came in
         self._held = 0
+        self._alone: deque[int] = deque()  # items to be tried when no other is worked on, and the one that is
 
     def run(self, items: range, chunk: int) -> Iterator[Any]:
         position = items.start
@@ -187,6 +191,14 @@ class _Pool:
         self.workers.clear()
 
     def _hand_out(self, todo: deque[_Task], bound: int) -> None:
+        if self._alone:
+            if not any(worker.tasks for worker in self.workers):
+                idle = self.workers.pop()  # which may be long dead, or hold much memory
+                idle.process.kill()
+                idle.end()
+                self.workers.append(_Worker(self))
+                self.workers[-1].give(_Task(self._alone[0], self._alone[0] + 1, careful=True, alone=True))
+            return
         for depth in (1, 2):  # two each, so that none waits while this process is busy
             for worker in self.workers:
                 if todo and len(worker.tasks) < depth and todo[0].first < bound:
@@ -214,19 +226,24 @@ class _Pool:
             task.first += len(results)
             if task.first == task.last:
                 worker.tasks.popleft()
+                if task.alone:
+                    self._alone.popleft()
 
     def _keep(self, first: int, results: list[Any], num_bytes: int) -> None:
         self._done[first] = (results, num_bytes)
         self._held += num_bytes
 
     def _replace(self, worker: _Worker, todo: deque[_Task]) -> None:
-        """A worker has died: what it was at is tried again with care in a fresh process, and given up the second time."""
+        """A worker has died: what it was at is tried again with care, then alone, and then given up."""
         reason = _reason(worker.end(), self.timeout)
         self.workers.remove(worker)
         task = worker.tasks.popleft()
         todo.extendleft(reversed(worker.tasks))
+        if task.alone:
+            self._keep(self._alone.popleft(), [Lost(reason)], 0)
+        elif task.careful:
+            self._alone.append(task.first)
         if task.careful:
-            self._keep(task.first, [Lost(reason)], 0)
             task.first += 1
         self.workers.append(_Worker(self))
         if task.first < task.last:

@@ -8,6 +8,7 @@ written, and the labels and paths of its rows, so that joining needs no source:
     SPLIT.journal     what became of each row
     SPLIT.labels.npz  given and, where known, clean (int64), one per row
     SPLIT.sources.txt paths, one a line
+    SPLIT.unlabelled.txt  paths of the images of the whole split that are no rows, for want of a label
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ import numpy as np
 
 from fastnoisy.data import beton
 from fastnoisy.data.finish import SplitSummary, Summary, summarise, write_paths
-from fastnoisy.data.partial import Outcome, Part, Partial, differences, read_journal
+from fastnoisy.data.partial import Outcome, Part, Partial, differences, row_lines
+from fastnoisy.data.pool import Lost
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store import read_paths
 from fastnoisy.data.sums import check_sums, write_sums
 from fastnoisy.errors import FastnoisyError
 
+_KINDS = ("labels.npz", "sources.txt", "unlabelled.txt", "journal")  # of file, for each split
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -96,7 +99,8 @@ def finish_shard(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
         np.savez(partial.store / f"{part.name}.labels.npz", **labels)  # type: ignore[arg-type]
         write_paths(partial.store / f"{part.name}.sources.txt", [split.paths[row] for row in part.rows])
         shutil.copyfile(part.journal_path, partial.store / f"{part.name}.journal")
-        names += [f"{part.name}.{kind}" for kind in ("labels.npz", "sources.txt", "journal")]
+        write_paths(partial.store / f"{part.name}.unlabelled.txt", split.unlabelled)
+        names += [f"{part.name}.{kind}" for kind in _KINDS]
     shutil.copyfile(partial.path / "job.json", partial.store / "job.json")
     write_sums(partial.store, names)
     info = partial.details["info"]
@@ -122,11 +126,7 @@ class ShardFolder:
             job = json.loads((path / "job.json").read_text(encoding="utf-8"))
             self.identity: dict[str, Any] = job["identity"]
             self.details: dict[str, Any] = job["details"]
-            names = [
-                f"{name}.{kind}"
-                for name in self.identity["images"]
-                for kind in ("labels.npz", "sources.txt", "journal")
-            ]
+            names = [f"{name}.{kind}" for name in self.identity["images"] for kind in _KINDS]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self.damaged(f"job.json cannot be read ({error})") from None
         problems = check_sums(path, ["job.json", *names])
@@ -146,7 +146,11 @@ class ShardFolder:
         """The paths of its rows of a split."""
         return read_paths(self.path / f"{name}.sources.txt")
 
-    def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome]:
+    def unlabelled(self, name: str) -> list[str]:
+        """The paths of the images of the whole split that have no label."""
+        return read_paths(self.path / f"{name}.unlabelled.txt")
+
+    def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome | Lost]:
         """What became of its rows of a split, without the first `skip`. `num_rows` has the whole split.
 
         Raises:
@@ -155,12 +159,12 @@ class ShardFolder:
         page_size = self.details["plan"]["page_size"]
         position = beton.pages_start(num_rows, page_size)
         with open(self.path / f"{name}.beton", "rb") as file:
-            for _, outcomes in read_journal(self.path / f"{name}.journal"):
-                for outcome in outcomes:
+            for _, entry in row_lines(self.path / f"{name}.journal"):
+                for place, outcome in enumerate(entry["rows"]):
                     skip -= 1
                     if isinstance(outcome, str):
                         if skip < 0:
-                            yield outcome
+                            yield Lost(outcome) if place in entry.get("again", ()) else outcome
                         continue
                     mode, height, width, checksum, length, *note = outcome
                     start = beton.record_start(position, length, page_size)
@@ -187,12 +191,14 @@ def finished(path: Path, identity: dict[str, Any]) -> Summary:
     info = shard.details["info"]
     summaries = []
     for name in identity["images"]:
-        rows = [row for _, outcomes in read_journal(path / f"{name}.journal") for row in outcomes]
+        entries = [entry for _, entry in row_lines(path / f"{name}.journal")]
+        rows = [row for entry in entries for row in entry["rows"]]
         kept = [row for row in rows if not isinstance(row, str)]
         counts = (
             len(kept),
             sum(row[0] == beton.RAW for row in kept),
             len(rows) - len(kept),
+            sum(len(entry.get("again", ())) for entry in entries),
             sum(len(r) > 5 for r in kept),
         )
         num_bytes = (path / f"{name}.beton").stat().st_size
@@ -251,11 +257,13 @@ def read_splits(folders: Sequence[ShardFolder]) -> list[SourceSplit]:
                 raise folder.damaged(f"{name} has {len(lines)} rows, where it should have {expected}")
         clean = np.concatenate([given["clean"] for given in labels]) if "clean" in labels[0] else None
         given_labels = np.concatenate([given["given"] for given in labels])
-        splits.append(SourceSplit(name, [path for lines in paths for path in lines], given_labels, clean, _unreadable))
+        all_paths = [path for lines in paths for path in lines]
+        unlabelled = folders[0].unlabelled(name)
+        splits.append(SourceSplit(name, all_paths, given_labels, clean, _unreadable, unlabelled))
     return splits
 
 
-def joined(folders: Sequence[ShardFolder], split: SourceSplit, first: int) -> Iterator[Outcome]:
+def joined(folders: Sequence[ShardFolder], split: SourceSplit, first: int) -> Iterator[Outcome | Lost]:
     """What became of the rows of a split, from row `first` on.
 
     Raises:

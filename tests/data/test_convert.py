@@ -126,7 +126,8 @@ def test_kept_sizes_have_a_canvas_of_the_largest_within_reason(tmp_path: Path) -
     summary = convert(str(source), tmp_path / "out", options=ConvertOptions(resize="none"))
     assert (summary.splits[0].canvas, summary.splits[0].rejected) == ((120, 90), 1)
     text = (tmp_path / "out/train.meta/rejected.csv").read_text()
-    assert text == "path,reason\nant/wide.png,2100x5 pixels are larger than the canvas of 90x120\n"
+    reason = "2100x5 pixels are more than the 2048 a side that --resize none keeps; --resize max=N makes it smaller"
+    assert text == f"path,reason\nant/wide.png,{reason}\n"
 
 
 def test_the_summary_adds_up(tmp_path: Path) -> None:
@@ -157,32 +158,6 @@ def test_rejected_images_leave_rows_labels_and_sources_in_step(tmp_path: Path) -
         ["ant/1.jpg", "empty file"],
         ['bee/odd,\n"name".jpg', "not an image that Pillow can open, or broken in its header"],
     ]
-
-
-def test_too_many_rejected_is_an_error_and_can_be_allowed_afterwards(tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", count=9, broken=2)
-    with pytest.raises(
-        FastnoisyError, match=r"train: more than 5\.0% of 20 images.*bee/x0\.jpg: not an image"
-    ) as caught:
-        convert(str(source), tmp_path / "out")
-    assert "--max-rejected" in caught.value.remedy
-    assert not (tmp_path / "out").exists()
-    with pytest.raises(FastnoisyError, match="bee/x0"):  # known at once
-        convert(str(source), tmp_path / "out", progress=lambda status: pytest.fail("read again"))
-    assert convert(str(source), tmp_path / "out", options=ConvertOptions(max_rejected=0.1)).splits[0].rejected == 2
-
-
-def test_one_rejected_of_twenty_is_still_right(tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", count=9, broken=1)
-    picture(90, 90).save(source / "bee" / "more.jpg")
-    assert convert(str(source), tmp_path / "out").splits[0].rejected == 1  # 5 % and not above it
-
-
-def test_all_rejected_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
-    source = folder(tmp_path / "in", count=0, broken=3)
-    with pytest.raises(FastnoisyError, match="train: not one of 3 images could be stored"):
-        convert(str(source), tmp_path / "out", options=ConvertOptions(max_rejected=1.0))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
 # What is left on the disk

@@ -219,6 +219,21 @@ def test_images_beyond_the_canvas_are_rejected() -> None:
         assert rejected(saved(picture(51, 20), kind), plan) == "20x51 pixels are larger than the canvas of 100x50"
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_images_too_large_to_be_kept_as_they_are_name_that_limit_and_not_the_canvas(kind: str) -> None:
+    plan = Plan(Resize("none"), (80, 90), "jpg", 90, 1 << 21)
+    for size, shown in (((2049, 30), "30x2049"), ((30, 3000), "3000x30")):
+        reason = rejected(saved(picture(*size), kind), plan)
+        assert reason == (
+            f"{shown} pixels are more than the 2048 a side that --resize none keeps; --resize max=N makes it smaller"
+        )
+    assert rejected(saved(picture(2048, 30), kind), plan) == "30x2048 pixels are larger than the canvas of 90x80"
+    of_fixed_size = Plan(Resize("none"), (2049, 30), "jpg", 90, 1 << 24)
+    assert encoded(saved(picture(2049, 30), kind), of_fixed_size).height == 2049
+    reason = rejected(saved(picture(2049, 30), kind), Plan(Resize("max", 4096), (80, 90), "jpg", 90, 1 << 21))
+    assert reason == "30x2049 pixels are larger than the canvas of 90x80"
+
+
 def test_reading_errors_are_reasons() -> None:
     def gone() -> bytes:
         raise FileNotFoundError(2, "No such file or directory", "a.jpg")

@@ -84,6 +84,29 @@ def test_only_the_items_that_end_a_process_are_lost(workers: int) -> None:
     assert [result for result in results if not isinstance(result, Lost)] == [i for i in range(30) if i not in lost]
 
 
+def test_the_last_try_of_an_item_is_made_when_no_other_is_worked_on(tmp_path: Path) -> None:
+    """Only the third try of 3 and 17 succeeds, and the times at which others were worked on leave room for it."""
+
+    def noted(i: int) -> int:
+        began = time.monotonic()
+        tries = tmp_path / f"{i}.tries"
+        with tries.open("a") as file:
+            file.write("x")
+        if i in (3, 17):
+            if tries.stat().st_size < 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.1)
+        time.sleep(0.005)
+        (tmp_path / f"{i}.times").write_text(f"{began} {time.monotonic()}")
+        return i
+
+    assert list(ordered(noted, range(60), workers=3, chunk=2, start="fork")) == list(range(60))
+    times = {i: tuple(map(float, (tmp_path / f"{i}.times").read_text().split())) for i in range(60)}
+    for alone in (3, 17):
+        began, ended = times[alone]
+        assert [i for i, (first, last) in times.items() if i != alone and first < ended and last > began] == []
+
+
 def test_a_worker_that_is_killed_from_outside_loses_nothing() -> None:
     results = []
     for result in ordered(square, range(200), workers=2, chunk=4):
@@ -153,6 +176,45 @@ def test_workers_follow_cores_memory_and_ranks(monkeypatch: pytest.MonkeyPatch) 
     assert machine.num_workers(7) == 7
     with pytest.raises(FastnoisyError, match="workers must be at least 1, got 0"):
         machine.num_workers(0)
+
+
+SRUN = {"SLURM_PROCID": "3", "SLURM_STEP_ID": "0", "SLURM_NODEID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("told", "mask", "expected"),
+    [
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8(x2)"}, 64, 8),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1"}, 64, 8),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "4,2", "SLURM_NODEID": "0"}, 64, 16),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "4,2", "SLURM_NODEID": "1"}, 64, 32),
+        ({**SRUN, "SLURM_TASKS_PER_NODE": "8(x2),4,2(x3)", "SLURM_NODEID": "5"}, 64, 32),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_TASKS_PER_NODE": "8"}, 64, 32),  # the step is what runs
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "4", "LOCAL_WORLD_SIZE": "2"}, 64, 32),  # torchrun within a task
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "many"}, 64, 64),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_NODEID": "7"}, 64, 64),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8"}, 64, 64),  # left over in a shell
+        ({"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_TASKS_PER_NODE": "8"}, 64, 64),  # a batch script
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8"}, 8, 8),  # each task is bound to its own
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "32"}, 4, 4),
+        ({**SRUN, "SLURM_STEP_TASKS_PER_NODE": "8", "SLURM_CPUS_ON_NODE": "32"}, 32, 4),  # the step's, shared by all
+        ({"LOCAL_WORLD_SIZE": "4"}, 8, 2),
+    ],
+)
+def test_tasks_of_srun_share_cores_and_memory(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], mask: int, expected: int
+) -> None:
+    for name in [name for name in os.environ if name.startswith("SLURM_") or name == "LOCAL_WORLD_SIZE"]:
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(mask)), raising=False)
+    monkeypatch.setattr(memory, "available_host", lambda: 10_000 << 30)
+    assert machine.cores() == machine.num_workers(None) == expected
+    monkeypatch.setattr(memory, "available_host", lambda: 16 << 30)
+    ranks = 64 // expected if mask == 64 else 4 if "LOCAL_WORLD_SIZE" in told else 8
+    assert machine.num_workers(None) == min(expected, 16 // ranks)  # all tasks have one memory, whatever their cores
 
 
 def test_memory_is_what_the_nearest_limit_leaves(tmp_path: Path) -> None:

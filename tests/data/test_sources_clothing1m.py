@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy.data.sources import base, clothing1m
+from fastnoisy.data.sources import base, clothing1m, clothing1m_clean
 from fastnoisy.errors import FastnoisyError
 
 TEXTS = [
@@ -45,6 +45,7 @@ def test_noisy_training_and_clean_evaluation(tree: Path) -> None:
     assert train.paths[2] == "images/2/14/200,2.jpg"
     assert train.read(2) == (tree / "images/2/14/200,2.jpg").read_bytes()
     assert source.notes == [
+        "clothing1m: 15 images in train, the published set has about 1,000,000",
         "clothing1m: 4 images in val, the published set has 14,313",
         "clothing1m: 4 images in test, the published set has 10,526",
     ]
@@ -94,9 +95,10 @@ def test_clean_labels_of_training_images_are_noted(tree: Path) -> None:
     source = clothing1m.open(tree)
     assert source.splits[0].clean_labels is None
     assert source.splits[0].given_labels.tolist()[:2] == [0, 3]
-    assert source.notes[2:] == [
+    assert source.notes[3:] == [
         "clothing1m: 2 training images have a clean label too; not used, since not all have one",
-        "clothing1m: clean_train_key_list.txt is not used: training is on the noisy list alone",
+        "clothing1m: clean_train_key_list.txt is not used: training is on the noisy list alone;"
+        " clothing1m-clean trains on it instead",
     ]
 
 
@@ -121,6 +123,39 @@ def test_an_empty_list_is_an_error(tree: Path) -> None:
     (tree / "clean_test_key_list.txt").write_text("\n")
     with pytest.raises(FastnoisyError, match=r"clean_test_key_list\.txt is empty"):
         clothing1m.open(tree)
+
+
+def test_the_clean_list_with_its_labels_and_the_same_evaluation(tmp_path: Path) -> None:
+    kind, tree = base.resolve(clothing1m_clean.make_example(tmp_path / "data"))
+    assert kind == "clothing1m-clean"
+    assert tree is not None
+    assert base.resolve(str(tree))[0] == "clothing1m"
+    source, noisy = clothing1m_clean.open(tree), clothing1m.open(tree)
+    train = source.splits[0]
+    assert [(split.name, len(split)) for split in source.splits] == [("train", 9), ("val", 4), ("test", 4)]
+    assert list(train.paths) == (tree / "clean_train_key_list.txt").read_text().split()
+    assert train.given_labels.tolist() == [i * 3 % 14 for i in range(23, 32)]
+    assert train.clean_labels is not None
+    assert train.clean_labels.tolist() == train.given_labels.tolist()
+    assert train.read(2) == (tree / "images/5/75/2500,25.jpg").read_bytes()
+    assert source.class_names == noisy.class_names
+    for one, other in zip(source.splits[1:], noisy.splits[1:], strict=True):
+        assert list(one.paths) == list(other.paths)
+        assert one.given_labels.tolist() == other.given_labels.tolist()
+    assert source.notes[0] == "clothing1m-clean: 9 images in train, the published set has 47,570"
+    for name in ("noisy_train_key_list.txt", "noisy_label_kv.txt"):  # copies of the clean part alone lack these
+        (tree / name).unlink()
+    assert len(clothing1m_clean.open(tree).splits[0]) == 9
+    (tree / "clean_train_key_list.txt").unlink()
+    with pytest.raises(FastnoisyError, match=r"clothing1m-clean: .* has no clean_train_key_list\.txt"):
+        clothing1m_clean.open(tree)
+
+
+@pytest.mark.parametrize(("count", "noted"), [(949_999, True), (950_000, False), (1_050_000, False), (1_050_001, True)])
+def test_only_a_count_far_from_a_million_is_noted(count: int, noted: bool) -> None:
+    note = f"clothing1m: {count:,} images in train, the published set has about 1,000,000"
+    assert clothing1m.DATA._count_note("train", "noisy_train", count) == [note] * noted
+    assert clothing1m_clean.DATA._count_note("train", "clean_train", 47_570) == []
 
 
 def test_an_image_in_two_lists_is_noted(tree: Path) -> None:

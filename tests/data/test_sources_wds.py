@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from fastnoisy.data.convert import ConvertOptions, convert, hold_out_test, merge
+from fastnoisy.data.shards import Shard
 from fastnoisy.data.sources import base, cifar10, wds
 from fastnoisy.data.sources._example import picture
+from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 
 JPEG = picture(0, 0)
@@ -87,6 +90,42 @@ def test_samples_without_image_or_label_are_left_out_and_noted(tmp_path: Path) -
         FastnoisyError, match=r"no sample with an image and a label .wds: samples left out since they have no label"
     ):
         wds.open(shard(tmp_path / "b.tar", ("3.jpg", JPEG)))
+
+
+def test_unlabelled_images_are_listed_as_rejected_whoever_converts_them(tmp_path: Path) -> None:
+    for split, names in (("train", "abcdefgh"), ("val", "xyz")):
+        more = [("4.jpg", JPEG), ("5.png", JPEG), ("5.json", b"{}"), ("6.cls", b"0")] if split == "train" else []
+        shard(tmp_path / f"in/{split}-0.tar", *samples(*names, label="0"), *more, *samples("q", label="1"))
+    (tmp_path / "in/classes.txt").write_text("cat\ndog\n")
+    source, out = f"wds:{tmp_path / 'in'}", tmp_path / "out"
+    with pytest.raises(
+        FastnoisyError, match=r"train: more than 5\.0% of 11 images cannot be stored; for example"
+    ) as caught:
+        convert(source, out, progress=lambda status: pytest.fail("it is known before the first image"))
+    assert (
+        "train-0.tar/4.jpg: it has no label; train-0.tar/5.png: it has no label; all 2 so far" in caught.value.message
+    )
+    options = ConvertOptions(max_rejected=0.2)
+    summary = convert(source, out, options=options)
+    assert [(split.stored, split.rejected, split.lost) for split in summary.splits] == [(9, 2, 0), (4, 0, 0)]
+    with open_store(out) as store:
+        listed = [("train-0.tar/4.jpg", "it has no label"), ("train-0.tar/5.png", "it has no label")]
+        assert list(store.split("train").listed("rejected")) == listed
+        assert store.split("train").info["num_rejected"] == 2
+    for index in range(3):
+        convert(source, tmp_path / "merged", options=options, shard=Shard(index, 3))
+    again = convert(source, tmp_path / "merged", options=options, shard=Shard(0, 3))
+    assert again.splits[0].rejected == 0  # the shard's own; those without a label are the whole's
+    assert merge(tmp_path / "merged").splits == summary.splits
+    for path in sorted(out.rglob("*")):
+        if path.is_file():
+            assert (tmp_path / "merged" / path.relative_to(out)).read_bytes() == path.read_bytes(), path
+
+
+def test_unlabelled_images_stay_with_the_rest_when_a_test_set_is_held_out(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", *samples("0", "1", "2", "3"), *samples("4", "5", label="1"), ("6.jpg", JPEG))
+    rest, test = hold_out_test(wds.open(path).splits, 0.5)
+    assert (list(rest.unlabelled), list(test.unlabelled)) == (["a.tar/6.jpg"], [])
 
 
 def test_a_key_that_comes_twice_is_two_samples(tmp_path: Path) -> None:

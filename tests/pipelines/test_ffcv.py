@@ -4,7 +4,12 @@ a GPU.
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +18,9 @@ from torch import Tensor
 
 from fastnoisy import pipelines
 from fastnoisy.data.store import Split
+from fastnoisy.pipelines import ffcv
 
+ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("ffcv")
 GPU = torch.device("cuda")
 
@@ -81,6 +88,50 @@ def test_no_copy_is_waited_for(split: Split, copies: list[tuple[torch.dtype, boo
         copies.clear()  # labels and sizes, which go there once
         assert len(list(pipeline.iterate(batches(4)))) == 4
     assert copies == [(torch.uint8, False, True), (torch.int64, True, True)] * 4
+
+
+def test_what_is_compiled_is_kept_for_the_next_process(split: Split, tmp_path: Path) -> None:
+    """In a process of its own each: (compiled, loaded) of the loop it used; the threaded one is not taken for the other."""
+    code = (
+        "import sys, numpy as np, torch\n"
+        "from pathlib import Path\n"
+        "from fastnoisy import pipelines\n"
+        "from fastnoisy.data.store import open_store\n"
+        "from fastnoisy.pipelines import _ffcv_decode as loops\n"
+        "split = open_store(Path(sys.argv[1])).split('train')\n"
+        "with pipelines.open_pipeline('ffcv', split, split.given_labels, torch.device('cpu'), 1) as pipeline:\n"
+        "    (batch,) = pipeline.iterate([np.arange(4)])\n"
+        "    height, width = split.sizes[3]\n"
+        "    right = np.array_equal(batch.images[3].permute(1, 2, 0)[:height, :width], split.read_image(3))\n"
+        "stats = loops.decode_alone.stats\n"
+        "print(sum(stats.cache_misses.values()), sum(stats.cache_hits.values()), right)\n"
+    )
+    words = [sys.executable, "-c", code, str(split.beton_path.parent)]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    told = [
+        subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(2)
+    ]
+    assert told == [["1", "0", "True"], ["0", "1", "True"]]
+    names = {path.name.partition("-")[0] for path in tmp_path.rglob("*.nbi")}
+    assert names == {"_ffcv_decode.decode_alone"}  # by which numba finds it
+
+
+def test_a_full_disk_under_what_is_kept_costs_only_time(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba raises when it cannot write, with what it has compiled at hand."""
+    original, failed = ffcv._compiled(False), []
+
+    def decode(*arguments: object) -> None:
+        if not failed:
+            failed.append(True)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(*arguments)
+
+    monkeypatch.setattr(ffcv, "_compiled", lambda parallel: decode)
+    with pipelines.open_pipeline("ffcv", split, split.given_labels, torch.device("cpu"), 1) as pipeline:
+        shown = [batch.indices.tolist() for batch in pipeline.iterate(batches(2))]
+    assert shown == [rows.tolist() for rows in batches(2)]
+    assert failed == [True]
 
 
 @pytest.mark.gpu

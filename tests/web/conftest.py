@@ -90,13 +90,13 @@ def imagenet_tree(root: Path, photograph: Photograph, layout: str) -> Path:
 
 def clothing1m_tree(root: Path, photograph: Photograph, each: int = 4) -> Path:
     """Clothing1M: images/D/DD/NAME.jpg, key lists and `key label` files at the root; a third of the noisy labels is wrong."""
-    keys: dict[str, list[str]] = {"noisy_train": [], "clean_val": [], "clean_test": []}
+    keys: dict[str, list[str]] = {"noisy_train": [], "clean_val": [], "clean_test": [], "clean_train": []}
     labels: dict[str, list[str]] = {"noisy": [], "clean": []}
     for label in range(14):
-        for number in range(each + 3):
+        for number in range(each + 5):
             key = f"images/{number % 10}/{label * 7 % 100}/{label}{number},{label * 1000 + number}.jpg"
             put(root / key, photograph(label, number))
-            part = "noisy_train" if number < each else "clean_val" if number == each else "clean_test"
+            part = [*["noisy_train"] * each, "clean_val", *["clean_test"] * 2, *["clean_train"] * 2][number]
             keys[part].append(key)
             wrong = part == "noisy_train" and (label + number) % 3 == 0
             labels["noisy" if part == "noisy_train" else "clean"].append(f"{key} {(label + wrong) % 14}")

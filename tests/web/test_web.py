@@ -32,7 +32,8 @@ def stores(trees: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         path = tree / "list.csv" if name == "csv" else tree
         options = ConvertOptions(resize="none" if name == "csv" else "shorter=48")
         convert(f"{kind}:{path}", out / name, options=options, progress=None)
-    return {name: out / name for name in trees}
+    convert(f"clothing1m-clean:{trees['clothing1m']}", out / "clean", options=ConvertOptions(resize="shorter=48"))
+    return {name: out / name for name in (*trees, "clean")}
 
 
 def test_what_is_converted(stores: dict[str, Path]) -> None:
@@ -43,6 +44,7 @@ def test_what_is_converted(stores: dict[str, Path]) -> None:
         "imagenet-index": {"val": 8},
         "imagenet-list": {"val": 8},
         "clothing1m": {"train": 56, "val": 14, "test": 28},
+        "clean": {"train": 28, "val": 14, "test": 28},
         "shards": {"train": 48, "val": 16},
         "csv": {"train": 40, "test": 16},
     }
@@ -108,6 +110,15 @@ def _state(run: Path) -> list[str]:
     return [*found.model, *found.state["method"]]
 
 
+def test_clothing1ms_clean_list(stores: dict[str, Path], tmp_path: Path, fastnoisy: Any) -> None:
+    run = tmp_path / "run"
+    fastnoisy.done("train", "clothing1m-ce", *SMALL, "data.draw=14", "--data", stores["clean"], "--out", run)
+    assert set(lines(run)[-1]["eval"]) >= {"val"}
+    train = open_store(stores["clean"]).split("train")
+    assert train.clean_labels is not None
+    assert train.clean_labels.tolist() == [label for label in range(14) for _ in range(2)]
+
+
 @pytest.mark.parametrize(("name", "split"), [("shards", "val"), ("csv", "test")])
 @pytest.mark.parametrize("method", ["nrd", "alasca"])
 def test_shards_and_lists(
@@ -132,6 +143,7 @@ MISSING = [
             "clean_label_kv.txt", "category_names_eng.txt",
         )
     ),
+    ("clothing1m-clean", "clothing1m", "clean_train_key_list.txt", "has no clean_train_key_list.txt ("),
     ("clothing1m", "clothing1m", "images", "images elsewhere"),
     ("wds", "shards", "train-001.tar", "train-001.tar"),
     ("csv", "csv", "list.csv", "does not exist"),

@@ -45,6 +45,7 @@ class SourceSplit:
         clean_labels: int64 (N,), where they are known to be right; None where they are not.
         read: gives image i as a file's bytes, or as uint8 pixels (height, width, 3), RGB. May raise OSError or
             FastnoisyError; the image is then rejected.
+        unlabelled: further images, named as in `paths`, that have no label: they count as rejected.
     """
 
     name: str
@@ -52,12 +53,13 @@ class SourceSplit:
     given_labels: np.ndarray
     clean_labels: np.ndarray | None
     read: Callable[[int], bytes | np.ndarray]
+    unlabelled: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def select(self, name: str, rows: np.ndarray) -> SourceSplit:
-        """The split `name` made of these rows, in this order."""
+        """The split `name` made of these rows, in this order, and of no unlabelled images."""
         chosen = [int(row) for row in rows]
         clean = None if self.clean_labels is None else self.clean_labels[chosen]
         paths = [self.paths[row] for row in chosen]

@@ -1,12 +1,13 @@
 """Clothing1M: about a million clothing photographs in 14 classes with noisy labels; clean validation and test images.
 
 T. Xiao et al., "Learning from Massive Noisy Labeled Data for Image Classification", CVPR 2015. `train` is the noisy list
-with the noisy labels, `val` and `test` are the clean lists with the clean ones. The clean training list is not used, as in
-most papers. Read is the tree as published, and copies that have the texts in `annotations/` or the images at the root.
+with the noisy labels, `val` and `test` are the clean lists with the clean ones; `clothing1m-clean` has the clean training list
+for `train`. Read is the tree as published, and copies that have the texts in `annotations/` or the images at the root.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,102 @@ LAYOUT = (
 )
 NEEDS_PATH = True
 FALLBACK = False
-KIND = "clothing1m"
 NUM_CLASSES = 14
-PUBLISHED = {"train": None, "val": 14_313, "test": 10_526}  # of the noisy list, only "about a million" is published
-_KEY_LISTS = {"train": "noisy_train", "val": "clean_val", "test": "clean_test"}
-_UNUSED = "clean_train_key_list.txt"
+NOISY = 1_000_000  # of the noisy list, "about a million" is published; so a count within 5 % of that is taken for it
+CLEAN = {"clean_train": 47_570, "clean_val": 14_313, "clean_test": 10_526}
+_CLEAN_TRAIN = "clean_train_key_list.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clothing1M:
+    """The lists of one kind of source.
+
+    Attributes:
+        kind: its name.
+        train: the list to train on, `noisy_train` or `clean_train`.
+    """
+
+    kind: str
+    train: str
+
+    def open(self, path: Path | None) -> Source:
+        """Read the lists; no image is read yet.
+
+        Raises:
+            FastnoisyError: a file is missing, a line is not as it should be, a key has no label, or the images are
+                elsewhere.
+        """
+        kind = self.kind
+        if path is None:
+            raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {LAYOUT}")
+        lists = {"train": self.train, "val": "clean_val", "test": "clean_test"}
+        label_files = list(dict.fromkeys([self.train.partition("_")[0], "clean"]))
+        needs = [_need(f"{name}_key_list.txt", "lines 'images/A/B/NAME.jpg'") for name in lists.values()]
+        needs += [_need(f"{name}_label_kv.txt", "lines 'images/A/B/NAME.jpg LABEL'") for name in label_files]
+        needs.append(_need("category_names_eng.txt", f"the {NUM_CLASSES} class names, one a line"))
+        found = find(kind, path, needs)
+        key_lists, files = found[: len(lists)], dict(zip(label_files, found[len(lists) : -1], strict=True))
+        class_names = read_class_names(kind, found[-1])
+        if len(class_names) != NUM_CLASSES:
+            raise layout_error(kind, found[-1], f"has {len(class_names)} class names, where {NUM_CLASSES} belong")
+        labels_of = {name: dict(read_labels(kind, file, NUM_CLASSES)) for name, file in files.items()}
+        keys: dict[str, Texts] = {}
+        splits, notes = [], []
+        for (name, list_name), key_list in zip(lists.items(), key_lists, strict=True):
+            given = list_name.partition("_")[0]
+            keys[name], labels = self._join(key_list, labels_of[given], files[given])
+            splits.append(self._split(name, path, key_list, keys[name], labels, clean=given == "clean"))
+            notes += self._count_note(name, list_name, len(labels))
+        if self.train == "noisy_train":
+            notes += self._unused(path, keys["train"], labels_of["clean"])
+        notes += duplicate_notes(kind, keys)
+        return Source(class_names, splits, notes=notes)
+
+    def _count_note(self, name: str, list_name: str, count: int) -> list[str]:
+        if list_name in CLEAN:
+            return count_note(self.kind, f"images in {name}", count, CLEAN[list_name])
+        if abs(count - NOISY) <= NOISY // 20:
+            return []
+        return [f"{self.kind}: {count:,} images in {name}, the published set has about {NOISY:,}"]
+
+    def _unused(self, path: Path, keys: Texts, clean: dict[bytes, int]) -> list[str]:
+        notes = []
+        known = sum(key in clean for key in keys.raws())
+        if known:
+            notes.append(
+                f"{self.kind}: {known:,} training images have a clean label too; not used, since not all have one"
+            )
+        if any((path / place / _CLEAN_TRAIN).is_file() for place in ("", "annotations")):
+            other = "clothing1m-clean trains on it instead"
+            notes.append(f"{self.kind}: {_CLEAN_TRAIN} is not used: training is on the noisy list alone; {other}")
+        return notes
+
+    def _join(self, key_list: Path, labels: dict[bytes, int], labels_file: Path) -> tuple[Texts, np.ndarray]:
+        """The keys of a list, and their labels."""
+        keys, found = Texts(), []
+        for number, key in read_lines(self.kind, key_list):
+            check_name(self.kind, key_list, number, key)
+            label = labels.get(key)
+            if label is None:
+                problem = f"has {key.decode('utf-8', 'replace')[:80]!r}, which has no label in {labels_file}"
+                raise line_error(self.kind, key_list, number, problem, "copy both files again; they belong together")
+            keys.append(key)
+            found.append(label)
+        return keys, np.array(found, np.int64)
+
+    def _split(
+        self, name: str, root: Path, key_list: Path, keys: Texts, labels: np.ndarray, *, clean: bool
+    ) -> SourceSplit:
+        ways = [
+            lambda key: root / key,
+            lambda key: root / key.removeprefix("images/"),
+            lambda key: root / "images" / key.removeprefix("images/"),
+        ]
+        locate = find_images(self.kind, root, key_list, keys, ways)
+        return SourceSplit(name, keys, labels, labels if clean else None, lambda i: read_file(locate(keys[i])))
+
+
+DATA = Clothing1M(kind="clothing1m", train="noisy_train")
 
 
 def recognises(path: Path) -> bool:
@@ -47,84 +139,34 @@ def recognises(path: Path) -> bool:
 
 
 def open(path: Path | None) -> Source:
-    """Read the lists; no image is read yet.
-
-    Raises:
-        FastnoisyError: a file is missing, a line is not as it should be, a key has no label, or the images are elsewhere.
-    """
-    if path is None:
-        raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")
-    needs = [_need(f"{name}_key_list.txt", "lines 'images/A/B/NAME.jpg'") for name in _KEY_LISTS.values()]
-    needs += [_need(f"{name}_label_kv.txt", "lines 'images/A/B/NAME.jpg LABEL'") for name in ("noisy", "clean")]
-    needs.append(_need("category_names_eng.txt", f"the {NUM_CLASSES} class names, one a line"))
-    *key_lists, noisy_file, clean_file, names_file = find(KIND, path, needs)
-    class_names = read_class_names(KIND, names_file)
-    if len(class_names) != NUM_CLASSES:
-        raise layout_error(KIND, names_file, f"has {len(class_names)} class names, where {NUM_CLASSES} belong")
-    clean = _labels(clean_file)
-    keys: dict[str, Texts] = {}
-    splits, notes = [], []
-    for name, key_list in zip(_KEY_LISTS, key_lists, strict=True):
-        of_keys, labels_file = (_labels(noisy_file), noisy_file) if name == "train" else (clean, clean_file)
-        keys[name], labels = _join(key_list, of_keys, labels_file)
-        splits.append(_split(name, path, key_list, keys[name], labels))
-        notes += count_note(KIND, f"images in {name}", len(labels), PUBLISHED[name])
-    known = sum(key in clean for key in keys["train"].raws())
-    if known:
-        notes.append(f"{KIND}: {known:,} training images have a clean label too; not used, since not all have one")
-    if any((path / place / _UNUSED).is_file() for place in ("", "annotations")):
-        notes.append(f"{KIND}: {_UNUSED} is not used: training is on the noisy list alone")
-    notes += duplicate_notes(KIND, keys)
-    return Source(class_names, splits, notes=notes)
+    """Read the lists; see `Clothing1M.open`."""
+    return DATA.open(path)
 
 
 def make_example(folder: Path) -> str:
-    """The tree as published, with 15 noisy, 4 validation and 4 test images."""
+    """The tree as published, with 15 noisy, 4 validation and 4 test images; without the clean training list."""
+    return str(write_example(folder, clean_train=0))
+
+
+def write_example(folder: Path, clean_train: int) -> Path:
+    """A tree with 15 noisy, 4 validation and 4 test images, and so many clean training ones; its root."""
     root = folder / "clothing1M"
     root.mkdir(parents=True)
     noisy: list[tuple[str, int]] = []
     clean: list[tuple[str, int]] = []
-    for i in range(23):
+    for i in range(23 + clean_train):
         key, label = f"images/{i % 10}/{i * 7 % 100}/{i}00,{i}.jpg", i * 3 % NUM_CLASSES
         write_picture(root / key, label, i)
         (noisy if i < 15 else clean).append((key, label))
-    for name, part in (("noisy_train", noisy), ("clean_val", clean[:4]), ("clean_test", clean[4:])):
+    parts = {"noisy_train": noisy, "clean_val": clean[:4], "clean_test": clean[4:8]}
+    for name, part in {**parts, **({"clean_train": clean[8:]} if clean_train else {})}.items():
         (root / f"{name}_key_list.txt").write_text("".join(f"{key}\n" for key, _ in part))
     (root / "noisy_label_kv.txt").write_text("".join(f"{key} {label}\n" for key, label in noisy))
     (root / "clean_label_kv.txt").write_text("".join(f"{key} {label}\n" for key, label in clean))
     names = "T-Shirt Shirt Knitwear Chiffon Sweater Hoodie Windbreaker Jacket Downcoat Suit Shawl Dress Vest Underwear"
     (root / "category_names_eng.txt").write_text(names.replace(" ", "\n") + "\n")
-    return str(root)
+    return root
 
 
 def _need(name: str, holds: str) -> Need:
     return Need((name, f"annotations/{name}"), holds)
-
-
-def _labels(path: Path) -> dict[bytes, int]:
-    """The label of each key."""
-    return dict(read_labels(KIND, path, NUM_CLASSES))
-
-
-def _join(key_list: Path, labels: dict[bytes, int], labels_file: Path) -> tuple[Texts, np.ndarray]:
-    """The keys of a list, and their labels."""
-    keys, found = Texts(), []
-    for number, key in read_lines(KIND, key_list):
-        check_name(KIND, key_list, number, key)
-        label = labels.get(key)
-        if label is None:
-            problem = f"has {key.decode('utf-8', 'replace')[:80]!r}, which has no label in {labels_file}"
-            raise line_error(KIND, key_list, number, problem, "copy both files again; they belong together")
-        keys.append(key)
-        found.append(label)
-    return keys, np.array(found, np.int64)
-
-
-def _split(name: str, root: Path, key_list: Path, keys: Texts, labels: np.ndarray) -> SourceSplit:
-    ways = [
-        lambda key: root / key,
-        lambda key: root / key.removeprefix("images/"),
-        lambda key: root / "images" / key.removeprefix("images/"),
-    ]
-    locate = find_images(KIND, root, key_list, keys, ways)
-    return SourceSplit(name, keys, labels, None if name == "train" else labels, lambda i: read_file(locate(keys[i])))

@@ -1,10 +1,10 @@
 """WebDataset shards: uncompressed .tar files in which a sample is an image and a label of the same name.
 
-A sample is a run of members that share their name up to its first dot: an image (jpg, jpeg, png, webp, ...) and its label
-in NAME.cls, or under "label" in NAME.json. Labels are numbers from 0, or names; a file `classes.txt` beside the shards,
-one name a line, gives names to numbers or an order to names. Shards whose names tell of train, val or test (as
-`set-val-0003.tar`, or `val/0003.tar`) make these splits, others are train. Nothing is unpacked: the headers are read once,
-then each image where it lies.
+A sample is a run of members that share their name up to its first dot: an image (jpg, jpeg, png, webp, ...) and its label in
+NAME.cls, or under "label" in NAME.json. Labels are numbers from 0, or names; a file `classes.txt` beside the shards, one
+name a line, gives names to numbers or an order to names. An image without a label is rejected. Shards whose names tell of
+train, val or test (as `set-val-0003.tar`, or `val/0003.tar`) make these splits, others are train. Nothing is unpacked: the
+headers are read once, then each image where it lies.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class _Part:
     shards: array[int] = field(default_factory=lambda: array("l"))
     starts: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
+    unlabelled: Texts = field(default_factory=Texts)
 
 
 def recognises(path: Path) -> bool:
@@ -89,7 +90,7 @@ def open(path: Path | None) -> Source:
     class_names, labels = understand(KIND, [part.labels for part in splits.values()], names)
     notes += empty_class_notes(KIND, class_names, labels)
     found = [
-        SourceSplit(name, part.names, labels[i], None, _Reader(part, files))
+        SourceSplit(name, part.names, labels[i], None, _Reader(part, files), part.unlabelled)
         for i, (name, part) in enumerate(splits.items())
     ]
     return Source(class_names, found, notes=notes, seen=True)
@@ -250,9 +251,11 @@ def _add_sample(
     if image is None:
         return "have no image"
     label = _label(raw, members)
+    path = os.fsencode(f"{shown}/{image.name}")
     if not label:
+        part.unlabelled.append(path)
         return "have no label in .cls or under 'label' in .json"
-    part.names.append(os.fsencode(f"{shown}/{image.name}"))
+    part.names.append(path)
     part.labels.append(label, file, image.name)
     part.shards.append(number)
     part.starts.append(image.offset_data)
