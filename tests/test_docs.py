@@ -38,16 +38,16 @@ def test_a_table_that_is_still_to_be_measured(monkeypatch: pytest.MonkeyPatch, t
     """Its place says so until the result lies there, and any other name without a result is an error."""
     module = tool("readme_tables")
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    page = "<!-- table views -->\nold\n<!-- end -->\n"
+    page = "<!-- table decode -->\nold\n<!-- end -->\n"
     assert "Not measured" in module.render(page)
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     machine = {"gpu": None, "cpu": "a CPU", "cores": 2, "torch": "2", "date": "today"}
     content = {"environment": machine, "note": "Ratios.", "table": "| a |"}
-    (tmp_path / "benchmarks" / "results" / "views.json").write_text(json.dumps(content))
+    (tmp_path / "benchmarks" / "results" / "decode.json").write_text(json.dumps(content))
     shown = module.render(page)
-    assert "| a |\n\nRatios. (`benchmarks/results/views.json`: a CPU, 2 cores, torch 2, today)\n<!-- end -->" in shown
+    assert "| a |\n\nRatios. (`benchmarks/results/decode.json`: a CPU, 2 cores, torch 2, today)\n<!-- end -->" in shown
     with pytest.raises(FileNotFoundError):
-        module.render(page.replace("table views", "table vjews"))
+        module.render(page.replace("table decode", "table vdecode"))
 
 
 def test_the_list_of_steps_is_what_the_steps_say() -> None:
