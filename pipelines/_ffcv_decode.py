@@ -1,8 +1,7 @@
 """The compiled loop of `ffcv`, apart from it since it needs numba: a batch of records decoded onto their canvases.
 
-libjpeg-turbo's functions are called by name and not by address, so that what is compiled can be kept on disk: in a fresh
-process it takes 0.02 seconds to load, where it takes 5 to compile. The names are made known by `link`, without which loading it
-ends the process.
+libjpeg-turbo's functions are called by name and not by address, so that what is compiled can be kept on disk: a new process
+loads it in far less time than it takes to compile. The names are made known by `link`, without which loading ends the process.
 """
 
 from __future__ import annotations

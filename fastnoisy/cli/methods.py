@@ -36,7 +36,7 @@ def show(name: str) -> None:
 
     cls = methods.find(name)
     click.echo(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
-    wraps = "base" in cls.Options.model_fields
+    wraps = methods.wrapped({"name": name}) is not None
     click.echo(f"networks: {'those of its base' if wraps else cls.networks_needed}")
     click.echo(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}{_BESIDE if wraps else ''}")
     needs = "where its base must" if wraps else "yes" if cls.needs_noise_rate else "no"
@@ -58,7 +58,7 @@ def _list() -> None:
     rows = [("method", "nets", "kept of each sample", "noise rate", "")]
     for name in methods.names():
         cls = methods.find(name)
-        wraps = "base" in cls.Options.model_fields
+        wraps = methods.wrapped({"name": name}) is not None
         rate = "as base" if wraps else "needed" if cls.needs_noise_rate else ""
         summary = (inspect.getdoc(cls) or "").splitlines()[0]
         rows.append((name, "base's" if wraps else str(cls.networks_needed), cls.remembers, rate, summary))
