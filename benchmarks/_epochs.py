@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.order import Population, batches, order
+from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline
 
 Epoch = Callable[[], Iterator[int]]

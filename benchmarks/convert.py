@@ -39,8 +39,8 @@ from _report import markdown, run, spread, write
 from PIL import Image
 
 from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.machine import num_workers
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import num_workers
 
 OURS, FFCV = "convert", "ffcv DatasetWriter"
 

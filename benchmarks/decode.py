@@ -27,9 +27,9 @@ from PIL import Image
 
 from fastnoisy import pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.machine import cores
 from fastnoisy.data.store import Split, open_store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import cores
 from fastnoisy.pipelines.base import Pipeline
 from fastnoisy.pipelines.resident import ResidentPipeline
 from fastnoisy.training import setup

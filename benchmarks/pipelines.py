@@ -30,9 +30,9 @@ from _report import markdown, quartiles, run, write
 
 from fastnoisy import pipelines
 from fastnoisy.data import beton
-from fastnoisy.data.order import Population, batches, order
 from fastnoisy.data.store import Split, open_store, write_json
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline
 from fastnoisy.training import setup
 

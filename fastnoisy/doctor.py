@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from fastnoisy import __version__, compiler, extras, memory
+from fastnoisy import __version__, compiler, extras, machine
 from fastnoisy.errors import FastnoisyError
 
 CORE = (
@@ -211,7 +211,7 @@ def _processors() -> list[Finding]:
     )
     usable = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} usable by this process (affinity)"
     quotas = []
-    for version, group in memory.control_groups("cpu", _ROOT):
+    for version, group in machine.control_groups("cpu", _ROOT):
         names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         quota = " ".join(line for name in names for line in _read(group / name)).split()
         if len(quota) == 2 and quota[0] not in ("max", "-1"):
@@ -228,7 +228,7 @@ def _memory() -> list[Finding]:
     rows = dict(line.split(":", 1) for line in _read("/proc/meminfo"))
     total, free = (int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     findings = [Finding("main", f"{_gib(free)} of {_gib(total)} available")]
-    limits = memory.limits(_ROOT)
+    limits = machine.limits(_ROOT)
     tightest = f"{_gib(limits[0].total)}, {_gib(limits[0].used)} used" if limits else "none"
     findings.append(Finding("cgroup limit", tightest))
     shared = Path("/dev/shm")

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from fastnoisy import discovery, extras
-from fastnoisy.data.machine import cores
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.memory import available_host, mebibytes
+from fastnoisy.machine import available_host, cores, mebibytes
 from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
 
 

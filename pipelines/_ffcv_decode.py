@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 
-from fastnoisy.data.compiled import kept
+from fastnoisy.compiler import kept
 
 _RAW = 1  # FFCV's mode of a record of pixels; 0 is a JPEG
 _POINTER: Any = types.intp

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from fastnoisy import extras
 from fastnoisy.batch import Batch
-from fastnoisy.data.machine import cores
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import cores
 from fastnoisy.pipelines.base import Pipeline
 
 HW_DECODER_LOAD = 0.65  # DALI's default, from an A100; its own benchmark on a Hopper with 70 threads uses 0.12

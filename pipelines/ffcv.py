@@ -28,9 +28,9 @@ from torch import Tensor
 
 from fastnoisy import extras
 from fastnoisy.batch import Batch
-from fastnoisy.data.machine import cores
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import cores
 from fastnoisy.pipelines.base import Pipeline, thread_counts_kept
 
 BATCHES_AHEAD = 2  # decoded and waiting, beside the one that is decoded and the one that is used

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from fastnoisy import progress
 from fastnoisy.batch import Batch
-from fastnoisy.data.machine import cores
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.memory import available_device, mebibytes
+from fastnoisy.machine import available_device, cores, mebibytes
 from fastnoisy.pipelines.base import Pipeline
 
 _STAGING = 1 << 28  # bytes decoded at a time on their way to a GPU

@@ -17,7 +17,7 @@ from torch.utils.data._utils import signal_handling
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.memory import mebibytes
+from fastnoisy.machine import mebibytes
 from fastnoisy.pipelines.base import Pipeline
 
 _SHARED = Path("/dev/shm")

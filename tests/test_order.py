@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnoisy.data.order import Population, balanced, batches, blocked, num_batches, order, share, stratified
+from fastnoisy.order import Population, balanced, batches, blocked, num_batches, order, share, stratified
 
 
 @settings(max_examples=50, deadline=None)

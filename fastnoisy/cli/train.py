@@ -34,7 +34,10 @@ Keys are those of config.toml in a run folder; a wrong key lists the known ones.
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the step (compile=true).")
 @click.option(
-    "--dry-run", is_flag=True, help="Resolve everything, run three steps, print memory, img/s and ETA; write nothing."
+    "--dry-run",
+    "only_try",
+    is_flag=True,
+    help="Resolve everything, run three steps, print memory, img/s and ETA; write nothing.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors; metrics.jsonl is written all the same.")
 def command(
@@ -44,7 +47,7 @@ def command(
     out: Path | None,
     resume: Path | None,
     compiled: bool,
-    dry_run: bool,
+    only_try: bool,
     quiet: bool,
 ) -> None:
     """Train RECIPE on a store, or go on with a run.
@@ -56,11 +59,11 @@ def command(
         overrides, recipe = (recipe, *overrides), None
     if (resume is None) == (recipe is None):
         raise FastnoisyError("name either a RECIPE or --resume RUN", "See 'fastnoisy train --help'")
-    if dry_run and (resume is not None or quiet):
+    if only_try and (resume is not None or quiet):
         raise FastnoisyError(
             f"--dry-run does not go with {'--resume' if resume else '--quiet'}", "Leave one of them out"
         )
-    from fastnoisy.training import loop, rehearsal, setup  # torch is imported here, not for --help
+    from fastnoisy.training import dry_run, loop, setup  # torch is imported here, not for --help
 
     words = [*overrides, "compile=true"] if compiled else list(overrides)
     try:
@@ -69,8 +72,8 @@ def command(
         else:
             settings = setup.resolve(str(recipe), words, store)
             out = out or Path("runs") / setup.run_name(settings, Path(str(recipe)).stem)
-            if dry_run:
-                rehearsal.rehearse(settings, out)
+            if only_try:
+                dry_run.run(settings, out)
             else:
                 loop.start(settings, out, quiet)
     except loop.Interrupted as stop:

@@ -28,12 +28,12 @@ from fastnoisy.data.encode import Plan, Rejection, Resize, encode, upright_size
 from fastnoisy.data.faults import may_be_mended
 from fastnoisy.data.finish import SplitSummary, Summary, check_rejected, finish_store
 from fastnoisy.data.jpeg_scan import Scan
-from fastnoisy.data.machine import num_workers
 from fastnoisy.data.partial import Outcome, Part, Partial, partial_path, refuse_existing
 from fastnoisy.data.plan import ConvertOptions, hold_out_test, make_plan
 from fastnoisy.data.shrink import Shrink
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import num_workers
 
 __all__ = ["ConvertOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastnoisy.data.compiled import Compiled
+from fastnoisy.compiler import Compiled
 
 WORTH_IMAGES = 6000  # below, importing numba and loading what it has compiled (0.45 s) takes longer than it saves
 _PROBES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnoisy.data.compiled import kept
+from fastnoisy.compiler import kept
 
 BITS = 12  # a table of 8 KB; 32 KB of them are at work, which a first-level cache of 48 KB holds; 11 and 13 take longer
 TABLES = 64  # kept pairs of a DC and an AC table; the files of one encoder have two pairs

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from fastnoisy.data.compiled import Compiled
+from fastnoisy.compiler import Compiled
 
 WORTH_IMAGES = 5000  # below, importing numba and compiling (0.5 to 3 s) take longer than they save
 _BITS = 22  # of a weight; Pillow: 32 - 8 of the result - 2 against overflow

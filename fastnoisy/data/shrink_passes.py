@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnoisy.data.compiled import kept
+from fastnoisy.compiler import kept
 
 _BITS = np.uint32(22)  # of a weight
 _HALF = np.uint32(1 << 21)

@@ -26,11 +26,11 @@ import numpy as np
 from fastnoisy import __version__
 from fastnoisy.data import beton, encode, pool, store
 from fastnoisy.data.finish import Columns, write_meta
-from fastnoisy.data.machine import num_workers
 from fastnoisy.data.sources import beton as beton_source
 from fastnoisy.data.sources.base import SPLIT_NAMES
 from fastnoisy.data.sums import check_sums
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import num_workers
 
 _CHUNK_BYTES = 1 << 24
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnoisy import config, memory, pipelines
+from fastnoisy import config, machine, pipelines
 from fastnoisy.augment.views import parse_view
 from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
@@ -55,7 +55,7 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     method = _restored(settings, found, len(names), device)
     view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
-    name, _ = pipelines.choose("auto", [part], device, memory.available_device(device))
+    name, _ = pipelines.choose("auto", [part], device, machine.available_device(device))
     workers = pipelines.worker_count(name, settings.data.workers)
     with pipelines.open_pipeline(name, part, labels, device, workers) as pipeline:
         all_rows = np.arange(part.num_samples)

@@ -13,12 +13,12 @@ import numpy as np
 
 from fastnoisy import keyed_random
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, balanced, stratified
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import NoiseFacts
 from fastnoisy.noise import NoiseSpec, check_range
+from fastnoisy.order import Population, balanced, stratified
 
 
 @dataclass

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy import config, memory, pipelines
+from fastnoisy import config, machine, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
-from fastnoisy.data.order import Population, batches, num_batches
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.training import audit, checkpoint, evaluate, folder, introduction, optim, preflight, setup
+from fastnoisy.order import Population, batches, num_batches
+from fastnoisy.training import checkpoint, evaluate, folder, issues, optim, preflight, setup, summary
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
@@ -136,7 +136,7 @@ class Trainer:
 
     def preflight(self) -> None:
         """Choose the pipeline and refuse what cannot fit, before anything is written."""
-        free = memory.available_device(self.device)
+        free = machine.available_device(self.device)
         splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
         self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
         self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
@@ -195,7 +195,7 @@ class Trainer:
 
     def introduce(self) -> None:
         """Say what will be trained on what."""
-        for line in introduction.lines(self.setup, self.pipeline_name, self._why, self._needs):
+        for line in summary.lines(self.setup, self.pipeline_name, self._why, self._needs):
             self.display.line(line)
 
     # -- an epoch -----------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ class Trainer:
         if self.pipeline.made_up:
             done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={self.pipeline_name}"
         else:
-            audit.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
+            issues.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
             done = f"done: {self.out}; most suspect labels first in {table}"
         line["reported"] = reported
         line["eval"] = self._evaluate()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from fastnoisy import memory, pipelines
+from fastnoisy import machine, pipelines
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.memory import mebibytes
+from fastnoisy.machine import mebibytes
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training.setup import Setup
 
@@ -68,10 +68,10 @@ def check(setup: Setup, pipeline: str, out: Path) -> list[str]:
         (
             f"{where} memory",
             need.device,
-            memory.available_device(setup.device),
+            machine.available_device(setup.device),
             "Lower batch_size or use a smaller model",
         ),
-        ("host memory", need.host, memory.available_host(), "Use pipeline=torch-loader"),
+        ("host memory", need.host, machine.available_host(), "Use pipeline=torch-loader"),
         (f"disk at {os.fspath(out)}", need.disk, disk_free, "Lower checkpoint.keep or free space"),
     ]
     lines = []

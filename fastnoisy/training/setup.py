@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnoisy import config, keyed_random, methods, models, pipelines, recipes
+from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
 from fastnoisy.augment.views import View, parse_view
 from fastnoisy.config import Config
-from fastnoisy.data import order
-from fastnoisy.data.order import Population
 from fastnoisy.data.stage import stage
 from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.methods.base import Context, Method, NoiseFacts
 from fastnoisy.noise import NoiseSpec, dataset_of
+from fastnoisy.order import Population
 from fastnoisy.training.labels import Labels, training_population
 from fastnoisy.training.step import memory_format
 

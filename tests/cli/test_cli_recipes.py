@@ -75,7 +75,7 @@ def test_a_dry_run_measures_and_writes_nothing(recipe: str, call: Call, store: P
         assert re.search(pattern, err), (pattern, err)
     assert not out.parent.exists()
     code, _, err = call(*words, "data.subset=40")
-    assert code == 0, "an epoch of one step is enough to rehearse"
+    assert code == 0, "an epoch of one step is enough to try"
     for extra in (["--quiet"], ["optim.lr=1e30"], ["device=tpu"]):
         code, _, err = call(*words, *extra)
         assert code == 2

@@ -16,10 +16,10 @@ from PIL import Image
 
 from fastnoisy import pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.order import Population, batches, order, share
 from fastnoisy.data.store import Split, open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.order import Population, batches, order, share
 from fastnoisy.pipelines.base import Pipeline
 
 NAMES = pipelines.names()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy import memory
-from fastnoisy.data import machine, pool
+from fastnoisy import machine
+from fastnoisy.data import pool
 from fastnoisy.data.pool import Lost, ordered
 from fastnoisy.errors import FastnoisyError
 
@@ -166,12 +166,12 @@ def test_an_item_that_asks_for_too_much_memory_gets_an_error_and_not_the_machine
 
 def test_workers_follow_cores_memory_and_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(memory, "available_host", lambda: 200 << 30)
+    monkeypatch.setattr(machine, "available_host", lambda: 200 << 30)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert machine.num_workers(None) == 64
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert machine.num_workers(None) == 16
-    monkeypatch.setattr(memory, "available_host", lambda: 2 << 30)
+    monkeypatch.setattr(machine, "available_host", lambda: 2 << 30)
     assert machine.num_workers(None) == 1
     assert machine.num_workers(7) == 7
     with pytest.raises(FastnoisyError, match="workers must be at least 1, got 0"):
@@ -210,26 +210,26 @@ def test_tasks_of_srun_share_cores_and_memory(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(mask)), raising=False)
-    monkeypatch.setattr(memory, "available_host", lambda: 10_000 << 30)
+    monkeypatch.setattr(machine, "available_host", lambda: 10_000 << 30)
     assert machine.cores() == machine.num_workers(None) == expected
-    monkeypatch.setattr(memory, "available_host", lambda: 16 << 30)
+    monkeypatch.setattr(machine, "available_host", lambda: 16 << 30)
     ranks = 64 // expected if mask == 64 else 4 if "LOCAL_WORLD_SIZE" in told else 8
     assert machine.num_workers(None) == min(expected, 16 // ranks)  # all tasks have one memory, whatever their cores
 
 
 def test_memory_is_what_the_nearest_limit_leaves(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
-    assert memory.available_host(tmp_path) == 1 << 62
+    assert machine.available_host(tmp_path) == 1 << 62
     (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  8388608 kB\n")
-    assert memory.available_host(tmp_path) == 8 << 30
+    assert machine.available_host(tmp_path) == 8 << 30
     (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
     step = tmp_path / "sys/fs/cgroup/job/step"
     step.mkdir(parents=True)
     (step / "memory.max").write_text("max\n")
     (step.parent / "memory.max").write_text(f"{3 << 30}\n")
-    assert memory.available_host(tmp_path) == 3 << 30
+    assert machine.available_host(tmp_path) == 3 << 30
     (tmp_path / "proc/self/cgroup").write_text("5:cpu,memory:/old\n")
     old = tmp_path / "sys/fs/cgroup/memory/old"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text(f"{2 << 30}\n")
-    assert memory.available_host(tmp_path) == 2 << 30
+    assert machine.available_host(tmp_path) == 2 << 30

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastnoisy import memory
+from fastnoisy import machine
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
@@ -259,7 +259,7 @@ def test_what_cannot_fit_is_refused_before_the_first_step(
         assert item in said
     rows = preflight.estimate(prepared, "resident").device["per-sample memory"]
     assert rows == prepared.split.num_samples * 10 * 4
-    monkeypatch.setattr(memory, "available_host", lambda: 10_000)
+    monkeypatch.setattr(machine, "available_host", lambda: 10_000)
     with pytest.raises(FastnoisyError, match=r"needs .* of host memory .* are free"):
         loop.start(resolve("digits-ce", digits, "pipeline=resident"), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fastnoisy import memory, pipelines
+from fastnoisy import machine, pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.training import inference, loop, setup
@@ -143,7 +143,7 @@ def test_the_order_of_a_run_is_blocked(photos: Path, monkeypatch: pytest.MonkeyP
 
 def test_auto_says_why(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     pytest.importorskip("ffcv")
-    monkeypatch.setattr(memory, "available_host", lambda: 1_500_000)  # the images, 1.0 MB, take more than half
+    monkeypatch.setattr(machine, "available_host", lambda: 1_500_000)  # the images, 1.0 MB, take more than half
     monkeypatch.setattr("fastnoisy.training.preflight.check", lambda *_: [])
     prepared = setup.prepare(setup.resolve("folder-nrd", WORDS, str(photos)))
     trainer = loop.Trainer(prepared, tmp_path / "run")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy import memory
+from fastnoisy import machine
 
 GIB = 1 << 30
 
@@ -26,9 +26,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_what_the_kernel_says_where_nothing_is_limited(root: Path, tmp_path: Path) -> None:
-    assert memory.available_host(root) == 32 * GIB
-    assert memory.limits(root) == []
-    assert memory.available_host(tmp_path / "nothing") == 1 << 62
+    assert machine.available_host(root) == 32 * GIB
+    assert machine.limits(root) == []
+    assert machine.available_host(tmp_path / "nothing") == 1 << 62
 
 
 def test_a_limit_at_any_height_of_the_tree_holds(root: Path) -> None:
@@ -41,11 +41,11 @@ def test_a_limit_at_any_height_of_the_tree_holds(root: Path) -> None:
         f"{base}/memory.max": f"{8 * GIB}", f"{base}/memory.current": f"{6 * GIB}",
         f"{base}/memory.stat": f"anon 3\ninactive_file {GIB}",
     })  # fmt: skip
-    assert memory.limits(root) == [memory.Limit(3 * GIB, 8 * GIB, 5 * GIB)]
-    assert memory.available_host(root) == 3 * GIB
+    assert machine.limits(root) == [machine.Limit(3 * GIB, 8 * GIB, 5 * GIB)]
+    assert machine.available_host(root) == 3 * GIB
     put(root, {"sys/fs/cgroup/system.slice/memory.max": f"{7 * GIB}"})
     put(root, {"sys/fs/cgroup/system.slice/memory.current": f"{7 * GIB + 1}"})
-    assert memory.available_host(root) == 0, "what is over its limit has nothing left, not less"
+    assert machine.available_host(root) == 0, "what is over its limit has nothing left, not less"
 
 
 def test_version_1_counts_and_tells_no_limit_by_a_large_number(root: Path) -> None:
@@ -56,10 +56,10 @@ def test_version_1_counts_and_tells_no_limit_by_a_large_number(root: Path) -> No
         f"{base}/memory.limit_in_bytes": f"{4 * GIB}", f"{base}/memory.usage_in_bytes": f"{2 * GIB}",
         f"{base}/memory.stat": f"inactive_file 1\ntotal_inactive_file {GIB}",
     })  # fmt: skip
-    assert memory.limits(root) == [memory.Limit(3 * GIB, 4 * GIB, GIB)]
-    assert memory.available_host(root) == 3 * GIB
+    assert machine.limits(root) == [machine.Limit(3 * GIB, 4 * GIB, GIB)]
+    assert machine.available_host(root) == 3 * GIB
 
 
 def test_asking_for_it_does_not_import_torch() -> None:
-    code = "import sys; from fastnoisy.data import machine; machine.num_workers(None); sys.exit('torch' in sys.modules)"
+    code = "import sys; from fastnoisy import machine; machine.num_workers(None); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -28,7 +28,7 @@ STEPS = 3
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What a dry run measured.
 
     Attributes:
@@ -50,8 +50,8 @@ class Rehearsal:
     total_seconds: float
 
 
-def rehearse(settings: Config, out: Path, quiet: bool = False) -> Rehearsal:
-    """Rehearse a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
+def run(settings: Config, out: Path, quiet: bool = False) -> DryRun:
+    """Try a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
 
     Args:
         out: where the run would be written; only its disk is looked at.
@@ -67,7 +67,7 @@ def rehearse(settings: Config, out: Path, quiet: bool = False) -> Rehearsal:
     return found
 
 
-def _measure(trainer: Trainer) -> Rehearsal:
+def _measure(trainer: Trainer) -> DryRun:
     settings, device, method = trainer.config, trainer.device, trainer.method
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -81,7 +81,7 @@ def _measure(trainer: Trainer) -> Rehearsal:
         waited = time.perf_counter() - start
         trainer.progress.move(0, step, 1 + STEPS)
         trainer.stepper(given, trainer.progress, 0)
-        trainer.display.step("rehearsing", step + 1, 1 + STEPS)
+        trainer.display.step("trying", step + 1, 1 + STEPS)
         _synchronise(device)
         seconds.append(time.perf_counter() - start)
         waits.append(waited)
@@ -101,7 +101,7 @@ def _measure(trainer: Trainer) -> Rehearsal:
     batches = (rounds * test + len(trainer.labels.train)) / settings.batch_size
     total = seconds[0] + steps * pace + batches * timed[1]
     share = sum(waits[1:]) / sum(seconds[1:])
-    return Rehearsal(seconds[0], pace, images / pace, share, timed[1], _peak(device), total)
+    return DryRun(seconds[0], pace, images / pace, share, timed[1], _peak(device), total)
 
 
 def _last_plan(trainer: Trainer) -> tuple[Pass, ...]:
@@ -131,7 +131,7 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _lines(trainer: Trainer, found: Rehearsal) -> list[str]:
+def _lines(trainer: Trainer, found: DryRun) -> list[str]:
     settings, out, on_gpu = trainer.config, trainer.out, trainer.device.type == "cuda"
     where = "GPU memory at its peak" if on_gpu else "memory of the whole process at its peak"
     return [
