@@ -43,7 +43,7 @@ class Pipeline(ABC):
         exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of the
             values are within 8; raw records are exact everywhere.
         slots: batches of canvases that lie in memory at once.
-        made_up: whether the pixels are none of the split's.
+        synthetic: whether the pixels are none of the split's.
 
     Args:
         split: an open split of a store.
@@ -57,7 +57,7 @@ class Pipeline(ABC):
 
     exact_jpeg = True
     slots = 2
-    made_up = False
+    synthetic = False
 
     OPTIONS: tuple[str, ...] = ()  # further arguments that a pipeline takes: keys of the configuration's table `data`
 

@@ -23,7 +23,7 @@ class SyntheticPipeline(Pipeline):
     Every batch of a size is the same tensor, on the device from its first use on; slot i always shows the same noise.
     """
 
-    made_up = True
+    synthetic = True
 
     def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
         super().__init__(split, labels, device, workers)

@@ -43,7 +43,7 @@ def show(name: str) -> None:
     click.echo(f"must know the noise rate: {needs}")
     click.echo(f"set-up by default: suite={cls.suite}")
     click.echo(f"recipes: {', '.join(f'{data}-{name}' for data in recipes.data_names())}")
-    for setting, reason in cls.cannot.items():
+    for setting, reason in cls.unsupported.items():
         click.echo(f"does not work with {setting}: {reason}")
     if cls.Options.model_fields:
         click.echo("\noptions:")

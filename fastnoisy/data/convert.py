@@ -96,12 +96,12 @@ def convert(
     with writing(target), Partial(target, identity, restart=restart) as partial:
         run = functools.partial(run, private=(partial.lock,))
         try:
-            plan, sure = _plan(partial, rows, options, run)
+            plan, complete = _plan(partial, rows, options, run)
         except FastnoisyError:
             if not partial.details:
                 partial.discard()
             raise
-        _note_details(partial, rows, plan, sure, options)
+        _note_details(partial, rows, plan, complete, options)
         with contextlib.ExitStack() as open_parts:
             parts = []
             for split in splits:
@@ -238,13 +238,13 @@ class _Rows:
         too, the disk has, and with it any image.
         """
         split = self.splits[number]
-        again = may_be_mended(error, split.paths[row], self.source.seen)
+        again = may_be_mended(error, split.paths[row], self.source.listed)
         if again and number in self.readable:
             witness = self.readable[number]
             try:
                 split.read(witness)
             except (OSError, FastnoisyError) as gone:
-                may_be_mended(gone, split.paths[witness], seen=True)
+                may_be_mended(gone, split.paths[witness], listed=True)
         return again
 
 
@@ -341,7 +341,7 @@ def _plan(
     if noted is not None:
         canvas = (noted["canvas"][0], noted["canvas"][1])
         plan = Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
-        if partial.details.get("sure", True):
+        if partial.details.get("complete", True):
             return plan, True
     lost = 0
 
@@ -386,7 +386,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     }
 
 
-def _note_details(partial: Partial, rows: _Rows, plan: Plan, sure: bool, options: ConvertOptions) -> None:
+def _note_details(partial: Partial, rows: _Rows, plan: Plan, complete: bool, options: ConvertOptions) -> None:
     info = {
         "format": store.FORMAT,
         "fastnoisy": __version__,
@@ -396,7 +396,7 @@ def _note_details(partial: Partial, rows: _Rows, plan: Plan, sure: bool, options
         "class_names": rows.source.class_names,
     }
     noted = {**asdict(plan), "resize": str(plan.resize), "canvas": list(plan.canvas)}
-    partial.note({"plan": noted, "info": info} if sure else {"plan": noted, "info": info, "sure": False})
+    partial.note({"plan": noted, "info": info} if complete else {"plan": noted, "info": info, "complete": False})
 
 
 @contextlib.contextmanager

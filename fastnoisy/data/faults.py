@@ -16,13 +16,13 @@ _OF_THE_PATH = frozenset(
 )  # fmt: skip
 
 
-def may_be_mended(error: OSError | FastnoisyError, path: str, seen: bool) -> bool:
+def may_be_mended(error: OSError | FastnoisyError, path: str, listed: bool) -> bool:
     """Whether an image that could not be read is one that could be, another time.
 
     Args:
         error: what reading it raised.
         path: of the image, for the error.
-        seen: whether its file was there when the conversion began, and was not merely named in a list.
+        listed: whether its file was there when the conversion began, and was not merely named in a list.
 
     Returns:
         True for what is wrong with its path alone, False for a refusal of its content.
@@ -40,7 +40,7 @@ def may_be_mended(error: OSError | FastnoisyError, path: str, seen: bool) -> boo
             "mend that and give the same command again: it goes on where it stopped; where the file itself is lost, put"
             " an empty one in its place, and it is left out",
         )
-    if seen and cause.errno in (errno.ENOENT, errno.ENOTDIR):
+    if listed and cause.errno in (errno.ENOENT, errno.ENOTDIR):
         raise FastnoisyError(
             f"{told}, though it was there when this began",
             "bring it back and give the same command again, which goes on where it stopped, or add --restart",

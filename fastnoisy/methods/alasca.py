@@ -75,7 +75,7 @@ class Alasca(Method):
         self.base = methods.build(call_table(options.base), context.with_heads(options.stages, options.recompute))
         self.streams: Mapping[str, Stream] = self.base.streams
         self.passes: tuple[Pass, ...] = self.base.passes
-        self.cannot = dict(self.base.cannot)
+        self.unsupported = dict(self.base.unsupported)
         dtype = torch.bfloat16 if options.memory_dtype == "bfloat16" else context.memory_dtype
         self.memories = nn.ModuleList(
             SampleMemory(context.num_samples, context.num_classes, options.memory_weight, dtype)

@@ -241,7 +241,7 @@ class Method(nn.Module):
         semi_supervised: whether it takes labels from some samples: ALASCA's ramp then ends higher, and its own networks
             predict.
         over_global_batch: whether selections, means and mixing run over the global batch of all ranks.
-        cannot: settings that the method does not work with, each with the reason. Known: `accumulate`.
+        unsupported: settings that the method does not work with, each with the reason. Known: `accumulate`.
     """
 
     class Options(Table):
@@ -256,7 +256,7 @@ class Method(nn.Module):
 
     streams: Mapping[str, Stream] = {"train": Stream()}
     passes: tuple[Pass, ...] = (Pass(),)
-    cannot: Mapping[str, str] = {}
+    unsupported: Mapping[str, str] = {}
     networks: nn.ModuleList
 
     def __init__(self, context: Context, options: Any) -> None:

@@ -31,7 +31,7 @@ class CoTeaching(TwoNetworks):
         warmup_mode: Literal["gradual", "plain"] = Field("gradual", description="plain: nothing is left out before T_k")
 
     needs_noise_rate = True
-    cannot: Mapping[str, str] = MappingProxyType(
+    unsupported: Mapping[str, str] = MappingProxyType(
         {"accumulate": "the smallest losses are those of the whole global batch"}
     )
     options: Options

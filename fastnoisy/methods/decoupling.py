@@ -31,7 +31,9 @@ class Decoupling(TwoNetworks):
         warmup: int = Field(30, ge=0, description="epochs with the whole batch")
         rule: Literal["original", "alasca"] = Field("original", description="see above")
 
-    cannot: Mapping[str, str] = MappingProxyType({"accumulate": "the divisor counts disagreements in the global batch"})
+    unsupported: Mapping[str, str] = MappingProxyType(
+        {"accumulate": "the divisor counts disagreements in the global batch"}
+    )
     options: Options
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:

@@ -52,7 +52,7 @@ class DivideMix(TwoNetworks):
             "auto", description="penalty on confidence in the warm-up; auto: where noise depends on the class"
         )
 
-    cannot: Mapping[str, str] = MappingProxyType(
+    unsupported: Mapping[str, str] = MappingProxyType(
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
     remembers = "losses and their verdict, 4 numbers"

@@ -50,7 +50,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         ema_steps: int = Field(40000, ge=0, description="steps until that; 0: min(1 - 1 / (s + 1), ema_decay) instead")
         reweight: str = Field("auto", pattern="^(auto|on|off)$", description="auto: where there are 100 classes")
 
-    cannot: Mapping[str, str] = MappingProxyType(
+    unsupported: Mapping[str, str] = MappingProxyType(
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
     remembers = "probabilities, 2 C numbers"

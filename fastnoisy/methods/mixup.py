@@ -24,7 +24,7 @@ class Mixup(SingleNetwork):
 
         alpha: float = Field(1.0, gt=0, description="of Beta(alpha, alpha)")
 
-    cannot: Mapping[str, str] = MappingProxyType(
+    unsupported: Mapping[str, str] = MappingProxyType(
         {"accumulate": "mixing partners are drawn from the whole global batch"}
     )
     options: Options

@@ -352,7 +352,7 @@ class Trainer:
         given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
-        if self.pipeline.made_up:
+        if self.pipeline.synthetic:
             done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={self.pipeline_name}"
         else:
             issues.write_issues(table, self.setup.split, self.labels, logits[reported], probability)

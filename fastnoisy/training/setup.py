@@ -230,10 +230,10 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         )
     _check_batches(settings, len(population))
     method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
-    if settings.accumulate > 1 and "accumulate" in method.cannot:
+    if settings.accumulate > 1 and "accumulate" in method.unsupported:
         raise FastnoisyError(
             f"accumulate={settings.accumulate} does not work with method {methods.title(settings.method)}: "
-            f"{method.cannot['accumulate']}",
+            f"{method.unsupported['accumulate']}",
             "Set accumulate=1; a smaller batch_size or model needs less memory",
         )
     method.to(device=device)

@@ -45,7 +45,7 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
             f"the reported model is that of the epoch best on {c.select} (select={c.select}), not the last epoch's"
         )
     said.append(f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads")
-    if pipelines.find(pipeline).made_up:
+    if pipelines.find(pipeline).synthetic:
         said.append(
             f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns nothing "
             "and writes no issues.csv"

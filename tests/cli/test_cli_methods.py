@@ -33,7 +33,7 @@ def test_a_method_is_shown_in_full(call: Call, name: str) -> None:
     for key, info in cls.Options.model_fields.items():
         assert f"method.{key} = " in out
         assert str(info.description) in out
-    assert all(reason in out for reason in cls.cannot.values())
+    assert all(reason in out for reason in cls.unsupported.values())
     assert f"cifar10-{name}" in out
 
 

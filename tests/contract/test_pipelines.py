@@ -109,7 +109,7 @@ def test_batches_are_the_rows_asked_for(name: str, split: Split) -> None:
             for slot, row in enumerate(rows):
                 expected = split.read_image(int(row))
                 assert tuple(batch.sizes[slot].tolist()) == expected.shape[:2]
-                if not pipeline.made_up:
+                if not pipeline.synthetic:
                     assert_shows(batch.images, slot, expected, pipeline, split.mode(int(row)))
 
 
@@ -121,7 +121,7 @@ def test_batches_of_any_lengths(name: str, split: Split) -> None:
         for rows, batch in zip(asked, pipeline.iterate(iter(asked)), strict=True):
             assert batch.indices.tolist() == rows.tolist()
             for slot, row in enumerate(rows):
-                if not pipeline.made_up:
+                if not pipeline.synthetic:
                     assert_shows(batch.images, slot, split.read_image(int(row)), pipeline, split.mode(int(row)))
 
 
@@ -131,7 +131,7 @@ def test_two_streams_at_once(name: str, split: Split) -> None:
     with open_one(name, split) as pipeline:
         for forth, back in zip(pipeline.iterate(cut()), pipeline.iterate([r[::-1] for r in cut()]), strict=True):
             assert forth.indices.tolist() == back.indices.tolist()[::-1]
-            if not pipeline.made_up:
+            if not pipeline.synthetic:
                 for slot, row in enumerate(forth.indices.tolist()):
                     assert_shows(forth.images, slot, split.read_image(row), pipeline, split.mode(row))
                     other = len(forth.indices) - 1 - slot
@@ -379,7 +379,7 @@ def test_a_gpu_gets_the_same_batches(name: str, split: Split) -> None:
                 assert batch.indices.tolist() == rows.tolist()
                 assert batch.labels.tolist() == split.given_labels[rows].tolist()
                 for slot, row in enumerate(rows):
-                    if not pipeline.made_up:
+                    if not pipeline.synthetic:
                         assert_shows(images, slot, split.read_image(int(row)), pipeline, split.mode(int(row)))
 
 

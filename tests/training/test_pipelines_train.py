@@ -77,11 +77,11 @@ def test_a_run_on_synthetic_data_ends_and_pretends_nothing(
         final = loop.start(setup.resolve("folder-nrd", [*WORDS, f"pipeline={name}"], str(photos)), out)
         assert final["event"] == "final"
         said = capsys.readouterr().err
-        made_up = name == "synthetic"
-        assert ("note: pipeline synthetic shows made-up pixels" in said) == made_up
-        assert ("nothing was learnt" in said.splitlines()[-1]) == made_up
-        assert ("issues.csv" in said.splitlines()[-1]) != made_up
-        assert (out / "issues.csv").exists() != made_up
+        synthetic = name == "synthetic"
+        assert ("note: pipeline synthetic shows made-up pixels" in said) == synthetic
+        assert ("nothing was learnt" in said.splitlines()[-1]) == synthetic
+        assert ("issues.csv" in said.splitlines()[-1]) != synthetic
+        assert (out / "issues.csv").exists() != synthetic
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class ImageNetVal:
             *empty_class_notes(self.kind, classes, [found.labels]),
         ]
         return Source(
-            classes, [split], root=found.root if found.holds_classes else None, notes=notes, seen=found.holds_classes
+            classes, [split], root=found.root if found.holds_classes else None, notes=notes, listed=found.holds_classes
         )
 
     def _find(self, path: Path) -> _Found:

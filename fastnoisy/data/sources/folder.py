@@ -41,7 +41,7 @@ def open(path: Path | None) -> Source:
     if not class_names:
         raise layout_error("folder", roots["train"], "has no subfolders, so no classes")
     splits = [_split(name, root, path, class_names) for name, root in roots.items()]
-    return Source(class_names, splits, root=path, seen=True)
+    return Source(class_names, splits, root=path, listed=True)
 
 
 def make_example(folder: Path) -> str:

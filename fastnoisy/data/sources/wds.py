@@ -93,7 +93,7 @@ def open(path: Path | None) -> Source:
         SourceSplit(name, part.names, labels[i], None, _Reader(part, files), part.unlabelled)
         for i, (name, part) in enumerate(splits.items())
     ]
-    return Source(class_names, found, notes=notes, seen=True)
+    return Source(class_names, found, notes=notes, listed=True)
 
 
 def make_example(folder: Path) -> str:
