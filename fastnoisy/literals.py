@@ -69,6 +69,11 @@ def parse_chain(text: str) -> list[Call]:
     return _Parser(text).calls(separator="|")
 
 
+def shorten(text: str) -> str:
+    """A text for a message."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 class _Parser:
     """Recursive descent over the tokens of one text."""
 
@@ -166,5 +171,4 @@ class _Parser:
             raise self._problem(f"it is nested deeper than {MAX_DEPTH}")
 
     def _problem(self, what: str) -> FastnoisyError:
-        shown = self.text if len(self.text) <= 200 else f"{self.text[:200]}..."
-        return FastnoisyError(f"{shown!r}: {what}")
+        return FastnoisyError(f"{shorten(self.text)!r}: {what}")

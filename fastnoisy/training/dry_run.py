@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from fastnoisy.batch import Batch
-from fastnoisy.config import Config
 from fastnoisy.methods.base import Pass
 from fastnoisy.training import evaluate, setup
 from fastnoisy.training.logs import duration
 from fastnoisy.training.loop import Trainer
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import memory_format
 
 STEPS = 3
@@ -50,7 +50,7 @@ class DryRun:
     total_seconds: float
 
 
-def run(settings: Config, out: Path, quiet: bool = False) -> DryRun:
+def run(settings: Settings, out: Path, quiet: bool = False) -> DryRun:
     """Try a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
 
     Args:

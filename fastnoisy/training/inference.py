@@ -21,6 +21,9 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import checkpoint, evaluate, setup
+from fastnoisy.training.device import choose_device, set_threads
+from fastnoisy.training.eval_sets import check_classes, test_split
+from fastnoisy.training.settings import Settings
 
 _BATCH = 64
 
@@ -46,20 +49,21 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
         FastnoisyError: no run, no checkpoint, unknown split, other classes.
     """
     settings, found = _open_run(run)
-    device = setup.choose_device(device_name)
-    setup.set_threads(settings.threads)
-    opened = open_store(Path(store or settings.data.store))
-    part = opened.split(split or setup.test_split(settings, opened))
+    device = choose_device(device_name)
+    set_threads(settings.config.threads)
+    opened = open_store(Path(store or settings.config.data.store))
+    part = opened.split(split or test_split(settings.config, opened))
     names = _metadata(found, "class_names")
-    setup.check_classes(f"{opened.path} ({part.name})", part.class_names, names)
+    check_classes(f"{opened.path} ({part.name})", part.class_names, names)
     method = _restored(settings, found, len(names), device)
     view = setup.build_view(settings, "eval", "eval").to(device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
-    name, _ = pipelines.choose("auto", [part], device, machine.available_device(device))
-    workers = pipelines.worker_count(name, settings.data.workers)
-    with pipelines.open_pipeline(name, part, labels, device, workers) as pipeline:
+    choice = pipelines.choose(pipelines.Request("auto"), [part], device, machine.available_device(device))
+    with pipelines.open_pipeline(choice, part, labels, device, settings.config.data.workers) as pipeline:
         all_rows = np.arange(part.num_samples)
-        logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)
+        logits = evaluate.collect_logits(
+            method, pipeline, view, all_rows, settings.config.batch_size, torch.contiguous_format
+        )
     truth = torch.from_numpy(labels)
     numbers = {predictor: evaluate.classification(z, truth) for predictor, z in logits.items()}
     reported = next(iter(logits.values()))
@@ -85,11 +89,11 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
     """
     files = _files(paths)
     settings, found = _open_run(run)
-    device = setup.choose_device(device_name)
-    setup.set_threads(settings.threads)
+    device = choose_device(device_name)
+    set_threads(settings.config.threads)
     names: list[str] = _metadata(found, "class_names")
     method = _restored(settings, found, len(names), device).eval()
-    dtype = getattr(torch, settings.dtype)
+    dtype = getattr(torch, settings.config.dtype)
     view = parse_view(_metadata(found, "view")).build(
         "eval", mean=_metadata(found, "mean"), std=_metadata(found, "std")
     )
@@ -119,14 +123,14 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
                 yield Prediction(path, names[number], probability)
 
 
-def _open_run(run: Path) -> tuple[config.Config, checkpoint.Checkpoint]:
+def _open_run(run: Path) -> tuple[Settings, checkpoint.Checkpoint]:
     if not (run / "config.toml").is_file():
         raise FastnoisyError(f"{run} holds no run: config.toml is missing", "Name the folder given to --out")
     settings = setup.check(config.read_toml(run / "config.toml"))
-    return settings, checkpoint.load_reported(run / "checkpoints", settings.select, say=_warn)
+    return settings, checkpoint.load_reported(run / "checkpoints", settings.config.select, say=_warn)
 
 
-def _restored(settings: config.Config, found: checkpoint.Checkpoint, num_classes: int, device: torch.device) -> Method:
+def _restored(settings: Settings, found: checkpoint.Checkpoint, num_classes: int, device: torch.device) -> Method:
     rows: int = found.state["num_samples"]
     method = setup.build_method(settings, num_classes, rows, NoiseFacts(), restored=True)
     checkpoint.restore(method, found)

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from fastnoisy import config, machine, pipelines
 from fastnoisy.batch import Batch
-from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Pass, Progress, TrainingSet
@@ -32,6 +31,7 @@ from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
 from fastnoisy.training.selection import Selection
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import Stepper, memory_format
 
 
@@ -43,7 +43,7 @@ class Interrupted(Exception):  # noqa: N818, it is no error
         self.signal_number, self.path = signal_number, path
 
 
-def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
+def start(settings: Settings, out: Path, quiet: bool = False) -> dict[str, Any]:
     """Train a configuration into a new run folder; returns the final line of metrics.jsonl.
 
     Raises:
@@ -58,8 +58,8 @@ def start(settings: Config, out: Path, quiet: bool = False) -> dict[str, Any]:
         with folder.lock(out, trainer.display.line):
             folder.refuse_existing(out)  # made meanwhile by another process
             with trainer.opened():  # what cannot fit or be opened is refused before anything is written
-                prepared.labels.save(out / "labels.npz", settings.noise, prepared.split)
-                folder.write_config(out, settings)
+                prepared.labels.save(out / "labels.npz", str(settings.noise), prepared.split)
+                folder.write_config(out, settings.config)
                 return trainer.run()
     except BaseException:
         with contextlib.suppress(OSError):  # it holds the run by now, or something of the user's
@@ -71,7 +71,7 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
     """Go on with a run from its newest whole checkpoint.
 
     Args:
-        words: overrides of what may change in a run that goes on (see `_MAY_CHANGE`); they are kept in its config.toml.
+        words: overrides of what may change in a run that goes on (`config.may_change`); they are kept in its config.toml.
 
     Raises:
         FastnoisyError: no run or no whole checkpoint there, a configuration that does not fit it, or another process
@@ -80,10 +80,10 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
     if not (out / "config.toml").is_file():
         raise FastnoisyError(f"{out} holds no run: config.toml is missing", "Name the folder given to --out")
     overrides = config.merge(config.parse_overrides(words or []), {"data": {"store": store}} if store else {})
-    for key in config.flat_keys(overrides):
-        if not key.startswith(_MAY_CHANGE):
+    for key in config.flatten(overrides):
+        if not config.may_change(key):
             raise FastnoisyError(
-                f"{key} cannot change in a run that goes on; what can: {', '.join(_MAY_CHANGE)}",
+                f"{key} cannot change in a run that goes on; what can: {', '.join(config.changeable())}",
                 f"For another {key} start a new run, for example: fastnoisy train {out}/config.toml {key}=... --out NEW",
             )
     settings = setup.check(config.merge(config.read_toml(out / "config.toml"), overrides))
@@ -96,16 +96,8 @@ def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store
             trainer.display.line("no checkpoint yet: the run starts from its beginning")
         with trainer.opened():  # before anything of the run is changed
             trainer.metrics.rewind(trainer.position.epoch)
-            folder.write_config(out, settings)
+            folder.write_config(out, settings.config)
             return trainer.run()
-
-
-# Beginnings of keys that neither change shapes nor which sample is seen when.
-_MAY_CHANGE = (
-    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "log_every", "data.store", "data.stage", "data.workers",
-    "pipeline", "data.hw_decoder_load",
-    "device", "threads", "compile", "channels_last", "amp",
-)  # fmt: skip
 
 
 class Trainer:
@@ -129,7 +121,8 @@ class Trainer:
         self.stop_signal = 0
         self.saved = ""
         self.saved_position: Position | None = None
-        self.pipeline_name, self._why, self._needs = "", "", [""]
+        self.choice: pipelines.Choice | None = None
+        self._needs = [""]
         self._held = contextlib.ExitStack()
 
     # -- the run ------------------------------------------------------------------------------------------------------
@@ -138,8 +131,8 @@ class Trainer:
         """Choose the pipeline and refuse what cannot fit, before anything is written."""
         free = machine.available_device(self.device)
         splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
-        self.pipeline_name, self._why = pipelines.choose(self.config.pipeline, splits, self.device, free)
-        self._needs = preflight.check(self.setup, self.pipeline_name, self.out)
+        self.choice = pipelines.choose(self.setup.settings.pipeline, splits, self.device, free)
+        self._needs = preflight.check(self.setup, self.choice.name, self.out)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -177,14 +170,11 @@ class Trainer:
 
     def open_pipelines(self) -> None:
         """Open the chosen pipeline on the training split and on every evaluation set."""
-        name = self.pipeline_name
-        workers = pipelines.worker_count(name, self.config.data.workers)
-        options = {"hw_decoder_load": self.config.data.hw_decoder_load}
+        choice, workers = self.choice, self.config.data.workers
+        assert choice is not None, "preflight comes first"
 
         def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
-            return self._held.enter_context(
-                pipelines.open_pipeline(name, split, labels, self.device, workers, **options)
-            )
+            return self._held.enter_context(pipelines.open_pipeline(choice, split, labels, self.device, workers))
 
         self.pipeline = hold(self.setup.split, self.labels.given)
         self.eval_pipelines = {i.name: hold(i.split, _eval_labels(i.split)) for i in self.setup.eval_sets}
@@ -195,7 +185,8 @@ class Trainer:
 
     def introduce(self) -> None:
         """Say what will be trained on what."""
-        for line in summary.lines(self.setup, self.pipeline_name, self._why, self._needs):
+        assert self.choice is not None, "preflight comes first"
+        for line in summary.lines(self.setup, self.choice.name, self.choice.why, self._needs):
             self.display.line(line)
 
     # -- an epoch -----------------------------------------------------------------------------------------------------
@@ -353,7 +344,8 @@ class Trainer:
         probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
         reported, table = next(iter(logits)), self.out / "issues.csv"
         if self.pipeline.synthetic:
-            done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={self.pipeline_name}"
+            name = self.choice.name if self.choice else ""
+            done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={name}"
         else:
             issues.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
             done = f"done: {self.out}; most suspect labels first in {table}"
