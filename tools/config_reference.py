@@ -26,8 +26,8 @@ split, augmentation, the asymmetric rule. Each method has a default suite; compa
 has no row (a rate between, your own folder, human labels), the nearest rate of the same noise serves, else 40 % symmetric, and
 the log says so.
 
-A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*; all others make
-another run.
+A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*; all others
+make another run.
 """
 
 
@@ -76,8 +76,8 @@ def render() -> str:
     )
     known = [f"| `{name}` | {discovery.summary('fastnoisy.pipelines', name)} |" for name in pipelines.names()]
     parts.append(
-        "## `pipeline`\n\nA name, a call such as `pipeline=NAME(OPTION=VALUE)`, or `pipeline.OPTION=VALUE` beside a name. `auto` takes "
-        "one of them and says why; an option is then used if the one that declares it is taken.\n\n"
+        "## `pipeline`\n\nA name, a call such as `pipeline=NAME(OPTION=VALUE)`, or `pipeline.OPTION=VALUE` beside a name. "
+        "`auto` takes one of them and says why; an option is then used if the one that declares it is taken.\n\n"
         "| name | what it is |\n|---|---|\n" + "\n".join(known) + "\n"
     )
     for name in pipelines.names():
