@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fastnoisy.augment.views import View, ViewProgram, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import available_host, mebibytes
 from fastnoisy.methods.base import Context, Method, NoiseFacts
 from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
@@ -284,9 +285,28 @@ def build_method(
         c.model, num_classes, num_samples, memory_dtype=dtype, restored=restored, batch_size=c.batch_size,
         seed=c.seed, noise=noise,
     )  # fmt: skip
+    _check_memory(settings, context)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed_random.key(c.seed, keyed_random.name_value("weights")) & 0x7FFFFFFF)
         return methods.build(settings.method, context).to(dtype)
+
+
+def _check_memory(settings: Settings, context: Context) -> None:
+    """Refuse weights that no memory of this machine holds (`model.width=1000000`) by building them without any, on torch's meta
+    device: an allocation that fails is a traceback, one that does not may have the process killed.
+    """
+    what = f"model {settings.config.model['name']} of method {settings.method}"
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            tensors = methods.build(settings.method, replace(context, restored=True)).state_dict().values()
+    except RuntimeError as error:  # a size beyond 64 bits
+        line = str(error).partition("\n")[0]
+        raise FastnoisyError(f"{what} cannot be built: {line}", "Make it smaller, for example by model.width") from None
+    need, free = sum(tensor.numel() * tensor.element_size() for tensor in tensors), available_host()
+    if need > free:
+        raise FastnoisyError(
+            f"{what} takes {mebibytes(need)}, {mebibytes(free)} of main memory are free", "Choose a smaller model"
+        )
 
 
 def build_view(settings: Settings, program: str, name: str) -> View:

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fastnoisy import machine, pipelines
+from fastnoisy.config import Table
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.training import inference, loop, setup
@@ -101,14 +102,15 @@ def test_workers_are_one_per_core_unless_given(
     asked: list[int] = []
     opened = pipelines.open_pipeline
 
-    def note(name: str, split: Any, labels: Any, device: Any, workers: int = 0, **options: Any) -> Any:
-        asked.append(workers)
-        return opened(name, split, labels, device, **options)
+    def note(choice: pipelines.Choice, split: Any, labels: Any, device: Any, workers: int | None = 0) -> Any:
+        asked.append(pipelines.find(choice.name).default_workers() if workers is None else workers)
+        return opened(choice, split, labels, device)
 
-    monkeypatch.setattr(pipelines, "cores", lambda: 3)
+    monkeypatch.setattr("fastnoisy.pipelines.torch_loader.cores", lambda: 3)
     monkeypatch.setattr(pipelines, "open_pipeline", note)
     if words != ["pipeline=resident"]:
-        monkeypatch.setattr(pipelines, "choose", lambda *_: ("torch-loader", "as if nothing else could be had"))
+        choice = pipelines.Choice("torch-loader", "as if nothing else could be had", Table())
+        monkeypatch.setattr(pipelines, "choose", lambda *_: choice)
     run(photos, tmp_path / "run", "epochs=1", *words)
     assert asked == [expected] * len(asked)
     assert len(asked) >= 2
@@ -150,5 +152,6 @@ def test_auto_says_why(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     trainer.preflight()
     trainer.introduce()
     said = capsys.readouterr().err
-    assert trainer.pipeline_name == "ffcv"
+    assert trainer.choice is not None
+    assert trainer.choice.name == "ffcv"
     assert "pipeline ffcv: the decoded images take" in said

@@ -57,3 +57,11 @@ def test_the_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.Monke
     with pytest.raises(FastnoisyError, match="this machine has 2 GPUs"):
         choose_device("cuda:2")
     assert len(current) == 1
+
+
+@pytest.mark.parametrize("width", [1_000_000, 10**15])
+def test_a_network_that_no_memory_holds_is_refused_in_a_line(width: int, store: Path) -> None:
+    words = [word for word in WORDS if not word.startswith("model=")]
+    settings = setup.resolve("folder-nrd", [*words, f"model=preact_small(width={width})"], str(store))
+    with pytest.raises(FastnoisyError, match=r"model preact_small of method nrd (takes|cannot be built)"):
+        setup.prepare(settings)
