@@ -21,8 +21,8 @@ from fastnoisy import __version__, compiler, extras, machine
 from fastnoisy.errors import FastnoisyError
 
 CORE = (
-    "torch", "timm", "kornia", "numba", "numpy", "click", "rich", "pydantic", "scikit-learn", "torchmetrics", "Pillow",
-    "matplotlib", "jinja2", "safetensors",
+    "torch", "timm", "huggingface-hub", "kornia", "numba", "numpy", "scipy", "click", "rich", "pydantic", "scikit-learn",
+    "Pillow", "matplotlib", "jinja2", "safetensors",
 )  # fmt: skip
 _ROOT = Path("/")
 _CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF", "zlib": "PNG"}

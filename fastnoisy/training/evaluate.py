@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fastnoisy.augment.views import View
 from fastnoisy.batch import Batch
@@ -115,11 +114,25 @@ def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if num_classes > 5:
         top = logits.topk(5, dim=1).indices
         result["top5"] = (top == labels.unsqueeze(1)).any(dim=1).double().mean().item()
-    # torchmetrics' bins are [lo, hi), with one more for exactly 1; a hair less than each probability makes them (lo, hi]
-    probabilities = torch.nextafter(logits.double().softmax(dim=1), torch.zeros((), dtype=torch.float64))
-    ece = multiclass_calibration_error(probabilities, labels, num_classes, n_bins=ECE_BINS, norm="l1")
-    result["ece"] = float(ece)
+    result["ece"] = expected_calibration_error(logits.double().softmax(dim=1), labels)
     return result
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    """The mean over samples of |accuracy - mean confidence| of their bin, in float64; NaN where there is no sample.
+
+    The bins of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, as in the first author's code: 15 of one
+    width, (lo, hi], so that a confidence on an edge belongs to the lower one; 0 belongs to the first.
+
+    Args:
+        probabilities: (n, C) float; each sample's largest is its confidence.
+        labels: (n,) int64.
+    """
+    confidence, predicted = probabilities.double().max(dim=1)
+    edges = torch.arange(1, ECE_BINS, dtype=torch.float64, device=confidence.device) / ECE_BINS
+    excess = confidence - (predicted == labels).double()
+    gaps = confidence.new_zeros(ECE_BINS).index_add_(0, torch.bucketize(confidence, edges), excess)
+    return (gaps.abs().sum() / len(labels)).item()
 
 
 def per_class(logits: Tensor, labels: Tensor, class_names: list[str]) -> list[dict[str, Any]]:
