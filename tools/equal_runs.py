@@ -325,7 +325,8 @@ def side_by_side(trees: list[Tree], names: list[str]) -> bool:
     for tree in trees:
         tree.check()
     make_data(trees[0].made)
-    found: list[Difference] = []
+    left: list[Difference] = []
+    met = {entry.what: 0 for entry in INTENDED}
     failures, cpu = 0, 0.0
     click.echo(f"{'':24}  {'seconds of base':>15}  {'of new':>6}  result")
     with ThreadPoolExecutor(len(trees)) as pool:
@@ -342,8 +343,9 @@ def side_by_side(trees: list[Tree], names: list[str]) -> bool:
                     continue
                 folders = [tree.folder("stores" if name in STORES else "runs", name) for tree in trees]
                 result = (compare_stores if name in STORES else compare_runs)(*folders)
-                rest, _ = sort_out(result.differences, INTENDED)
-                found += result.differences
+                rest, times = sort_out(result.differences, INTENDED, name)
+                left += rest
+                met = {what: count + times[what] for what, count in met.items()}
                 cpu += sum(one.cpu for one in spent)
                 click.echo(f"{name:24}  {spent[0].wall:15.1f}  {spent[1].wall:6.1f}  {verdict(result, rest)}")
         except BaseException:
@@ -351,14 +353,13 @@ def side_by_side(trees: list[Tree], names: list[str]) -> bool:
             for tree in trees:
                 tree.close()
             raise
-    rest, met = sort_out(found, INTENDED)
     for entry in INTENDED:
-        times = f"met {met[entry.what]:,} times" if met[entry.what] else "met nowhere"
-        click.echo(f"intended, {times}: {entry.what} ({entry.reason})")
+        often = f"met {met[entry.what]:,} times" if met[entry.what] else "met nowhere"
+        click.echo(f"intended, {often}: {entry.what} ({entry.reason})")
     wall = time.perf_counter() - started
-    outcome = "all equal" if not rest and not failures else f"{len(rest):,} differences, {failures} failed"
+    outcome = "all equal" if not left and not failures else f"{len(left):,} differences, {failures} failed"
     click.echo(f"{outcome}, in {wall:.0f} s, {cpu:.0f} CPU-seconds of conversions and runs")
-    return not rest and not failures
+    return not left and not failures
 
 
 def verdict(result: Comparison, rest: Sequence[Difference]) -> str:
