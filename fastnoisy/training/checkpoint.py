@@ -174,7 +174,8 @@ def load(path: Path) -> Checkpoint:
             raise FastnoisyError(
                 f"checkpoint {path} was written as {manifest['name']}", f"Name it {manifest['name']} again"
             )
-        for name, expected in manifest["files"].items():
+        for name in _FILES:
+            expected = manifest["files"][name]
             found = fingerprint(path / name)
             if found != expected:
                 how = (

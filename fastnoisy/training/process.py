@@ -12,13 +12,15 @@ from torch.utils.data._utils import signal_handling
 
 @contextmanager
 def caller_unchanged() -> Iterator[None]:
-    """Put the caller's thread count, current GPU and handler of SIGCHLD back at the end."""
+    """Put the caller's thread count, current GPU, random state of the CPU and handler of SIGCHLD back at the end."""
+    random = torch.get_rng_state()  # DataLoader draws a seed from it
     threads = torch.get_num_threads()
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
     handler = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
+        torch.set_rng_state(random)
         if signal.getsignal(signal.SIGCHLD) != handler:  # DataLoader's, which watches its workers, and they are gone
             signal.signal(signal.SIGCHLD, handler)
             signal_handling._SIGCHLD_handler_set = False  # so that the next DataLoader sets it again
