@@ -61,9 +61,9 @@ INTENDED = [
         lambda d: d.name.endswith("num_batches_tracked") and d.new in (ABSENT, 0),
     ),
     Intended(
-        "ece moves by 1e-7 at most",
+        "ece moves by 1e-6 at most",
         "it is computed in float64 all the way; torchmetrics summed in float32",
-        lambda d: d.file == "metrics.jsonl" and d.name.endswith(".ece") and d.size is not None and d.size <= 1e-7,
+        lambda d: d.file == "metrics.jsonl" and d.name.endswith(".ece") and d.size is not None and d.size <= 1e-6,
     ),
 ]
 
