@@ -43,7 +43,11 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir={"fastnoisy.pipelines": "pipelines"},
-    package_data={"fastnoisy.recipes": ["*.toml", "tables/*.csv"], "fastnoisy.data.sources": ["*.txt"]},
+    package_data={
+        "fastnoisy": ["py.typed"],
+        "fastnoisy.recipes": ["*.toml", "tables/*.csv"],
+        "fastnoisy.data.sources": ["*.txt"],
+    },
     install_requires=[
         "torch>=2.11",
         "timm>=1.0",

@@ -174,6 +174,9 @@ class Config(Table):
     compile: bool = Field(False, description="compile the method's step with torch.compile")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all that this process may use")
     eval_every: int = Field(1, ge=1, description="epochs between evaluations; the last epoch always is evaluated")
+    eval_batch_size: int | None = Field(
+        None, ge=1, description="images of a batch of evaluation; default: batch_size, at least 256"
+    )
     log_every: int = Field(50, ge=1, description="steps between checks for NaN and updates of the display")
     select: str = Field(
         "",
@@ -390,3 +393,35 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)
+
+
+_MAY_CHANGE = (
+    "epochs", "optim.", "checkpoint.", "eval.", "eval_every", "eval_batch_size", "log_every", "data.store", "data.stage",
+    "data.workers", "pipeline", "data.hw_decoder_load", "device", "threads", "compile", "channels_last", "amp",
+)  # fmt: skip
+
+
+def may_change(key: str) -> bool:
+    """Whether a run that goes on may change a dotted key."""
+    return key.startswith(_MAY_CHANGE)
+
+
+def changeable() -> tuple[str, ...]:
+    """The keys that may change in a run that goes on."""
+    return _MAY_CHANGE
+
+
+def changed(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """What differs between two configurations: dotted key -> (old, new)."""
+    old, new = _flat(before.model_dump()), _flat(after.model_dump())
+    return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

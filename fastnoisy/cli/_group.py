@@ -1,10 +1,15 @@
-"""A command that lists what there is, and has commands of its own."""
+"""What commands share: warnings, and a command that lists what there is and has commands of its own."""
 
 from __future__ import annotations
 
 import click
 
 from fastnoisy.errors import FastnoisyError, unknown_name
+
+
+def warn(line: str) -> None:
+    """Tell a line about what is read, on standard error."""
+    click.echo(line, err=True)
 
 
 class ListGroup(click.Group):

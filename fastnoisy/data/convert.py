@@ -94,7 +94,6 @@ def convert(
         return shards.finished(target, identity)
     run = functools.partial(pool.ordered, workers=count, timeout=timeout, start=start)
     with writing(target), Partial(target, identity, restart=restart) as partial:
-        run = functools.partial(run, private=(partial.lock,))
         try:
             plan, complete = _plan(partial, rows, options, run)
         except FastnoisyError:

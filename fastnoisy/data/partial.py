@@ -18,12 +18,9 @@ back and compared with their checksums before they are believed, so a crash of t
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
 import time
 import zlib
 from array import array
@@ -37,7 +34,7 @@ import numpy as np
 from fastnoisy.data import beton
 from fastnoisy.data.sync import Sync, forget_cached
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.files import FileLock, HeldError, flush, replacing
 
 COMMIT_ROWS = 64  # rows in a line of the journal, at most
 COMMIT_SECONDS = 0.5
@@ -58,7 +55,6 @@ class Partial:
         path: the folder in which it grows.
         store: the folder in it that will be `target`.
         details: what else was noted with `note`, empty at first.
-        lock: the open file that is locked, which workers must not keep.
 
     Raises:
         FastnoisyError: another process holds the lock, or the folder holds another conversion.
@@ -70,7 +66,7 @@ class Partial:
         self.path = partial_path(target)
         self.store = self.path / "store"
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        self.lock = _take_lock(self.path, target)
+        self._lock = _take_lock(self.path, target)
         try:
             if os.path.lexists(target) and not self.store.exists():  # whoever had the lock has just finished
                 self.discard()
@@ -92,8 +88,8 @@ class Partial:
         self.details = details
         with replacing(self.path / "job.json") as partial:
             partial.write_text(json.dumps({"identity": self._identity, "details": details}, indent=1), encoding="utf-8")
-            _fsync(partial)
-        _fsync(self.path)
+            flush(partial)
+        flush(self.path)
 
     def finish(self) -> None:
         """Give the store its name, once the disk holds all of it, and remove the rest.
@@ -103,10 +99,10 @@ class Partial:
             OSError: the disk fails.
         """
         for path in [*self.store.rglob("*"), self.store]:
-            _fsync(path)
+            flush(path)
         refuse_existing(self.target)
         os.rename(self.store, self.target)
-        _fsync(self.target.parent)
+        flush(self.target.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -115,9 +111,7 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the lock; the folder stays."""
-        if self.lock >= 0:
-            os.close(self.lock)
-        self.lock = -1
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -389,32 +383,19 @@ def refuse_existing(target: Path) -> None:
         raise FastnoisyError(f"{target} exists already", "remove it, or choose another name")
 
 
-def _take_lock(folder: Path, target: Path) -> int:
-    holder = ""
-    for _ in range(20):  # a second: a process that was killed keeps it until its workers are gone
+def _take_lock(folder: Path, target: Path) -> FileLock:
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return FileLock(folder / "lock", patience=1.0)  # a killed process keeps it until its workers are gone
         except FileNotFoundError:  # whoever had it has just finished
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                os.close(descriptor)
-                time.sleep(0.05)
-                continue
-            # else a file system without locks: better unguarded than not at all
-        if os.fstat(descriptor).st_nlink:  # not removed between opening and locking
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            return descriptor
-        os.close(descriptor)
-    remedy = "wait for it"
-    if any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS")):
-        remedy = "of several ranks, each converts its own part with --shard auto"
-    raise FastnoisyError(f"another process is converting to {target}" + (f": {holder}" if holder else ""), remedy)
+        except HeldError as held:
+            remedy = "wait for it"
+            if any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS")):
+                remedy = "of several ranks, each converts its own part with --shard auto"
+            by = f": {held.holder}" if held.holder else ""
+            raise FastnoisyError(f"another process is converting to {target}{by}", remedy) from None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -424,11 +405,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     if keys == ["fingerprint"]:
         return "other images: the source's paths or labels have changed since"
     return "; ".join(f"{key} {old.get(key)!r}, now {new.get(key)!r}" for key in keys if key != "fingerprint")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

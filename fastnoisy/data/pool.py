@@ -29,7 +29,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -71,7 +71,6 @@ def ordered(
     workers: int,
     timeout: float = TIMEOUT,
     chunk: int | None = None,
-    private: Sequence[int] = (),
     start: str | None = None,
 ) -> Generator[Any, None, None]:
     """The results of `work` on each item, in the items' order. Close the generator to stop early.
@@ -82,7 +81,6 @@ def ordered(
         workers: processes; at least 1.
         timeout: seconds that one item may take.
         chunk: items handed to a worker at once; chosen by their number where None.
-        private: open files that a worker must not keep, such as a lock's.
         start: how processes are made: `fork` or `spawn`; by platform where None.
 
     Yields:
@@ -93,7 +91,7 @@ def ordered(
     """
     if chunk is None:
         chunk = max(1, min(MAX_CHUNK, len(items) // (4 * workers)))
-    pool = _Pool(work, workers, timeout, private, start or ("fork" if sys.platform == "linux" else "spawn"))
+    pool = _Pool(work, workers, timeout, start or ("fork" if sys.platform == "linux" else "spawn"))
     try:
         yield from pool.run(items, chunk)
     finally:
@@ -120,7 +118,7 @@ class _Worker:
         _widen(their_results.fileno())
         # A forked worker must not hold the parent's ends: a worker whose parent is gone sees it by the closed pipe.
         ends = [end for worker in (self, *pool.workers) for end in (worker.results, worker._tasks_to)]
-        inherited = [*(end.fileno() for end in ends), *pool.private] if pool.forks else []
+        inherited = [end.fileno() for end in ends] if pool.forks else []
         arguments = (their_tasks, their_results, inherited, pool.work, pool.timeout)
         self.process = pool.context.Process(target=_serve, args=arguments, daemon=True)
         try:
@@ -157,10 +155,8 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(
-        self, work: Callable[[int], Any], count: int, timeout: float, private: Sequence[int], start: str
-    ) -> None:
-        self.work, self.timeout, self.private, self.forks = work, timeout, private, start == "fork"
+    def __init__(self, work: Callable[[int], Any], count: int, timeout: float, start: str) -> None:
+        self.work, self.timeout, self.forks = work, timeout, start == "fork"
         self.context: Any = multiprocessing.get_context(start)
         self.count = count
         self.workers: list[_Worker] = []

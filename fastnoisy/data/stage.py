@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +16,7 @@ from types import FrameType
 from fastnoisy import progress
 from fastnoisy.data.store import Store, open_store
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.files import FileLock, replacing
 
 _CHUNK = 1 << 24
 
@@ -44,7 +43,7 @@ def stage(store: Path, folder: Path) -> Path:
     target = folder / f"{store.resolve().name}-{_identity(store)[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _terminable(), _lock(folder / f".{target.name}.lock"):
+        with _terminable(), FileLock(folder / f".{target.name}.lock", patience=None):
             _sweep(target)
             if not _is_whole(store, target):
                 _copy(store, target)
@@ -158,14 +157,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock; it goes with the process, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,40 +11,95 @@ import torch
 from torch import Tensor
 
 from fastnoisy.augment.views import View
+from fastnoisy.batch import Batch
+from fastnoisy.config import Config
+from fastnoisy.data.store import Split
 from fastnoisy.methods.base import Method
 from fastnoisy.pipelines.base import Pipeline
+from fastnoisy.training.step import amp_dtype, autocast, memory_format
 
 ECE_BINS = 15
 
 
-@torch.no_grad()
-def collect_logits(
-    method: Method,
-    pipeline: Pipeline,
-    view: View,
-    rows: np.ndarray,
-    batch_size: int,
-    memory_format: torch.memory_format,
-    poll: Callable[[], None] = lambda: None,
-) -> dict[str, Tensor]:
-    """Each predictor's logits in evaluation mode, float32 (n, C) on the CPU in the order of `rows`.
+Poll = Callable[[], None]
 
-    The method is put back into the mode it was in. `poll` is called between batches and may raise, to stop.
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Predicts rows of a pipeline with a method in evaluation mode, in batches of its own size, under the run's autocast.
+
+    Attributes:
+        view: the evaluation view.
+        batch_size: images at a time.
+        amp: dtype to autocast to, or None.
+        dtype, memory_format: of the images.
     """
-    was_training = method.training
-    method.eval()
-    dtype = next(method.parameters()).dtype
-    parts: dict[str, list[Tensor]] = {}
-    cut = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    try:
-        for batch in pipeline.iterate(cut):
-            images = view(batch.images, batch.sizes, batch.indices, 0).to(dtype, memory_format=memory_format)
-            for name, logits in method.predictions(images).items():
-                parts.setdefault(name, []).append(logits.float().cpu())
-            poll()
-    finally:
-        method.train(was_training)
-    return {name: torch.cat(pieces) for name, pieces in parts.items()}
+
+    method: Method
+    view: View
+    batch_size: int
+    amp: torch.dtype | None = None
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    @classmethod
+    def of(cls, config: Config, method: Method, view: View, device: torch.device) -> Evaluator:
+        """As a run's configuration has it."""
+        size = config.eval_batch_size or max(config.batch_size, 256)
+        return cls(
+            method, view, size, amp_dtype(config, device), getattr(torch, config.dtype), memory_format(config, device)
+        )
+
+    @torch.no_grad()
+    def logits(self, pipeline: Pipeline, rows: np.ndarray, poll: Poll = lambda: None) -> dict[str, Tensor]:
+        """Each predictor's logits, float32 (n, C) on the CPU in the order of `rows`.
+
+        The method is put back into the mode it was in. `poll` is called before each batch and may raise, to stop.
+        """
+        was_training = self.method.training
+        self.method.eval()
+        found: dict[str, Tensor] = {}
+        size = self.batch_size
+        cut = [rows[i : i + size] for i in range(0, len(rows), size)]
+        try:
+            for number, batch in enumerate(pipeline.iterate(cut)):
+                poll()
+                for name, logits in self._predict(batch).items():
+                    if name not in found:
+                        found[name] = _host_rows(len(rows), logits)
+                    # without waiting: the copies queue up behind the batches and are waited for once
+                    found[name][number * size : number * size + len(logits)].copy_(logits, non_blocking=True)
+        finally:
+            self.method.train(was_training)
+        if pipeline.device.type == "cuda":
+            torch.cuda.synchronize(pipeline.device)
+        return found
+
+    def scattered(
+        self, pipeline: Pipeline, rows: np.ndarray, num_samples: int, poll: Poll = lambda: None
+    ) -> dict[str, Tensor]:
+        """The same, each put at its row of (num_samples, C); all other rows are zero."""
+        result = {}
+        for name, logits in self.logits(pipeline, rows, poll).items():
+            result[name] = torch.zeros(num_samples, logits.shape[1])
+            result[name][torch.from_numpy(rows)] = logits
+        return result
+
+    def _predict(self, batch: Batch) -> dict[str, Tensor]:
+        images = self.view(batch.images, batch.sizes, batch.indices, 0)
+        with autocast(batch.images.device, self.amp):
+            return self.method.predictions(images.to(self.dtype, memory_format=self.memory_format))
+
+
+def _host_rows(count: int, like: Tensor) -> Tensor:
+    """Room for `count` rows of float32 on the host, pinned where that lets copies from a GPU not wait."""
+    pinned = like.device.type == "cuda" and count * like.shape[1] * 4 < 1 << 30
+    return torch.empty(count, like.shape[1], pin_memory=pinned)
+
+
+def truth_of(split: Split) -> np.ndarray:
+    """What a split is scored against, int64 (N,): clean labels where they are known, else the given ones."""
+    return split.given_labels if split.clean_labels is None else split.clean_labels
 
 
 def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -1,14 +1,13 @@
-"""What a run says: metrics.jsonl always, one line per epoch, a progress bar on a terminal."""
+"""What a run says while it works: events, how they are shown, and the words and times in them."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -16,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
 from fastnoisy.methods.base import Record
 
 
@@ -104,69 +102,70 @@ class Meter:
                 self.sums[name] = value.to(self.device)
 
 
-class MetricsFile:
-    """metrics.jsonl: one JSON object per epoch; timing sits under `time`, so that the rest can be compared exactly."""
+@dataclass(frozen=True)
+class Event:
+    """What a run says of itself while it works. Its text, `str(event)`, is what a person reads.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        kind: `note`, a line about the run; `step`, `done` of `total` steps of a pass are done; `epoch`, an epoch has ended
+            and `metrics` is its line of metrics.jsonl.
+        text: for people, without `done` and `total`.
+    """
 
-    def read(self) -> list[dict[str, Any]]:
-        """All complete lines; a line cut off by a crash is dropped."""
-        lines = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return lines
+    kind: Literal["note", "step", "epoch"]
+    text: str
+    done: int = 0
+    total: int = 0
+    metrics: Mapping[str, Any] | None = None
 
-    def rewind(self, epoch: int) -> None:
-        """Drop what was written for `epoch` and later ones, and any final line: a resumed run writes it again."""
-        kept = [line for line in self.read() if "epoch" in line and line["epoch"] < epoch]
-        with replacing(self.path) as partial:
-            partial.write_text("".join(_json(line) for line in kept))
-
-    def append(self, line: dict[str, Any]) -> None:
-        """Write one object and flush it."""
-        with self.path.open("a") as file:
-            file.write(_json(line))
+    def __str__(self) -> str:
+        return f"{self.text}: {self.done:,} of {self.total:,} steps" if self.kind == "step" else self.text
 
 
-def _json(line: dict[str, Any]) -> str:
-    return json.dumps(line) + "\n"
+Observer = Callable[[Event], None]
 
 
 class Display:
-    """Lines on standard error, and under them a bar on a terminal. Use as a context manager."""
+    """Shows events on standard error: lines, and the steps as a bar on a terminal or as a line now and then elsewhere.
 
-    def __init__(self, quiet: bool = False) -> None:
+    Use it as a context manager, and call it with each event.
+
+    Args:
+        quiet: show nothing.
+        every: seconds between lines about steps where there is no terminal.
+    """
+
+    def __init__(self, quiet: bool = False, every: float = 30.0) -> None:
         self.console = Console(file=sys.stderr, soft_wrap=True, quiet=quiet, highlight=False)
-        self.bar: Progress | None = None
+        self.every = every
+        self._told = time.monotonic()
+        self._bar: Progress | None = None
         self._task: Any = None
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
-            self.bar.start()
-            self._task = self.bar.add_task("", total=1)
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self._task = self._bar.add_task("", total=1, visible=False)
+            self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def line(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, markup=False)
-
-    def step(self, description: str, done: int, total: int) -> None:
-        """Move the bar."""
-        if self.bar is not None:
-            self.bar.update(self._task, description=description, completed=done, total=total)
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        now = time.monotonic()
+        if event.kind != "step":
+            self._told = now
+            self.console.print(str(event), markup=False)
+        elif self._bar is not None:
+            self._bar.update(self._task, visible=True, description=event.text, completed=event.done, total=event.total)
+        elif now - self._told >= self.every:
+            self._told = now
+            self.console.print(str(event), markup=False)
 
 
 class Stopwatch:

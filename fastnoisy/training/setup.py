@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,7 @@ class Setup:
     method: Method
     views: dict[str, dict[str, View]]
     eval_view: View
+    notes: list[str] = field(default_factory=list)
 
     def order(self, population: Population, stream: str, epoch: int) -> np.ndarray:
         """A population's rows, int64, in the order in which a stream visits them in an epoch."""
@@ -192,11 +193,11 @@ class Setup:
         return order.order(population, stream, seed, epoch)
 
 
-def prepare(settings: Config, labels_file: Path | None = None, restored: bool = False) -> Setup:
+def prepare(settings: Config, labels: Labels | None = None, restored: bool = False) -> Setup:
     """Open the data, draw the labels, build the method and the views.
 
     Args:
-        labels_file: labels.npz of a run that goes on; None draws them.
+        labels: of a run that goes on; None draws them.
         restored: a checkpoint will be put into the method, so files it would start from are not needed.
 
     Raises:
@@ -219,7 +220,8 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
     num_classes = len(split.class_names)
     if num_classes < 2:
         raise FastnoisyError(f"{settings.data.store} has {num_classes} class, training needs at least two")
-    labels = Labels.draw(settings, split) if labels_file is None else Labels.read(labels_file, split)
+    labels = Labels.draw(settings, split) if labels is None else labels
+    note = labels.origin.check(split) if labels.origin else ""
     if len(labels.train) == 0:
         raise FastnoisyError("no training images are left", "Raise data.subset or lower data.holdout")
     population = training_population(settings, labels, 0)
@@ -253,6 +255,7 @@ def prepare(settings: Config, labels_file: Path | None = None, restored: bool = 
         method,
         {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
         build_view(settings, "eval", "eval").to(device),
+        [note] if note else [],
     )
 
 

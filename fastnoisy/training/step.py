@@ -60,7 +60,7 @@ class Stepper:
         for number, lead in enumerate(micro[first]):
             share = len(lead.indices) / total[first]
             pieces = {name: self._views(name, parts[number], epoch) for name, parts in micro.items()}
-            with self._autocast():
+            with autocast(self.device, self.amp):
                 record = self.forward(pieces, progress)
             self.scaler.scale(record.loss * share).backward()
             self.observe(record, share)
@@ -79,10 +79,10 @@ class Stepper:
         }
         return StepBatch(made, batch.labels, batch.indices)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.amp is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.amp)
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast to a dtype of `amp_dtype`; None changes nothing."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -50,7 +50,7 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
             f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns nothing "
             "and writes no issues.csv"
         )
-    said += [line for line in needs if line]
+    said += [line for line in [*setup.notes, *needs] if line]
     if c.optim.milestones and min(c.optim.milestones) >= c.epochs:
         said.append(f"note: lr never falls: all milestones {c.optim.milestones} lie beyond the {c.epochs} epochs")
     if not setup.eval_sets:

@@ -20,6 +20,7 @@ from fastnoisy.data.store import Split, open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
+from fastnoisy.training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 NUM = 30
@@ -280,15 +281,11 @@ def test_without_the_package_the_error_has_the_line_that_installs_it(
 def test_a_run_trains_on_it_and_hands_its_settings_on(store: Path, tmp_path: Path) -> None:
     words = ["pipeline=dali", "data.hw_decoder_load=0.25", "data.workers=1", "device=cpu", "batch_size=8"]
     settings = setup.resolve("folder-ce", words, str(store))
-    trainer = loop.Trainer(setup.prepare(settings), tmp_path / "run", quiet=True)
-    trainer.preflight()
-    trainer.open_pipelines()
-    try:
-        assert trainer.pipeline_name == "dali"
-        assert trainer.pipeline.hw_decoder_load == 0.25  # type: ignore[attr-defined]
-        assert trainer.pipeline.threads == 1  # type: ignore[attr-defined]
-    finally:
-        trainer.close_pipelines()
+    job = loop.Job.of(setup.prepare(settings), RunFolder(tmp_path / "run"), loop.silent)
+    with loop.opened(job):
+        assert isinstance(job.pipeline, pipelines.find("dali"))
+        assert job.pipeline.hw_decoder_load == 0.25  # type: ignore[attr-defined]
+        assert job.pipeline.threads == 1  # type: ignore[attr-defined]
 
 
 # -- on a GPU ---------------------------------------------------------------------------------------------------------
