@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor, nn
 
 from fastnoisy import keyed_random
@@ -27,6 +26,8 @@ class BetaWeights(nn.Module):
     bits: Tensor
 
     def __init__(self, alpha: float, larger: bool = False) -> None:
+        from scipy.special import betaincinv  # a tenth of a second to import, which every listing of methods would pay
+
         super().__init__()
         quantiles = betaincinv(alpha, alpha, (np.arange(_LEVELS) + 0.5) / _LEVELS)
         quantiles = np.maximum(quantiles, 1 - quantiles) if larger else quantiles

@@ -211,9 +211,7 @@ def test_each_tree_runs_its_own_code_or_none(tool: ModuleType, tmp_path: Path) -
         tool.Tree("base", tmp_path / "empty", tmp_path).check()
 
 
-def test_a_worktree_is_gone_afterwards_also_where_the_work_fails(
-    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worktree_is_gone_afterwards_also_where_the_work_fails(tool: ModuleType, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "init", "--quiet", str(repository)], check=True)
@@ -221,11 +219,10 @@ def test_a_worktree_is_gone_afterwards_also_where_the_work_fails(
     subprocess.run([*git, "add", "file"], check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
     (repository / "file").write_text("of the working tree")
-    monkeypatch.setattr(tool, "ROOT", repository)
     found = []
 
     def look() -> None:
-        with tool.worktree(tool.commit_of("HEAD"), tmp_path / "other") as path:
+        with tool.worktree(repository, tool.commit_of(repository, "HEAD"), tmp_path / "other") as path:
             found.append((path / "file").read_text())
             raise KeyboardInterrupt
 
@@ -240,7 +237,7 @@ def test_a_worktree_is_gone_afterwards_also_where_the_work_fails(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["no-such-commit"], "BASE 'no-such-commit' is no commit"),
+        (["no-such-commit"], "'no-such-commit' is no commit"),
         ([], "Missing argument 'BASE'"),
         (["HEAD", "--only", "nrd,nothing"], "--only 'nothing' is unknown; known: digits, photographs"),
         (["HEAD", "--keep", "."], "--keep . exists"),
@@ -248,7 +245,7 @@ def test_a_worktree_is_gone_afterwards_also_where_the_work_fails(
 )
 def test_bad_usage(words: list[str], part: str, tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     if words != ["no-such-commit"]:
-        monkeypatch.setattr(tool, "commit_of", lambda base: "0" * 40)
+        monkeypatch.setattr(tool, "commit_of", lambda repository, base: "0" * 40)
     done = CliRunner().invoke(tool.main, words)
     assert done.exit_code == 2
     assert part in done.output

@@ -15,14 +15,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))  # where this script is loaded by its path
 
 from _comparison import INTENDED, Comparison, Difference, compare_runs, compare_stores, sort_out  # noqa: E402
+from _worktree import commit_of, worktree  # noqa: E402
 
 TREES = ("base", "new")
 
@@ -259,29 +259,6 @@ def _alive(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-@contextlib.contextmanager
-def worktree(commit: str, path: Path) -> Iterator[Path]:
-    """The files of a commit in a folder, for as long as the context lasts."""
-    git = ["git", "-C", str(ROOT), "worktree"]
-    try:
-        if subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit]).returncode:
-            raise Failed(f"git made no worktree of {commit} in {path}")
-        yield path
-    finally:
-        subprocess.run([*git, "remove", "--force", str(path)], check=False, capture_output=True)
-        shutil.rmtree(path, ignore_errors=True)
-        subprocess.run([*git, "prune"], check=False, capture_output=True)
-
-
-def commit_of(base: str) -> str:
-    """The full name of a commit. Raises click.UsageError where there is none such."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--verify", "--quiet", f"{base}^{{commit}}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise click.UsageError(f"BASE {base!r} is no commit of {ROOT}; name one, for example main or HEAD~1")
-    return done.stdout.strip()
-
-
 def chosen(only: str) -> list[str]:
     """Names of stores and runs. Raises click.UsageError where one is unknown."""
     known = [*STORES, *RUNS]
@@ -303,13 +280,13 @@ def needed(names: Sequence[str]) -> list[str]:
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep what both trees made in this folder, which is new.")
 def main(base: str, only: str, keep: Path | None) -> None:
     """The command; see the module."""
-    commit, names = commit_of(base), chosen(only)
+    commit, names = commit_of(ROOT, base), chosen(only)
     if keep is not None and keep.exists():
         raise click.UsageError(f"--keep {keep} exists; name a new folder")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the worktree is removed
     with tempfile.TemporaryDirectory(prefix="equal-runs-") as temporary:
         work = (keep or Path(temporary) / "work").resolve()
-        with worktree(commit, Path(temporary) / "base") as other:
+        with worktree(ROOT, commit, Path(temporary) / "base") as other:
             trees = [Tree("base", other, work), Tree("new", ROOT, work)]
             try:
                 equal = side_by_side(trees, names)

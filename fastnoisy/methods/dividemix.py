@@ -11,8 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from fastnoisy import keyed_random, losses, mixing
@@ -188,6 +186,9 @@ def clean_component(values: np.ndarray) -> np.ndarray:
     per-sample losses (n,): 10 iterations, tolerance 1e-2, variances at least 5e-4, as in the official code. All ones where
     all losses are equal.
     """
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, which `fastnoisy methods` would pay
+    from sklearn.mixture import GaussianMixture
+
     if np.ptp(values) == 0:
         return np.ones(len(values))
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
