@@ -80,7 +80,7 @@ def _measure(trainer: Trainer) -> DryRun:
         given = next(supply)
         waited = time.perf_counter() - start
         trainer.progress.move(0, step, 1 + STEPS)
-        trainer.stepper(given, trainer.progress, 0)
+        trainer.stepper(given, trainer.progress)
         trainer.display.step("trying", step + 1, 1 + STEPS)
         _synchronise(device)
         seconds.append(time.perf_counter() - start)

@@ -10,98 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
-from fastnoisy.methods.base import Record
-
-
-class Meter:
-    """Sums over an epoch, kept on the device so that a step never waits for them.
-
-    It holds the clean labels, where they are known: they serve these numbers and reach no method.
-
-    Args:
-        clean: int64 (N,) on the device, or None.
-    """
-
-    def __init__(self, clean: Tensor | None, device: torch.device) -> None:
-        self.clean, self.device = clean, device
-        self.reset()
-
-    def reset(self) -> None:
-        """Start an epoch."""
-        names = ("loss", "steps", "samples", "right_given", "right_clean", "wrong", "memorised")
-        self.sums: dict[str, Tensor] = {n: torch.zeros((), dtype=torch.float64, device=self.device) for n in names}
-        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
-
-    @torch.no_grad()
-    def observe(self, record: Record, share: float, step: Tensor) -> None:
-        """Add one micro-batch; `share` is its part of the global batch, `step` the 0-dimensional step in the epoch."""
-        loss = record.loss.detach().double()
-        self.bad_step = torch.where((self.bad_step < 0) & ~loss.isfinite(), step, self.bad_step)
-        self._add("loss", loss * share)
-        self._add("steps", torch.full_like(loss, share))
-        for name, value in record.logs.items():
-            self._add(f"log/{name}", value.detach().double() * share)
-        for forward in record.forwards:
-            predicted = forward.logits.detach().argmax(dim=1)
-            given_right = predicted == forward.labels
-            self._add("samples", torch.full_like(loss, len(predicted)))
-            self._add("right_given", given_right.sum())
-            if self.clean is not None:
-                clean = self.clean.index_select(0, forward.indices)
-                wrong = clean != forward.labels
-                self._add("right_clean", (predicted == clean).sum())
-                self._add("wrong", wrong.sum())
-                self._add("memorised", (wrong & given_right).sum())
-
-    def _add(self, name: str, value: Tensor) -> None:
-        total = self.sums.get(name)
-        self.sums[name] = value.double() if total is None else total + value
-
-    def summary(self) -> dict[str, float]:
-        """Means of the epoch so far, as plain numbers (this waits for the device)."""
-        s = {name: value.item() for name, value in self.sums.items()}
-        result = {"loss": s["loss"] / max(s["steps"], 1e-12), "accuracy_given": s["right_given"] / max(s["samples"], 1)}
-        if self.clean is not None:
-            result["accuracy_clean"] = s["right_clean"] / max(s["samples"], 1)
-            if s["wrong"]:
-                result["memorised"] = s["memorised"] / s["wrong"]
-        for name, value in s.items():
-            if name.startswith("log/"):
-                result[name.removeprefix("log/")] = value / max(s["steps"], 1e-12)
-        return result
-
-    def check_finite(self, epoch: int, steps: int, last_checkpoint: str) -> None:
-        """Stop the run where the loss became NaN or infinite (this waits for the device).
-
-        Raises:
-            FastnoisyError: names epoch, step and the last good checkpoint.
-        """
-        bad = int(self.bad_step.item())
-        if bad >= 0:
-            raise FastnoisyError(
-                f"the loss became NaN or infinite at epoch {epoch}, step {bad} of {steps}",
-                f"Lower optim.lr or switch amp off; the last good checkpoint is {last_checkpoint or 'none'}",
-            )
-
-    def state(self) -> dict[str, Tensor]:
-        """The sums, for a checkpoint."""
-        return {**self.sums, "bad_step": self.bad_step}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state()`."""
-        self.reset()
-        for name, value in state.items():
-            if name == "bad_step":
-                self.bad_step = value.to(self.device)
-            else:
-                self.sums[name] = value.to(self.device)
 
 
 class MetricsFile:

@@ -30,7 +30,8 @@ from fastnoisy.order import Population, batches, num_batches
 from fastnoisy.training import checkpoint, evaluate, folder, issues, optim, preflight, setup, summary
 from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
-from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
+from fastnoisy.training.logs import Display, MetricsFile, Stopwatch, epoch_line
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.selection import Selection
 from fastnoisy.training.step import Stepper, memory_format
 
@@ -124,7 +125,7 @@ class Trainer:
         self.optimizer = optim.build(self.method, self.config.optim, self.device)
         self.stepper = Stepper(
             self.method, self.optimizer, prepared.views, self.config, self.device,
-            lambda record, share: self.meter.observe(record, share, self.progress.step),
+            self.meter,
         )  # fmt: skip
         self.stop_signal = 0
         self.saved = ""
@@ -251,7 +252,7 @@ class Trainer:
                 raise
             watch.waited += time.perf_counter() - before
             self.progress.move(epoch, step, total)
-            self.stepper(given, self.progress, epoch)
+            self.stepper(given, self.progress)
             watch.images += sum(len(batch.indices) for batch in given.values())
             self.position = Position(epoch, number, step + 1)
             if (step + 1) % self.config.log_every == 0 or self.device.type == "cpu":

@@ -58,7 +58,7 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
             if device == "cuda" and number == 3:  # the first steps allocate, tune and warm caches
                 torch.cuda.set_sync_debug_mode("error")
             try:
-                trainer.stepper(dict.fromkeys(spec.streams, batch), trainer.progress, 0)
+                trainer.stepper(dict.fromkeys(spec.streams, batch), trainer.progress)
             finally:
                 if device == "cuda":
                     torch.cuda.set_sync_debug_mode("default")
