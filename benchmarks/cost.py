@@ -37,6 +37,7 @@ from fastnoisy import config, methods
 from fastnoisy.batch import Batch
 from fastnoisy.methods.base import Method, NoiseFacts, Progress, SingleNetwork
 from fastnoisy.training import optim, setup
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper, memory_format
 
 EPOCH = 50  # 0-based: past all warm-ups, so that every method does all that it does
@@ -86,7 +87,7 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
         stream: {view: lambda canvas, sizes, indices, key: floats for view in spec.views}
         for stream, spec in method.streams.items()
     }
-    stepper = Stepper(method, optimizer, views, settings, device, lambda record, share: None)
+    stepper = Stepper(method, optimizer, views, settings, device, Meter(None, device))
     labels = torch.randint(10, (size,), generator=torch.Generator().manual_seed(1)).to(device)
     sizes = torch.full((size, 2), side, dtype=torch.int32, device=device)
     canvas = torch.zeros(size, 3, side, side, dtype=torch.uint8, device=device)
@@ -97,7 +98,7 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     def run() -> None:
         for spec in method.plan(EPOCH):
             method.before_pass(spec.name)
-            stepper(dict.fromkeys(spec.streams, batch), progress, EPOCH)
+            stepper(dict.fromkeys(spec.streams, batch), progress)
 
     case = Case(name, run, method)
     run()  # makes the optimiser's state; compiles, where that is asked for

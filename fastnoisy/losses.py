@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnoisy.distributed import ONE, Group
+
 Reduction = Literal["none", "mean"]
 _FLOOR = 1e-7  # the GJS code clamps probabilities here before a logarithm
 
@@ -364,7 +366,7 @@ def squared_error(logits: Tensor, targets: Tensor, reduction: Reduction = "none"
     return _reduce((probabilities(logits) - targets).square().mean(dim=1), reduction)
 
 
-def uniform_prior_penalty(logits: Tensor) -> Tensor:
-    """KL(uniform || mean over the batch of softmax(z)), 0-dimensional: no class may vanish (DivideMix, Eq. 11)."""
-    mean = probabilities(logits).mean(dim=0)
+def uniform_prior_penalty(logits: Tensor, group: Group = ONE) -> Tensor:
+    """KL(uniform || mean over the global batch of softmax(z)), 0-dimensional: no class may vanish (DivideMix, Eq. 11)."""
+    mean = group.mean(probabilities(logits))
     return -(mean.log() + math.log(len(mean))).mean()

@@ -28,7 +28,8 @@ class SampleMemory(nn.Module):
     """N rows of C numbers in a registered buffer, so that they are in every checkpoint.
 
     A row is read only when it is written, once a visit; within one call the indices must be distinct (streams visit a
-    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2).
+    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2). A forward writes them before its
+    loss is known: `keep` and `put_back` undo it.
 
     Args:
         num_samples: N, the number of rows of the data set (not of the subset trained on).
@@ -65,7 +66,15 @@ class SampleMemory(nn.Module):
         move = _move_once if torch.compiler.is_compiling() else _move
         return move(self.rows, indices, values, self.weight)
 
-    def share_of(self, labels: Tensor) -> Tensor:
+    def keep(self, indices: Tensor) -> Tensor:
+        """A copy of the rows of `indices` (B,), for `put_back`."""
+        return self.rows.index_select(0, indices)
+
+    def put_back(self, indices: Tensor, old: Tensor, sound: Tensor) -> None:
+        """Undo what was written to rows since `keep` gave `old` (B, C), unless `sound`, a 0-dimensional bool, is true."""
+        self.rows.index_copy_(0, indices, torch.where(sound, self.rows.index_select(0, indices), old))
+
+    def probability_of(self, labels: Tensor) -> Tensor:
         """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where the
         row was never visited. `labels` is int64 (N,) on the CPU.
         """

@@ -154,18 +154,19 @@ class DivideMix(TwoNetworks):
             targets = torch.cat([refined, refined, guessed, guessed])
             seen = [(own[0] + own[1]) / 2, (own[2] + own[3]) / 2]
         key = keyed_random.fold(keyed_random.fold(self.keys[net], progress.epoch), progress.step)
-        share, others = self.weights(key), mixing.partners(key, len(targets))
-        out = trained(mixing.mix(torch.cat(views), others, share))
-        targets = mixing.mix(targets, others, share)
+        weight = self.weights(key)
+        others = mixing.partners(key, self.group, *(len(view) for view in views))
+        out = trained(mixing.mix(torch.cat(views), others, weight, self.group))
+        targets = mixing.mix(targets, others, weight, self.group)
         half = 2 * len(labelled.labels)
         supervised = losses.soft_cross_entropy(out.logits[:half], targets[:half], "mean")
         consistency = losses.squared_error(out.logits[half:], targets[half:], "mean")
         amount = ((progress.epoch + progress.fraction - options.warmup) / options.ramp).clamp(0, 1)
         loss = supervised + (options.lam_u * amount).to(consistency.dtype) * consistency
-        loss = loss + losses.uniform_prior_penalty(out.logits)
+        loss = loss + losses.uniform_prior_penalty(out.logits, self.group)
         forward = Forward(
             net, out.logits, out.sub_logits, _twice(labelled.labels, unlabelled.labels),
-            _twice(labelled.indices, unlabelled.indices), _twice(*seen), others, share,
+            _twice(labelled.indices, unlabelled.indices), _twice(*seen), others, weight,
         )  # fmt: skip
         return Record(loss, [forward], {"supervised": supervised.detach(), "consistency": consistency.detach()})
 

@@ -42,8 +42,8 @@ class EarlyLearningRegularization(SingleNetwork):
 
     def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label; of rows that were never visited the network's own."""
-        share = self.memory.share_of(training.labels)
-        return torch.where(share.isnan(), super().clean_probability(training), share)
+        found = self.memory.probability_of(training.labels)
+        return torch.where(found.isnan(), super().clean_probability(training), found)
 
 
 METHOD = EarlyLearningRegularization

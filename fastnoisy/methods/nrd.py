@@ -100,10 +100,10 @@ class NoiseRobustDistillation(Method):
         forward = Forward(0, out.logits, out.sub_logits, batch.labels, batch.indices)
         return Record(loss, [forward], {"teacher_agreement": agree})
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: Progress, sound: Tensor) -> None:
         """Move the teacher, from the first step on."""
         if not self.frozen:
-            self.teacher.update(self.primary_network().backbone)
+            self.teacher.update(self.primary_network().backbone, sound)
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
         """Student (reported, decision N3) and teacher."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.models.base import Backbone, backbones
+from fastnoisy.models.base import Backbone, backbones, without_step_counts
 from fastnoisy.models.timm_nets import check_name, timm_backbone
 
 
@@ -82,4 +82,5 @@ def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Ba
     except (TypeError, ValueError) as error:
         raise FastnoisyError(f"model {name} cannot be built with {options}: {error}") from error
     net.name = name
+    without_step_counts(net)
     return net

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from fastnoisy.errors import FastnoisyError
 
@@ -22,6 +23,23 @@ def backbone(name: str) -> Callable[[_Builder], _Builder]:
         return builder
 
     return register
+
+
+def without_step_counts(net: nn.Module) -> None:
+    """Take `num_batches_tracked` out of every BatchNorm of a network, in place.
+
+    Nothing reads it where the momentum is a number, and counting is a launch per layer and step. Weights that bring the counts
+    (timm's, torchvision's) load as if they had none; ours load where counts are wanted, for torch fills in what is missing.
+    """
+    for module in net.modules():
+        if isinstance(module, _NormBase) and module.num_batches_tracked is not None:
+            module.num_batches_tracked = None
+            module.register_load_state_dict_pre_hook(_drop_step_count)
+
+
+def _drop_step_count(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    # torch adds it, too, to a dictionary without version, such as safetensors'
+    state.pop(f"{prefix}num_batches_tracked", None)
 
 
 class Backbone(nn.Module):

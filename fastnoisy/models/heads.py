@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.models.base import Backbone
+from fastnoisy.models.base import Backbone, without_step_counts
 
 
 class Outputs(NamedTuple):
@@ -126,6 +126,7 @@ class Network(nn.Module):
             )
             for tap in self.taps
         )
+        without_step_counts(self.heads)
 
     def forward(self, images: Tensor) -> Outputs:
         """Images (B, 3, H, W) to the logits of the main classifier and of every sub-classifier."""

@@ -80,7 +80,7 @@ def _measure(job: Job) -> DryRun:
         given = next(supply)
         waited = time.perf_counter() - start
         job.progress.move(0, step, 1 + STEPS)
-        job.stepper(given, job.progress, 0)
+        job.stepper(given, job.progress)
         job.observe(Event("step", "trying", step + 1, 1 + STEPS))
         _synchronise(device)
         seconds.append(time.perf_counter() - start)

@@ -30,7 +30,8 @@ from fastnoisy.training.checkpoint import Checkpoint, Origin
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.feed import Feed
 from fastnoisy.training.labels import training_population
-from fastnoisy.training.logs import Event, Meter, Observer, Stopwatch, epoch_line
+from fastnoisy.training.logs import Event, Observer, Stopwatch, epoch_line
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.selection import Selection
 from fastnoisy.training.setup import Setup
@@ -81,10 +82,7 @@ class Job:
         meter = Meter(None if clean is None else torch.from_numpy(clean).to(device), device)
         progress = Progress.start(config.epochs, device)
         optimizer = optim.build(method, config.optim, device)
-        stepper = Stepper(
-            method, optimizer, prepared.views, config, device,
-            lambda record, weight: meter.observe(record, weight, progress.step),
-        )  # fmt: skip
+        stepper = Stepper(method, optimizer, prepared.views, config, device, meter)
         state = TrainState(
             method, optimizer, stepper.scaler, meter, Selection(config.select), dict(prepared.populations)
         )
@@ -302,7 +300,7 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
         given = _next(job, supply)
         watch.waited += time.perf_counter() - before
         job.progress.move(epoch, step, total)
-        job.stepper(given, job.progress, epoch)
+        job.stepper(given, job.progress)
         watch.images += sum(len(batch.indices) for batch in given.values())
         state.position = Position(epoch, number, step + 1)
         if (step + 1) % job.config.log_every == 0 or job.setup.device.type == "cpu":

@@ -13,7 +13,7 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method
 from fastnoisy.order import Population
 from fastnoisy.training import optim
-from fastnoisy.training.logs import Meter
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.selection import Selection
 
 

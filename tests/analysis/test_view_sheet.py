@@ -19,6 +19,7 @@ from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, NoiseFacts
 from fastnoisy.training import setup
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper
 
 SMALL = ["model=preact_small", "model.width=4", "model.blocks=1", "device=cpu", "threads=1"]
@@ -56,10 +57,10 @@ def trained(settings: Config, rows: list[int], epoch: int) -> dict[str, torch.Te
     ready = setup.prepare(settings)
     ready.method.train()
     optimizer = torch.optim.SGD(ready.method.parameters(), lr=0.1)
-    stepper = Stepper(ready.method, optimizer, ready.views, settings, ready.device, lambda record, share: None)
+    stepper = Stepper(ready.method, optimizer, ready.views, settings, ready.device, Meter(None, ready.device))
     with pipelines.open_pipeline("resident", ready.split, ready.labels.given, ready.device) as pipeline:
         batch = next(iter(pipeline.iterate([np.array(rows)])))
-        views = stepper._views("train", batch, epoch).views
+        views = stepper._views("train", batch, keyed_random.key(settings.seed, torch.tensor(epoch))).views
     ready.store.close()
     return views
 

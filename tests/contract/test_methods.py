@@ -60,7 +60,7 @@ def steps(method: Method, count: int, compiled: bool = False, each_shape_once: b
             method.after_backward(progress)
             optimizer.step()
             optimizer.zero_grad()
-            method.after_step(progress)
+            method.after_step(progress, torch.tensor(True))
             records.append(record)
     return records
 
@@ -158,7 +158,17 @@ def test_clean_labels_cannot_be_reached(name: str) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastnoisy."):
             rooms.add(node.module.split(".")[1])
         assert not isinstance(node, ast.Attribute) or "clean_labels" not in node.attr
-    assert rooms <= {"losses", "methods", "models", "config", "errors", "sample_memory", "mixing", "keyed_random"}
+    assert rooms <= {
+        "losses",
+        "methods",
+        "models",
+        "config",
+        "errors",
+        "sample_memory",
+        "mixing",
+        "keyed_random",
+        "distributed",
+    }
     handed = [*Context.__dataclass_fields__, *StepBatch.__dataclass_fields__, *Progress.__dataclass_fields__]
     assert not [field for field in handed if "clean" in field]
 

@@ -59,7 +59,7 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
             if device == "cuda" and number == 3:  # the first steps allocate, tune and warm caches
                 torch.cuda.set_sync_debug_mode("error")
             try:
-                job.stepper(dict.fromkeys(spec.streams, batch), job.progress, 0)
+                job.stepper(dict.fromkeys(spec.streams, batch), job.progress)
             finally:
                 if device == "cuda":
                     torch.cuda.set_sync_debug_mode("default")

@@ -454,13 +454,13 @@ def test_an_older_state_of_other_shape_is_refused(digits: Path, tmp_path: Path) 
 
 def test_the_meter_gives_metrics_without_the_method_seeing_clean_labels(digits: Path) -> None:
     from fastnoisy.methods.base import Forward
-    from fastnoisy.training.logs import Meter
+    from fastnoisy.training.meter import Meter
 
     clean = torch.tensor([0, 1, 2, 0])
     meter = Meter(clean, torch.device("cpu"))
     logits = torch.eye(3)[[0, 2, 2, 1]]
     forward = Forward(0, logits, (), torch.tensor([0, 2, 2, 2]), torch.arange(4))
-    meter.observe(Record(torch.tensor(2.0), [forward], {"x": torch.tensor(4.0)}), 1.0, torch.tensor(0))
+    meter.observe(Record(torch.tensor(2.0), [forward], {"x": torch.tensor(4.0)}), 1.0)
     summary = meter.summary()
     assert summary == {"loss": 2, "accuracy_given": 0.75, "accuracy_clean": 0.5, "memorised": 0.5, "x": 4}
     again = Meter(clean, torch.device("cpu"))

@@ -100,9 +100,10 @@ def test_each_epoch_sees_its_own_draw(store: Path, tmp_path: Path, monkeypatch: 
     seen: dict[int, list[int]] = {}
     original = Stepper.__call__
 
-    def watched(self: Stepper, batches: Any, progress: Any, epoch: int) -> None:
+    def watched(self: Stepper, batches: Any, progress: Any) -> None:
+        epoch = int(progress.epoch)
         seen.setdefault(epoch, []).extend(batches["train"].indices.tolist())
-        original(self, batches, progress, epoch)
+        original(self, batches, progress)
 
     monkeypatch.setattr(Stepper, "__call__", watched)
     loop.start(resolve("ce", store), tmp_path / "run")
