@@ -156,6 +156,22 @@ def test_an_intended_change_passes_and_is_counted(tool: ModuleType, runs: tuple[
     assert tool.sort_out(found, tool.INTENDED[:1])[0] == found, "it counts, but otherwise"
 
 
+def test_where_a_run_was_interrupted_is_left_to_chance(tool: ModuleType, runs: tuple[Path, Path]) -> None:
+    for run, step in zip(runs, (7, 9), strict=True):
+        shutil.copytree(run / CHECKPOINT, run / f"checkpoints/epoch-0001-pass-0-step-{step:06d}")
+    assert tool.compare_runs(*runs).counts["checkpoints"] == 1
+    assert said(tool, runs) == []
+    shutil.copytree(runs[1] / CHECKPOINT, runs[1] / "checkpoints/best")
+    assert said(tool, runs) == ["checkpoints/best: absent -> present"]
+
+
+def test_an_intended_change_may_be_one_of_some_runs_alone(tool: ModuleType) -> None:
+    entry = type(tool.INTENDED[0])("all", "a test", lambda difference: True, ("nrd",))
+    difference = tool.Difference("issues.csv", "", "present", "absent")
+    assert tool.sort_out([difference], [entry], "nrd") == ([], {"all": 1})
+    assert tool.sort_out([difference], [entry], "mixup") == ([difference], {"all": 0})
+
+
 def test_every_intended_change_gives_its_reason_and_is_told_from_the_others(tool: ModuleType) -> None:
     assert len({entry.what for entry in tool.INTENDED}) == len(tool.INTENDED)
     for entry in tool.INTENDED:

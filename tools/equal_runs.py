@@ -35,8 +35,6 @@ sys.path.insert(0, str(ROOT / "tools"))  # where this script is loaded by its pa
 from _comparison import INTENDED, Comparison, Difference, compare_runs, compare_stores, sort_out  # noqa: E402
 from _worktree import commit_of, worktree  # noqa: E402
 
-TREES = ("base", "new")
-
 # Keys of the configuration that BASE calls otherwise: {its name: the working tree's}. The words below are BASE's.
 RENAMED: dict[str, str] = {}
 WORDS = ["device=cpu", "threads=1", "seed=3", "eval_every=2", "checkpoint.every=2"]
