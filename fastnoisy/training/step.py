@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
 
 from fastnoisy import keyed_random
 from fastnoisy.augment.views import View
@@ -124,8 +123,9 @@ class Undo:
     """
 
     def __init__(self, method: Method) -> None:
-        norms = [module for module in method.modules() if isinstance(module, _NormBase) and module.track_running_stats]
-        buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+        # By name, for timm has norms of its own that keep such statistics (EvoNorm's are no subclass of BatchNorm).
+        names = ("running_mean", "running_var")
+        buffers = [b for name, b in method.named_buffers() if name.rpartition(".")[2] in names]
         dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
         # Of each precision as one: a few launches, where a copy and a choice per buffer would be hundreds on a ResNet-34.
         self.statistics = [[b for b in buffers if b.dtype == dtype] for dtype in dtypes]

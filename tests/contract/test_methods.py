@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounter
 
 from fastnoisy import methods
 from fastnoisy.config import parse_call
+from fastnoisy.methods._wrapper import Wrapper
 from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record, StepBatch, TrainingSet
 
 NAMES = methods.names()
@@ -130,6 +131,42 @@ def test_state_round_trips_and_training_goes_on_the_same(name: str) -> None:
         assert torch.equal(a, b), key
     first, second = steps(one, 2)[-1].loss, steps(two, 2)[-1].loss
     assert torch.equal(first, second)
+
+
+class Plain(Wrapper):
+    """A wrapper that adds nothing."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrapper_that_adds_nothing_is_its_base(name: str) -> None:
+    """Steps, hooks, state, predictions and judgements are the base's, bit for bit."""
+    base, inner = build(name), build(name)
+    wrapper = Plain(CONTEXT, None, inner)
+    assert (wrapper.streams, wrapper.passes, dict(wrapper.unsupported)) == (
+        base.streams,
+        base.passes,
+        dict(base.unsupported),
+    )
+    assert wrapper.semi_supervised == base.semi_supervised
+    assert wrapper.primary_network() is inner.primary_network()
+    assert wrapper.networks is inner.networks
+    for one, two in zip(steps(base, 2), steps(wrapper, 2), strict=True):
+        assert torch.equal(one.loss, two.loss)
+    state = wrapper.state_dict()
+    assert list(state) == [f"base.{key}" for key in base.state_dict()]
+    for key, tensor in base.state_dict().items():
+        assert torch.equal(tensor, state[f"base.{key}"]), key
+    images = torch.randn(40, 3, 16, 16)
+    with torch.no_grad():
+        expected, found = ({k: z.float() for k, z in m.eval().predictions(images).items()} for m in (base, wrapper))
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[key], z) for key, z in expected.items())
+    training = TrainingSet(lambda: expected, torch.arange(40) % 5, torch.arange(40))
+    assert torch.equal(wrapper.clean_probability(training), base.clean_probability(training))
+    for epoch in (0, 40):
+        assert wrapper.plan(epoch) == base.plan(epoch)
+        one, two = base.before_epoch(epoch, training), wrapper.before_epoch(epoch, training)
+        assert {key: rows.tolist() for key, rows in two.items()} == {key: rows.tolist() for key, rows in one.items()}
 
 
 @pytest.mark.parametrize("name", FORMS)
