@@ -22,7 +22,6 @@ from fastnoisy.methods.base import Pass
 from fastnoisy.training import evaluate, setup
 from fastnoisy.training.logs import duration
 from fastnoisy.training.loop import Trainer
-from fastnoisy.training.step import memory_format
 
 STEPS = 3
 
@@ -89,11 +88,10 @@ def _measure(trainer: Trainer) -> DryRun:
     trainer.meter.check_finite(0, 1 + STEPS, "")
     pace = statistics.median(seconds[1:])
     rows = trainer.labels.train[: settings.batch_size]
-    form = memory_format(settings, device)
     timed = []
     for _ in range(2):  # the first chooses kernels
         start = time.perf_counter()
-        evaluate.collect_logits(method, trainer.pipeline, trainer.setup.eval_view, rows, settings.batch_size, form)
+        evaluate.collect_logits(method, trainer.pipeline, trainer.setup.eval_view, rows, settings.batch_size)
         timed.append(time.perf_counter() - start)
     steps = _steps(trainer)
     test = sum(p.split.num_samples for p in trainer.eval_pipelines.values()) + len(trainer.labels.holdout)

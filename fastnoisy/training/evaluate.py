@@ -24,7 +24,6 @@ def collect_logits(
     view: View,
     rows: np.ndarray,
     batch_size: int,
-    memory_format: torch.memory_format,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """Each predictor's logits in evaluation mode, float32 (n, C) on the CPU in the order of `rows`.
@@ -33,12 +32,11 @@ def collect_logits(
     """
     was_training = method.training
     method.eval()
-    dtype = next(method.parameters()).dtype
     parts: dict[str, list[Tensor]] = {}
     cut = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     try:
         for batch in pipeline.iterate(cut):
-            images = view(batch.images, batch.sizes, batch.indices, 0).to(dtype, memory_format=memory_format)
+            images = view(batch.images, batch.sizes, batch.indices, 0)
             for name, logits in method.predictions(images).items():
                 parts.setdefault(name, []).append(logits.float().cpu())
             poll()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fastnoisy import config, machine, pipelines
-from fastnoisy.augment.views import parse_view
+from fastnoisy.augment import parse_view
 from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
 from fastnoisy.data.store import open_store
@@ -53,13 +53,13 @@ def evaluate_run(run: Path, store: str = "", split: str = "", device_name: str =
     names = _metadata(found, "class_names")
     setup.check_classes(f"{opened.path} ({part.name})", part.class_names, names)
     method = _restored(settings, found, len(names), device)
-    view = setup.build_view(settings, "eval", "eval").to(device)
+    view = setup.build_view(settings, "eval", "eval", device)
     labels = part.given_labels if part.clean_labels is None else part.clean_labels
     name, _ = pipelines.choose("auto", [part], device, machine.available_device(device))
     workers = pipelines.worker_count(name, settings.data.workers)
     with pipelines.open_pipeline(name, part, labels, device, workers) as pipeline:
         all_rows = np.arange(part.num_samples)
-        logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size, torch.contiguous_format)
+        logits = evaluate.collect_logits(method, pipeline, view, all_rows, settings.batch_size)
     truth = torch.from_numpy(labels)
     numbers = {predictor: evaluate.classification(z, truth) for predictor, z in logits.items()}
     reported = next(iter(logits.values()))
@@ -89,9 +89,8 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
     setup.set_threads(settings.threads)
     names: list[str] = _metadata(found, "class_names")
     method = _restored(settings, found, len(names), device).eval()
-    dtype = getattr(torch, settings.dtype)
     view = parse_view(_metadata(found, "view")).build(
-        "eval", mean=_metadata(found, "mean"), std=_metadata(found, "std")
+        "eval", mean=_metadata(found, "mean"), std=_metadata(found, "std"), dtype=getattr(torch, settings.dtype)
     )
     view.to(device)
     height, width = _metadata(found, "canvas")
@@ -107,7 +106,7 @@ def predict_files(run: Path, paths: list[Path], device_name: str = "auto") -> It
         if good:
             with torch.no_grad():
                 indices = torch.arange(len(good), device=device)
-                images = view(canvas.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0).to(dtype)
+                images = view(canvas.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0)
                 probabilities = method.predict(images).float().softmax(dim=1)
             best = probabilities.max(dim=1)
             answers = iter(zip(best.indices.tolist(), best.values.tolist(), strict=True))

@@ -32,7 +32,7 @@ from fastnoisy.training.checkpoint import Position
 from fastnoisy.training.labels import training_population
 from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
 from fastnoisy.training.selection import Selection
-from fastnoisy.training.step import Stepper, memory_format
+from fastnoisy.training.step import Stepper
 
 
 class Interrupted(Exception):  # noqa: N818, it is no error
@@ -321,9 +321,8 @@ class Trainer:
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def _logits(self, pipeline: pipelines.Pipeline, rows: np.ndarray) -> dict[str, Tensor]:
-        form = memory_format(self.config, self.device)
         return evaluate.collect_logits(
-            self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, form, self._stop_if_asked
+            self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, self._stop_if_asked
         )
 
     def _evaluate(self) -> dict[str, Any]:

@@ -42,9 +42,7 @@ class Stepper:
     ) -> None:
         self.method, self.optimizer, self.views, self.observe = method, optimizer, views, observe
         self.seed, self.accumulate, self.device = config.seed, config.accumulate, device
-        self.dtype = getattr(torch, config.dtype)
         self.amp = amp_dtype(config, device)
-        self.memory_format = memory_format(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.forward: Callable[[Mapping[str, StepBatch], Progress], Record] = method.step
         if config.compile:
@@ -73,10 +71,7 @@ class Stepper:
 
     def _views(self, stream: str, batch: Batch, epoch: int) -> StepBatch:
         key = keyed_random.key(self.seed, epoch)
-        made = {
-            name: view(batch.images, batch.sizes, batch.indices, key).to(self.dtype, memory_format=self.memory_format)
-            for name, view in self.views[stream].items()
-        }
+        made = {name: view(batch.images, batch.sizes, batch.indices, key) for name, view in self.views[stream].items()}
         return StepBatch(made, batch.labels, batch.indices)
 
     def _autocast(self) -> AbstractContextManager[object]:
