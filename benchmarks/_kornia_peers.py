@@ -458,8 +458,8 @@ def step_cases(images: Tensor, photographs: Tensor) -> list[Case]:
         return *(m - size // 4 for m in middle), *(m + size // 4 - 1 for m in middle)
 
     def erased_box(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        height, width = (torch.full_like(keys, extent) for extent in images.shape[-2:])
-        top, left, tall, wide = erasing.boxes(keys, height, width)
+        height, width = images.shape[-2:]
+        top, left, tall, wide = erasing.draw(keys, None, (height, width))
         return top, left, top + tall - 1, left + wide - 1
 
     def boxed(images: Tensor, keys: Tensor, box: Callable[..., tuple[Tensor, ...]]) -> Tensor:
@@ -522,17 +522,17 @@ def step_cases(images: Tensor, photographs: Tensor) -> list[Case]:
              for mode in ("bilinear", "area") for antialias in (True, False)},
         ),
         Case(
-            "center_crop, even room", steps.CenterCrop.forward, (photographs,), center_crop(eval_size),
+            "center_crop, even room", steps.CenterCrop.apply, (photographs,), center_crop(eval_size),
             functools.partial(pillow_center, side=eval_size), "geometry.transform.center_crop", centers(eval_size),
             "takes no valid areas, reads boxes on the host",
         ),
         Case(
-            "center_crop, odd room", steps.CenterCrop.forward, (photographs,), center_crop(odd),
+            "center_crop, odd room", steps.CenterCrop.apply, (photographs,), center_crop(odd),
             functools.partial(pillow_center, side=odd), "geometry.transform.center_crop", centers(odd),
             "takes no valid areas, reads boxes on the host",
         ),
         Case(
-            "normalize", steps.Normalize.forward, (images,),
+            "normalize", steps.Normalize.apply, (images,),
             lambda images: restored(normalize(images, None, images[:, 0, 0, 0])[0]),
             lambda pixels: pixels.numpy(), "enhance.normalize",
             {"float32": lambda images: restored(

@@ -82,7 +82,7 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     method = setup.build_method(settings, 10, 50000, NoiseFacts(0.4)).train()
     method.to(device=device, memory_format=memory_format(settings, device))
     optimizer = optim.build(method, settings.optim, device)
-    floats = images.to(getattr(torch, settings.dtype))
+    floats = images.to(getattr(torch, settings.dtype), memory_format=memory_format(settings, device))
     views: Mapping[str, Any] = {
         stream: {view: lambda canvas, sizes, indices, key: floats for view in spec.views}
         for stream, spec in method.streams.items()

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from fastnoisy import keyed_random
 from fastnoisy.augment import ops, step_names
-from fastnoisy.augment.views import StepCall, ViewProgram, parse_view
+from fastnoisy.augment.program import StepCall, ViewProgram, parse_view
 from fastnoisy.training import setup
 
 OURS = "ours"
@@ -56,7 +56,7 @@ class Images:
 
     Attributes:
         canvas: uint8 (B, 3, H, W), channels-last in memory, the images at the top left.
-        sizes: int32 (B, 2), valid (height, width).
+        sizes: int32 (B, 2), valid (height, width); None where the images fill the canvas, as from a pipeline.
         tensors: uint8 (B, 3, height, width).
         floats: the same in [0, 1].
         pillow: the same as Pillow images, and
@@ -64,7 +64,7 @@ class Images:
     """
 
     canvas: Tensor
-    sizes: Tensor
+    sizes: Tensor | None
     tensors: Tensor
     floats: Tensor
     pillow: list[Image.Image]
@@ -83,7 +83,7 @@ class Images:
         arrays = [image.permute(1, 2, 0).contiguous().numpy() for image in tensors]
         return cls(
             padded.to(device).permute(0, 3, 1, 2),
-            torch.tensor([size] * count, dtype=torch.int32, device=device),
+            None if size == canvas else torch.tensor([size] * count, dtype=torch.int32, device=device),
             tensors.to(device),
             tensors.to(device).float() / 255,
             [Image.fromarray(array) for array in arrays],

@@ -79,9 +79,8 @@ class DataConfig(Table):
 
 
 class ViewsConfig(Table):
-    """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
+    """View programs, see `fastnoisy.augment.program`. A value that is another view's name stands for its program."""
 
-    executor: Literal["kornia"] = Field("kornia", description="what runs the programs")
     size: int = Field(
         32,
         ge=1,

@@ -44,6 +44,7 @@ class Pipeline(ABC):
             values are within 8; raw records are exact everywhere.
         slots: batches of canvases that lie in memory at once.
         synthetic: whether the pixels are none of the split's.
+        sizes: int32 (N, 2) on the device, valid (height, width) of all rows; None where all images fill the canvas.
 
     Args:
         split: an open split of a store.
@@ -65,7 +66,8 @@ class Pipeline(ABC):
         self.split, self.device, self.workers = split, device, workers
         self.canvas = split.canvas
         self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
-        self.sizes = torch.as_tensor(split.sizes, dtype=torch.int32).to(device)
+        uniform = bool((np.asarray(split.sizes) == split.canvas).all())  # then nobody has to mask anything
+        self.sizes = None if uniform else torch.as_tensor(split.sizes, dtype=torch.int32).to(device)
 
     @classmethod
     @abstractmethod
@@ -89,4 +91,5 @@ class Pipeline(ABC):
 
     def _label(self, images: torch.Tensor, rows: torch.Tensor) -> Batch:
         """A batch of images (B, 3, H, W) on the device with what belongs to their rows (B,) int64."""
-        return Batch(images, self.sizes.index_select(0, rows), self.labels.index_select(0, rows), rows)
+        sizes = None if self.sizes is None else self.sizes.index_select(0, rows)
+        return Batch(images, sizes, self.labels.index_select(0, rows), rows)

@@ -33,8 +33,6 @@ class ResidentPipeline(Pipeline):
 
     def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
         super().__init__(split, labels, device, workers)
-        height, width = self.canvas
-        self.uniform = bool((split.sizes == (height, width)).all())
         need, free = self.bytes_needed(split), available_device(device)
         if need > free:
             where = "GPU" if device.type == "cuda" else "main"
@@ -54,10 +52,10 @@ class ResidentPipeline(Pipeline):
         ends = np.cumsum(3 * self.split.sizes.astype(np.int64).prod(axis=1))
         starts = np.concatenate([[0], ends])
         offsets = torch.from_numpy(starts[:-1]).to(self.device)
-        whole = self.split.read_all_raw() if self.uniform and ends[-1] <= 4 * _STAGING else None
+        whole = self.split.read_all_raw() if self.sizes is None and ends[-1] <= 4 * _STAGING else None
         if whole is not None:
             return torch.from_numpy(whole.reshape(-1)).to(self.device), offsets
-        line = 0 if self.uniform else 3 * self.canvas[1]  # of zeros at the end, see `_gather_lines`
+        line = 0 if self.sizes is None else 3 * self.canvas[1]  # of zeros at the end, see `_gather_lines`
         pixels = torch.empty(int(ends[-1]) + line, dtype=torch.uint8, device=self.device)
         pixels[int(ends[-1]) :] = 0
         with progress.bar(f"loading {self.split.beton_path}", self.split.num_samples) as advance:
@@ -98,7 +96,7 @@ class ResidentPipeline(Pipeline):
         synchronisation on a GPU, so that it can be captured. Pixels beyond an image's size become 0.
         """
         height, width = self.canvas
-        if self.uniform:
+        if self.sizes is None:
             images = self.pixels.view(-1, height * width * 3)
             return torch.index_select(images, 0, rows, out=out.view(len(rows), -1)).view(out.shape)
         if self.device.type == "cpu":  # a copy per image takes a twelfth of the time on a CPU
@@ -114,6 +112,7 @@ class ResidentPipeline(Pipeline):
         """
         width = self.canvas[1]
         zeros = len(self.pixels) // 3 - width  # where they begin, in pixels of three bytes each
+        assert self.sizes is not None, "images of one size are gathered whole"
         sizes = self.sizes.index_select(0, rows).long()
         h, w = sizes[:, :1], sizes[:, 1:]
         y, x = (torch.arange(side, device=self.pixels.device) for side in self.canvas)
@@ -155,7 +154,7 @@ class ResidentPipeline(Pipeline):
                 slot = torch.from_numpy(np.zeros((len(rows), *self.canvas, 3), np.uint8))
                 covered = np.zeros((len(rows), 2), np.int64)
             out = slot[: len(rows)]
-            if self.uniform:
+            if self.sizes is None:
                 self.gather(indices, out)
             else:
                 self._copy(indices.numpy(), out.numpy(), covered)

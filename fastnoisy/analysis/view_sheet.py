@@ -30,8 +30,8 @@ from fastnoisy.analysis.drawing import (
     wrap,
 )
 from fastnoisy.analysis.text import printable
+from fastnoisy.augment import View
 from fastnoisy.augment.steps import Normalize
-from fastnoisy.augment.views import View
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
@@ -151,12 +151,12 @@ def _check_size(split: Split, views: Sequence[View], num_rows: int, num_epochs: 
 
 def seen_pixels(view: View, images: Tensor) -> Tensor:
     """A view's result, float (B, 3, h, w), as uint8 pixels: with its `normalize` undone."""
-    normalize = next(step for step in view.steps if isinstance(step, Normalize))
+    normalize = next(module for module in view.modules() if isinstance(module, Normalize))
     mean, std = normalize.mean[:, None, None], normalize.std[:, None, None]
     return (images * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
-def _picture(view: View, images: Tensor, sizes: Tensor, indices: Tensor, key: int) -> Picture:
+def _picture(view: View, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int) -> Picture:
     """The view of a batch of one."""
     pixels = seen_pixels(view, view(images, sizes, indices, key))[0].permute(1, 2, 0).numpy()
     return Picture(pixels, [note for note in view.describe(images, sizes, indices, key)[0] if note])
@@ -174,7 +174,7 @@ def collect(settings: Config, split: Split, rows: Sequence[int], epochs: Sequenc
     with pipelines.open_pipeline("torch-loader", split, split.given_labels, torch.device("cpu")) as pipeline:
         for batch in pipeline.iterate(np.array([row]) for row in rows):
             (row,) = batch.indices.tolist()
-            height, width = batch.sizes[0].tolist()
+            height, width = split.sizes[row].tolist()
             arguments = (batch.images, batch.sizes, batch.indices)
             pictures = []
             for epoch in epochs:

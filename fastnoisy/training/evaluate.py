@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnoisy.augment.views import View
+from fastnoisy.augment import View
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.methods.base import Method
 from fastnoisy.pipelines.base import Pipeline
-from fastnoisy.training.step import amp_dtype, autocast, memory_format
+from fastnoisy.training.step import amp_dtype, autocast
 
 ECE_BINS = 15
 
@@ -32,23 +32,18 @@ class Evaluator:
         view: the evaluation view.
         batch_size: images at a time.
         amp: dtype to autocast to, or None.
-        dtype, memory_format: of the images.
     """
 
     method: Method
     view: View
     batch_size: int
     amp: torch.dtype | None = None
-    dtype: torch.dtype = torch.float32
-    memory_format: torch.memory_format = torch.contiguous_format
 
     @classmethod
     def of(cls, config: Config, method: Method, view: View, device: torch.device) -> Evaluator:
         """As a run's configuration has it."""
         size = config.eval_batch_size or max(config.batch_size, 256)
-        return cls(
-            method, view, size, amp_dtype(config, device), getattr(torch, config.dtype), memory_format(config, device)
-        )
+        return cls(method, view, size, amp_dtype(config, device))
 
     @torch.no_grad()
     def logits(self, pipeline: Pipeline, rows: np.ndarray, poll: Poll = lambda: None) -> dict[str, Tensor]:
@@ -88,7 +83,7 @@ class Evaluator:
     def _predict(self, batch: Batch) -> dict[str, Tensor]:
         images = self.view(batch.images, batch.sizes, batch.indices, 0)
         with autocast(batch.images.device, self.amp):
-            return self.method.predictions(images.to(self.dtype, memory_format=self.memory_format))
+            return self.method.predictions(images)
 
 
 def _host_rows(count: int, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastnoisy import machine, pipelines
-from fastnoisy.augment.views import View, parse_view
+from fastnoisy.augment import View, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.beton import RAW
 from fastnoisy.data.encode import Plan, Rejection, Resize, encode
@@ -31,6 +31,7 @@ from fastnoisy.training.logs import Observer
 from fastnoisy.training.process import caller_unchanged
 from fastnoisy.training.run_folder import RunFolder, Say
 from fastnoisy.training.state import load_method
+from fastnoisy.training.step import amp_dtype, autocast, memory_format
 from fastnoisy.training.stop import Stop
 
 _BATCH = 64
@@ -182,7 +183,8 @@ class Run:
                 module, SampleMemory
             ):  # no prediction reads it, and it may be larger than the device's memory
                 module.rows = module.rows.new_empty(0, module.rows.shape[1])
-        return method.to(setup.choose_device(device)).eval()
+        where = setup.choose_device(device)
+        return method.to(where).to(memory_format=memory_format(self.config, where)).eval()
 
     def evaluate(self, store: str | Path = "", split: str = "", device: str = "auto") -> Evaluation:
         """Accuracy, calibration and classes of the reported weights on a split.
@@ -256,16 +258,22 @@ class Run:
         sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32).reshape(-1, 2)
         for slot, image in enumerate(images):
             pixels[slot, : image.shape[0], : image.shape[1]] = torch.from_numpy(image)
-        with torch.no_grad():
+        with torch.no_grad(), autocast(device, amp_dtype(self.config, device)):
             indices = torch.arange(len(images), device=device)
             made = view(pixels.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0)
-            best = method.predict(made.to(getattr(torch, self.config.dtype))).float().softmax(dim=1).max(dim=1)
+            best = method.predict(made).float().softmax(dim=1).max(dim=1)
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
     def _view(self, device: torch.device) -> View:
         """The evaluation view as it was when the checkpoint was written."""
         view = parse_view(self._metadata("view"))
-        return view.build("eval", mean=self._metadata("mean"), std=self._metadata("std")).to(device)
+        return view.build(
+            "eval",
+            mean=self._metadata("mean"),
+            std=self._metadata("std"),
+            dtype=getattr(torch, self.config.dtype),
+            channels_last=memory_format(self.config, device) == torch.channels_last,
+        ).to(device)
 
     def _metadata(self, key: str) -> Any:
         found = self.checkpoint

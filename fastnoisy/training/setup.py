@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
-from fastnoisy.augment.views import View, parse_view
+from fastnoisy.augment import View, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.stage import stage
 from fastnoisy.data.store import Split, Store, open_store
@@ -24,6 +24,8 @@ from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
 from fastnoisy.training.labels import Labels, training_population
 from fastnoisy.training.step import memory_format
+
+_CPU = torch.device("cpu")
 
 
 def resolve(recipe: str, words: Sequence[str], store: str = "") -> Config:
@@ -83,7 +85,7 @@ def check(tables: Mapping[str, Any]) -> Config:
         found += models.problems(dict(model))
     programs = dict(views) if isinstance(views, Mapping) else {}
     for name, text in programs.items():
-        if name not in ("executor", "size") and text not in ["", *programs]:
+        if name != "size" and text not in ["", *programs]:
             try:
                 parse_view(config.ViewsConfig.expand(str(text), 32))
             except FastnoisyError as error:
@@ -241,7 +243,7 @@ def prepare(settings: Config, labels: Labels | None = None, restored: bool = Fal
     method.to(device=device)
     method.to(memory_format=memory_format(settings, device))
     views = {
-        stream: {name: build_view(settings, program, name) for name, program in spec.views.items()}
+        stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
     }
     return Setup(
@@ -253,8 +255,8 @@ def prepare(settings: Config, labels: Labels | None = None, restored: bool = Fal
         eval_sets(settings, store, split.class_names),
         {"train": population},
         method,
-        {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
-        build_view(settings, "eval", "eval").to(device),
+        views,
+        build_view(settings, "eval", "eval", device),
         [note] if note else [],
     )
 
@@ -291,10 +293,17 @@ def build_method(
         return methods.build(settings.method, context).to(dtype)
 
 
-def build_view(settings: Config, program: str, name: str) -> View:
-    """A view of the configuration, drawing random numbers under `name`."""
+def build_view(settings: Config, program: str, name: str, device: torch.device = _CPU) -> View:
+    """A view of the configuration on a device, drawing random numbers under `name`, in the dtype and memory order of a run."""
     data = settings.data
-    return parse_view(settings.views.program(program)).build(name, mean=data.mean, std=data.std)
+    view = parse_view(settings.views.program(program)).build(
+        name,
+        mean=data.mean,
+        std=data.std,
+        dtype=getattr(torch, settings.dtype),
+        channels_last=memory_format(settings, device) == torch.channels_last,
+    )
+    return view.to(device)
 
 
 def test_split(settings: Config, store: Store) -> str:

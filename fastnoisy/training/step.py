@@ -56,9 +56,7 @@ class Stepper:
     ) -> None:
         self.method, self.optimizer, self.views, self.meter, self.group = method, optimizer, views, meter, group
         self.seed, self.accumulate, self.device = config.seed, config.accumulate, device
-        self.dtype = getattr(torch, config.dtype)
         self.amp = amp_dtype(config, device)
-        self.memory_format = memory_format(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.sound = torch.ones((), dtype=torch.bool, device=device)
@@ -109,10 +107,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _views(self, stream: str, batch: Batch, key: Tensor) -> StepBatch:
-        made = {
-            name: view(batch.images, batch.sizes, batch.indices, key).to(self.dtype, memory_format=self.memory_format)
-            for name, view in self.views[stream].items()
-        }
+        made = {name: view(batch.images, batch.sizes, batch.indices, key) for name, view in self.views[stream].items()}
         return StepBatch(made, batch.labels, batch.indices)
 
 
