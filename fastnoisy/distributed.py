@@ -1,12 +1,12 @@
 """The group of ranks that train one model together; of one process, the identity.
 
-A global batch is cut into the ranks' rows: rank 0 has the first, and so on, and they need not be equally many. Each rank's
-loss is the mean over its own rows, and what is minimised is their sum, each weighted by the rank's fraction of the rows.
-What a method does over the whole batch (it selects, averages or mixes) goes through a group, so that it gives the same on
-any number of ranks.
+A global batch is cut into the ranks' rows: rank 0 has the first, and so on, and they need not be equally many. Each
+rank's loss is the mean over its own rows, and what is minimised is their sum, each weighted by the rank's fraction of
+the rows. What a method does over the whole batch (it selects, averages or mixes) goes through a group, so that it gives
+the same on any number of ranks.
 
-No gradient passes through a group: what comes back counts as a constant. `mean` alone carries one, to a rank's own rows, and
-there the weighted sum of the ranks' gradients is the gradient of the whole batch's mean.
+No gradient passes through a group: what comes back counts as a constant. `mean` alone carries one, to a rank's own
+rows, and there the weighted sum of the ranks' gradients is the gradient of the whole batch's mean.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Group(ABC):
             values: (B_r, ...), with B_r rows of this rank; everything else is alike on all ranks.
 
         Returns:
-            (B, ...), with B the sum of all B_r, without gradient. Rows of one stream are then in the order of its global batch.
+            (B, ...), with B the sum of all B_r, without gradient. Rows of one stream are then in the order of its
+            global batch.
         """
 
     @abstractmethod

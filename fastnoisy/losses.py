@@ -367,6 +367,9 @@ def squared_error(logits: Tensor, targets: Tensor, reduction: Reduction = "none"
 
 
 def uniform_prior_penalty(logits: Tensor, group: Group = ONE) -> Tensor:
-    """KL(uniform || mean over the global batch of softmax(z)), 0-dimensional: no class may vanish (DivideMix, Eq. 11)."""
+    """KL(uniform || mean over the global batch of softmax(z)), 0-dimensional: no class may vanish.
+
+    Source: DivideMix, Eq. 11.
+    """
     mean = group.mean(probabilities(logits))
     return -(mean.log() + math.log(len(mean))).mean()

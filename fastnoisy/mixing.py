@@ -45,8 +45,9 @@ def partners(key: Tensor, group: Group, *parts: int) -> Tensor:
     """With which row of the global batch each own row is mixed: a uniformly drawn permutation of all ranks' rows.
 
     Args:
-        parts: of how many rows of this rank each part of a batch consists; parts follow one another (two views of a stream, two
-            streams). The permutation is one of the global batch's parts, so it does not depend on how many ranks share them.
+        parts: of how many rows of this rank each part of a batch consists; parts follow one another (two views of a
+            stream, two streams). The permutation is one of the global batch's parts, so it does not depend on how many
+            ranks share them.
 
     Returns:
         int64 (sum of `parts`,): positions in the rows of all ranks as `group.gather` joins them.

@@ -28,8 +28,8 @@ class SampleMemory(nn.Module):
     """N rows of C numbers in a registered buffer, so that they are in every checkpoint.
 
     A row is read only when it is written, once a visit; within one call the indices must be distinct (streams visit a
-    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2). A forward writes them before its
-    loss is known: `keep` and `put_back` undo it.
+    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2). A forward writes them before
+    its loss is known: `keep` and `put_back` undo it.
 
     Args:
         num_samples: N, the number of rows of the data set (not of the subset trained on).

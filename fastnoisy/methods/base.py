@@ -108,8 +108,8 @@ class Forward:
         sub_logits: (B, C) of each sub-classifier, shallowest first.
         labels, indices: (B,) int64, of the samples of this forward.
         memory_logits: (B, C) that a memory shall see; the main logits where None.
-        partners: (B,) int64, what inputs were mixed with, or None: positions in the *global* batch, that is in the rows of
-            this forward on all ranks as `Context.group` gathers them.
+        partners: (B,) int64, what inputs were mixed with, or None: positions in the *global* batch, that is in the
+            rows of this forward on all ranks as `Context.group` gathers them.
         own_weight: (B,) or 0-dimensional: the weight of the own image in each mixed input, or None.
     """
 
@@ -303,8 +303,8 @@ class Method(nn.Module):
         """Called after the optimiser's step (moving averages of weights).
 
         Args:
-            sound: 0-dimensional bool on the device, whether this step's loss and gradients and all earlier ones were finite.
-                Where it is false the weights were left alone, and so must be what follows them.
+            sound: 0-dimensional bool on the device, whether this step's loss and gradients and all earlier ones were
+                finite. Where it is false the weights were left alone, and so must be what follows them.
         """
 
     def predictions(self, images: Tensor) -> dict[str, Tensor]:
@@ -358,8 +358,8 @@ class AveragedBackbone(nn.Module):
     """An exponential moving average of a backbone's weights: ema <- decay * ema + (1 - decay) * theta.
 
     Starts as a copy of the initial weights (NRD 1.3). BatchNorm buffers follow `buffers`: `batch`: they are this copy's
-    own, moved by its own train-mode forwards; `ema`: floats are averaged with the same decay, others copied; `student`: all are
-    copied. Under the last two its forwards run in evaluation mode (decision N2).
+    own, moved by its own train-mode forwards; `ema`: floats are averaged with the same decay, others copied;
+    `student`: all are copied. Under the last two its forwards run in evaluation mode (decision N2).
     """
 
     def __init__(self, source: Backbone, decay: float, buffers: str) -> None:
@@ -405,7 +405,7 @@ class AveragedBackbone(nn.Module):
 
     def _lerp(self, own: list[Tensor], others: list[Tensor], sound: Tensor) -> None:
         if own:
-            # A weight per tensor, all one: with a number instead it could not depend on a flag that the host never sees. The
-            # same bits in float32 and float64; eagerly a launch per tensor, in a compiled step one.
+            # A weight per tensor, all one: with a number instead it could not depend on a flag that the host never
+            # sees. The same bits in float32 and float64; eagerly a launch per tensor, in a compiled step one.
             weight = sound.to(own[0].dtype) * (1 - self.decay)
             torch._foreach_lerp_(own, others, [weight] * len(own))

@@ -28,8 +28,9 @@ def backbone(name: str) -> Callable[[_Builder], _Builder]:
 def without_step_counts(net: nn.Module) -> None:
     """Take `num_batches_tracked` out of every BatchNorm of a network, in place.
 
-    Nothing reads it where the momentum is a number, and counting is a launch per layer and step. Weights that bring the counts
-    (timm's, torchvision's) load as if they had none; ours load where counts are wanted, for torch fills in what is missing.
+    Nothing reads it where the momentum is a number, and counting is a launch per layer and step. Weights that bring the
+    counts (timm's, torchvision's) load as if they had none; ours load where counts are wanted, for torch fills in what
+    is missing.
     """
     for module in net.modules():
         if isinstance(module, _NormBase) and module.num_batches_tracked is not None:

@@ -12,8 +12,8 @@ from fastnoisy.methods.base import Record
 class Meter:
     """Sums over an epoch, kept on the device so that a step never waits for them.
 
-    A sum is a 0-dimensional float64 tensor that is made when its name first comes and written in place from then on, over all
-    epochs: a step that is replayed finds it where it was.
+    A sum is a 0-dimensional float64 tensor that is made when its name first comes and written in place from then on,
+    over all epochs: a step that is replayed finds it where it was.
 
     It holds the clean labels, where they are known: they serve these numbers and reach no method.
 

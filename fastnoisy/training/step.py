@@ -30,9 +30,9 @@ ViewTable = Mapping[str, Mapping[str, View]]
 class Stepper:
     """Turns a global batch of each stream into one optimisation step.
 
-    A step writes into tensors that stay where they are: weights, momenta, memories, sums. From the first step on whose loss or
-    gradient is not finite it moves none of them, except the meter's sums; the host learns of it when it next asks the meter.
-    With fp16 an infinite gradient is the scaler's to skip, and no error; a loss that is not finite is one.
+    A step writes into tensors that stay where they are: weights, momenta, memories, sums. From the first step on whose
+    loss or gradient is not finite it moves none of them, except the meter's sums; the host learns of it when it next
+    asks the meter. With fp16 an infinite gradient is the scaler's to skip, and no error; a loss that is not finite is one.
 
     Args:
         method: in train mode, on the device.
@@ -122,7 +122,8 @@ class Undo:
         names = ("running_mean", "running_var")
         buffers = [b for name, b in method.named_buffers() if name.rpartition(".")[2] in names]
         dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
-        # Of each precision as one: a few launches, where a copy and a choice per buffer would be hundreds on a ResNet-34.
+        # Of each precision as one: a few launches, where a copy and a choice per buffer would be hundreds on a
+        # ResNet-34.
         self.statistics = [[b for b in buffers if b.dtype == dtype] for dtype in dtypes]
         self.memories = [module for module in method.modules() if isinstance(module, SampleMemory)]
         self._statistics: list[Tensor] = []

@@ -1,5 +1,7 @@
-"""A step on CUDA tensors that hold nothing, without a GPU: it copies nothing from the host, reads nothing back, and has no
-shape that depends on data. Forward, loss, meter and hooks run; backward and the optimiser's kernel cannot, and are stubs.
+"""A step on CUDA tensors that hold nothing, without a GPU.
+
+It copies nothing from the host, reads nothing back, and has no shape that depends on data. Forward, loss, meter and
+hooks run; backward and the optimiser's kernel cannot, and are stubs.
 """
 
 from __future__ import annotations
