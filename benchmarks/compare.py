@@ -121,10 +121,10 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
     from fastnoisy.training.stop import on_signals
 
     settings = setup.resolve(f"{data}-{method}", words, store)
-    wanted = config.to_toml(settings.model_dump())
-    plain = settings.recipe and not [w for w in words if not w.startswith(("device=", "seed=", "threads="))]
+    wanted = config.to_toml(settings.config.model_dump())
+    plain = settings.config.recipe and not [w for w in words if not w.startswith(("device=", "seed=", "threads="))]
     suffix = "" if plain else f"-{zlib.crc32(repr(sorted(words)).encode()):08x}"
-    folder = runs / f"{data}-{method}-seed{settings.seed}{suffix}"
+    folder = runs / f"{data}-{method}-seed{settings.config.seed}{suffix}"
     if (folder / "config.toml").exists() and (folder / "config.toml").read_text() != wanted:
         shutil.rmtree(folder)  # made by another version of the recipe; only folders below --runs are ever removed
     print(f"\n{folder}: {' '.join(words)}", flush=True)
@@ -142,9 +142,9 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
     lines = Run(folder).metrics
     speeds = [line["time"]["img_per_s"] for line in lines if "time" in line]
     predictor = final["reported"]
-    evaluated = final["eval"][settings.data.test_split]
+    evaluated = final["eval"][settings.config.data.test_split]
     return {
-        "seed": settings.seed,
+        "seed": settings.config.seed,
         "accuracy": evaluated[predictor]["accuracy"],
         "ece": evaluated[predictor]["ece"],
         "others": {k: v["accuracy"] for k, v in evaluated.items() if k != predictor},
@@ -155,7 +155,7 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
         "curve": [
             [
                 line["epoch"],
-                line["eval"][settings.data.test_split][predictor]["accuracy"],
+                line["eval"][settings.config.data.test_split][predictor]["accuracy"],
                 line["train"].get("memorised"),
             ]
             for line in lines

@@ -37,6 +37,7 @@ from fastnoisy import config, methods
 from fastnoisy.batch import Batch
 from fastnoisy.methods.base import Method, NoiseFacts, Progress, SingleNetwork
 from fastnoisy.training import optim, setup
+from fastnoisy.training.device import choose_device
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper, memory_format
 
@@ -80,19 +81,19 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     words = [f"batch_size={size}", f"suite={methods.find(table['name']).suite}", *words, *options]
     settings = setup.resolve(f"cifar10-{table['name']}", words)
     method = setup.build_method(settings, 10, 50000, NoiseFacts(0.4)).train()
-    method.to(device=device, memory_format=memory_format(settings, device))
-    optimizer = optim.build(method, settings.optim, device)
-    floats = images.to(getattr(torch, settings.dtype), memory_format=memory_format(settings, device))
+    method.to(device=device, memory_format=memory_format(settings.config, device))
+    optimizer = optim.build(method, settings.config.optim, device)
+    floats = images.to(getattr(torch, settings.config.dtype), memory_format=memory_format(settings.config, device))
     views: Mapping[str, Any] = {
         stream: {view: lambda canvas, sizes, indices, key: floats for view in spec.views}
         for stream, spec in method.streams.items()
     }
-    stepper = Stepper(method, optimizer, views, settings, device, Meter(None, device))
+    stepper = Stepper(method, optimizer, views, settings.config, device, Meter(None, device))
     labels = torch.randint(10, (size,), generator=torch.Generator().manual_seed(1)).to(device)
     sizes = torch.full((size, 2), side, dtype=torch.int32, device=device)
     canvas = torch.zeros(size, 3, side, side, dtype=torch.uint8, device=device)
     batch = Batch(canvas, sizes, labels, torch.arange(size, device=device))
-    progress = Progress.start(settings.epochs, device)
+    progress = Progress.start(settings.config.epochs, device)
     progress.move(EPOCH, 0, 100)
 
     def run() -> None:
@@ -201,7 +202,7 @@ def main(
 ) -> None:  # fmt: skip
     """The command; see the module."""
     torch.set_num_threads(threads)
-    where = setup.choose_device(device)
+    where = choose_device(device)
     chosen = re.split(r",(?![^()]*\))", asked) if asked else []  # not within brackets
     names = chosen or ["ce", *pure_losses(), "nrd", "alasca", "alasca(recompute=true)"]
     model = ["model=resnet34_cifar"]

@@ -32,7 +32,7 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import cores
 from fastnoisy.pipelines.base import Pipeline
 from fastnoisy.pipelines.resident import ResidentPipeline
-from fastnoisy.training import setup
+from fastnoisy.training.device import choose_device
 
 SHARES = (0.0, 0.12, 0.25, 0.4, 0.65, 0.9, 1.0)
 SIDE = 500  # pixels of the longer side: ImageNet's and the web's photographs
@@ -88,8 +88,8 @@ def competitors(
     else:
         for share in sweep or (None,):
             name = "dali" if share is None else f"dali, share {share:g}"
-            options = {} if share is None else {"hw_decoder_load": share}
-            opened.append(pipelines.open_pipeline("dali", photos, photos.given_labels, device, 0, **options))
+            call = "dali" if share is None else f"dali(hw_decoder_load={share})"
+            opened.append(pipelines.open_pipeline(call, photos, photos.given_labels, device, 0))
             found[name] = Competitor(name, ours(opened[-1], batch_size))
             shares[name] = share
     for split, of in ((photos, "photographs"), (squares, f"squares of {SQUARE}")):
@@ -134,7 +134,7 @@ def main(
 ) -> None:
     """The command; see the module."""
     torch.set_num_threads(1)
-    where = setup.choose_device(device)
+    where = choose_device(device)
     sweep = SHARES if device == "cuda" else ()
     if shares is not None:
         sweep = tuple(map(float, shares.split(",")))

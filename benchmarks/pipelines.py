@@ -34,7 +34,7 @@ from fastnoisy.data.store import Split, open_store, write_json
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline
-from fastnoisy.training import setup
+from fastnoisy.training.device import choose_device
 
 LIBRARIES = {"ffcv": "ffcv", "dali": "nvidia.dali"}
 WORKERS = (0, 1, 2)
@@ -197,7 +197,7 @@ def main(
 ) -> None:
     """The command; see the module."""
     torch.set_num_threads(1)
-    where = setup.choose_device(device)
+    where = choose_device(device)
     with tempfile.TemporaryDirectory() as scratch:
         if tiny:
             store, repetitions, batch_size = tiny_store(Path(scratch)), 2, 8

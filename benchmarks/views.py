@@ -34,6 +34,7 @@ from fastnoisy import keyed_random
 from fastnoisy.augment import ops, step_names
 from fastnoisy.augment.program import StepCall, ViewProgram, parse_view
 from fastnoisy.training import setup
+from fastnoisy.training.device import choose_device
 
 OURS = "ours"
 MEAN_STD = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -197,8 +198,7 @@ def cases(device: torch.device, tiny: bool) -> list[Case]:
             found += [step_case(text, large) for text in LARGE_STEPS if text.partition("(")[0] in step_names()]
         views = setup.resolve(f"{data}-{method}", words).views
         for name in ("student", "teacher"):
-            program = parse_view(views.program(name))
-            found.append(program_case(f"whole {name} view, {data}-{method}", program, images))
+            found.append(program_case(f"whole {name} view, {data}-{method}", views[name], images))
     return found
 
 
@@ -285,7 +285,7 @@ def note(repetitions: int, device: torch.device) -> str:
 def main(device: str, repetitions: int, name: str, out: Path | None, tiny: bool) -> None:
     """The command; see the module."""
     torch.set_num_threads(1)
-    where = setup.choose_device(device)
+    where = choose_device(device)
     repetitions = 2 if tiny else repetitions
     found = cases(where, tiny)
     measure(found, repetitions, where, 0.0 if tiny else 0.003)

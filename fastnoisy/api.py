@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastnoisy.data.finish import Summary
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastnoisy.training.dry_run import DryRun
     from fastnoisy.training.logs import Observer
     from fastnoisy.training.run import Run
+    from fastnoisy.training.settings import Settings
     from fastnoisy.training.stop import Stop
 
 
@@ -99,7 +100,7 @@ def train(
         Interrupted: `stop` was asked; a checkpoint was written.
     """
     from fastnoisy.training import loop
-    from fastnoisy.training.process import caller_unchanged
+    from fastnoisy.training.device import caller_unchanged
     from fastnoisy.training.run import Run
 
     settings, folder = _resolved(recipe, overrides, data, out)
@@ -120,7 +121,7 @@ def dry_run(
     Nothing is written. Arguments and errors as for `train`.
     """
     from fastnoisy.training import dry_run, loop
-    from fastnoisy.training.process import caller_unchanged
+    from fastnoisy.training.device import caller_unchanged
 
     settings, folder = _resolved(recipe, overrides, data, out)
     with caller_unchanged():
@@ -142,7 +143,9 @@ def load(path: str | Path, say: Callable[[str], None] = lambda line: None) -> Ru
     return Run(path, say)
 
 
-def _resolved(recipe: str, overrides: tuple[str, ...], data: str | Path, out: str | Path | None) -> tuple[Any, Path]:
+def _resolved(
+    recipe: str, overrides: tuple[str, ...], data: str | Path, out: str | Path | None
+) -> tuple[Settings, Path]:
     """The configuration, and the folder of the run."""
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training import setup

@@ -1,12 +1,15 @@
 """Names without lists: a source, method or pipeline is a file, and the file's name is its name.
 
-Names use hyphens where file names use underscores. Listing names imports nothing, so help texts stay fast.
+Names use hyphens where file names use underscores. Listing names and their summaries imports none of the files, so help texts
+stay fast.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from importlib import resources
 from types import ModuleType
 
 from fastnoisy.errors import unknown_name
@@ -29,3 +32,9 @@ def load(package: str, kind: str, name: str) -> ModuleType:
     if name not in known:
         raise unknown_name(kind, name, known)
     return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+
+
+def summary(package: str, name: str) -> str:
+    """The first line of the docstring of the file that defines `name`, which is read and not imported; empty without one."""
+    file = resources.files(package) / f"{name.replace('-', '_')}.py"
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from fastnoisy.batch import Batch
+from fastnoisy.config import Table
 from fastnoisy.data.store import Split
 
 
@@ -45,12 +47,17 @@ class Pipeline(ABC):
         slots: batches of canvases that lie in memory at once.
         synthetic: whether the pixels are none of the split's.
         sizes: int32 (N, 2) on the device, valid (height, width) of all rows; None where all images fill the canvas.
+        extra: the extra of setup.py that it needs; empty: none.
+        needs_verified: whether it trusts what it reads, so that only a verified split may be opened.
+        auto_rank: `pipeline=auto` takes the lowest that may be taken (see `pipelines.choose`); None: never.
+        auto_devices: types of device for which `auto` may take it.
 
     Args:
         split: an open split of a store.
         labels: int64 (N,), the given labels (with the run's noise) of all rows of the split.
         device: where batches are wanted.
         workers: processes or threads that may decode; 0: the pipeline's own choice.
+        options: of the class's own `Options`; None: the defaults.
 
     Raises:
         FastnoisyError: a damaged record, naming file, record and source.
@@ -60,9 +67,18 @@ class Pipeline(ABC):
     slots = 2
     synthetic = False
 
-    OPTIONS: tuple[str, ...] = ()  # further arguments that a pipeline takes: keys of the configuration's table `data`
+    extra: ClassVar[str] = ""
+    needs_verified: ClassVar[bool] = False
+    auto_rank: ClassVar[int | None] = None
+    auto_devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
 
-    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
+    class Options(Table):
+        """No options."""
+
+    def __init__(
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
+    ) -> None:
+        self.options = self.Options() if options is None else options
         self.split, self.device, self.workers = split, device, workers
         self.canvas = split.canvas
         self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
@@ -73,6 +89,11 @@ class Pipeline(ABC):
     @abstractmethod
     def bytes_needed(cls, split: Split) -> int:
         """Bytes of device memory that the pipeline holds for good, batches aside."""
+
+    @classmethod
+    def default_workers(cls) -> int:
+        """How many workers it gets where nobody says; 0: it chooses itself when it is opened."""
+        return 0
 
     @abstractmethod
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:

@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from fastnoisy import extras
 from fastnoisy.batch import Batch
+from fastnoisy.config import Table
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import cores
@@ -164,24 +166,31 @@ class _Decoder:
 class DaliPipeline(Pipeline):
     """See the module and `Pipeline`. `workers` threads decode; 0: the cores of this process, shared by the local ranks.
 
-    Args:
-        hw_decoder_load: share of the JPEGs, 0 to 1, that a GPU's hardware decoder is given; the others are decoded by its
-            cores with help of the threads. What is best depends on GPU and threads: measure it.
-
     Raises:
         FastnoisyError: DALI is not installed, or the split is not known to be whole: nvJPEG must not meet damaged files.
     """
 
-    OPTIONS = ("hw_decoder_load",)
+    class Options(Table):
+        """Options of DALI."""
+
+        hw_decoder_load: float = Field(
+            HW_DECODER_LOAD,
+            ge=0,
+            le=1,
+            description="share of the JPEGs that a GPU's hardware decoder is given; the others are decoded by its cores with"
+            " help of the threads; what is best depends on both: measure it",
+        )
+
+    extra = "dali"
+    needs_verified = True
+    auto_rank = 10
+    auto_devices = ("cuda",)
     slots = _DEPTH + 3  # what DALI works on, its last output, and the copy that was handed on
 
+    options: Options
+
     def __init__(
-        self,
-        split: Split,
-        labels: np.ndarray,
-        device: torch.device,
-        workers: int = 0,
-        hw_decoder_load: float = HW_DECODER_LOAD,
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
     ) -> None:
         extras.load("dali")
         if not split.verified:
@@ -189,10 +198,9 @@ class DaliPipeline(Pipeline):
                 f"{split.beton_path} has no stamp that says that all its records are whole, which the dali pipeline needs",
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
-        super().__init__(split, labels, device, workers)
+        super().__init__(split, labels, device, workers, options)
         self.exact_jpeg = device.type == "cpu"
         self.threads = workers or cores()
-        self.hw_decoder_load = hw_decoder_load
         self._idle: list[_Decoder] = []
         self._running: list[Iterator[Tensor]] = []
         self._closed = False
@@ -297,7 +305,7 @@ class DaliPipeline(Pipeline):
             FastnoisyError: DALI cannot build one, whatever the records: a driver that is too old, no memory.
         """
         try:
-            return _Decoder(self.canvas, batch_size, self.threads, self.device, self.hw_decoder_load)
+            return _Decoder(self.canvas, batch_size, self.threads, self.device, self.options.hw_decoder_load)
         except Exception as error:  # graph and constructor, too, raise whatever DALI's C++ part does
             problem = str(error) if isinstance(error, _DaliError) else _one_line(error)
         raise FastnoisyError(f"DALI's pipeline cannot be built: {problem}", _REMEDY)  # not "from": see `_Decoder._call`

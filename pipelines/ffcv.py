@@ -44,10 +44,15 @@ class FfcvPipeline(Pipeline):
         FastnoisyError: ffcv is not installed, or the split has not been verified.
     """
 
+    extra = "ffcv"
+    needs_verified = True
+    auto_rank = 20
     slots = BATCHES_AHEAD + 2  # FFCV's own count
 
-    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
-        super().__init__(split, labels, device, workers)
+    def __init__(
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
+    ) -> None:
+        super().__init__(split, labels, device, workers, options)
         if not split.verified:
             raise FastnoisyError(
                 f"{split.beton_path} has not been verified, and ffcv trusts what it reads",

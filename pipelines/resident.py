@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,12 @@ class ResidentPipeline(Pipeline):
         FastnoisyError: the images do not fit into what is free of the device's memory.
     """
 
-    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
-        super().__init__(split, labels, device, workers)
+    auto_rank = 0  # an epoch then costs no decoding at all
+
+    def __init__(
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
+    ) -> None:
+        super().__init__(split, labels, device, workers, options)
         need, free = self.bytes_needed(split), available_device(device)
         if need > free:
             where = "GPU" if device.type == "cuda" else "main"

@@ -6,6 +6,7 @@ A run on it shows how fast everything but the data is; what a real pipeline lack
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,10 @@ class SyntheticPipeline(Pipeline):
 
     synthetic = True
 
-    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
-        super().__init__(split, labels, device, workers)
+    def __init__(
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
+    ) -> None:
+        super().__init__(split, labels, device, workers, options)
         self._made: dict[int, Tensor] = {}
 
     @classmethod

@@ -17,7 +17,7 @@ from torch.utils.data._utils import signal_handling
 from fastnoisy.batch import Batch
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.machine import mebibytes
+from fastnoisy.machine import cores, mebibytes
 from fastnoisy.pipelines.base import Pipeline
 
 _SHARED = Path("/dev/shm")
@@ -133,11 +133,20 @@ class TorchLoaderPipeline(Pipeline):
         FastnoisyError: a process was killed, or there is no room for the batches on their way.
     """
 
-    def __init__(self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0) -> None:
-        super().__init__(split, labels, device, workers)
+    auto_rank = 90  # it goes anywhere
+
+    def __init__(
+        self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
+    ) -> None:
+        super().__init__(split, labels, device, workers, options)
         self._idle: list[_Loader] = []
         self._running: list[_Loader] = []
         self._closed = False
+
+    @classmethod
+    def default_workers(cls) -> int:
+        """A process per core of this rank."""
+        return cores()
 
     @classmethod
     def bytes_needed(cls, split: Split) -> int:

@@ -92,7 +92,7 @@ def test_every_train_command_of_the_documentation_resolves(line: str) -> None:
     words = shlex.split(line, comments=True)[2:]
     recipe = words.pop(0)
     overrides = [w for w in words if "=" in w and not w.startswith("--")]
-    settings = setup.resolve(recipe, overrides)
+    settings = setup.resolve(recipe, overrides).config
     assert settings.recipe.split("-")[0] in recipes.data_names()
 
 

@@ -10,9 +10,16 @@ import pytest
 
 from fastnoisy import config, methods, recipes
 from fastnoisy.analysis import published
+from fastnoisy.config import Config
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.recipes import rows
 from fastnoisy.training import setup
+
+
+def resolve(*arguments: Any) -> Config:
+    """The plain values of a resolved configuration."""
+    return setup.resolve(*arguments).config
+
 
 # As printed in the paper, in the paper's notation: the package holds the same in its own.
 with (Path(__file__).parent / "golden" / "nrd_table5.csv").open() as file:
@@ -35,7 +42,7 @@ def noise_text(line: dict[str, str]) -> str:
 @pytest.mark.parametrize("line", TABLE5, ids=lambda line: "-".join(list(line.values())[:4]))
 def test_every_cell_of_nrd_table_5(line: dict[str, str]) -> None:
     data, method, noise = line["dataset"].lower().replace("-", ""), NAMES[line["method"]], noise_text(line)
-    settings = setup.resolve(f"{data}-{method}", [f"noise={noise}", "suite=nrd"])
+    settings = resolve(f"{data}-{method}", [f"noise={noise}", "suite=nrd"])
     assert (settings.optim.lr, settings.optim.weight_decay) == (float(line["lr"]), float(line["wd"]))
     assert settings.method["name"] == method
     numbers = [float(word) for word in line["params"].split()]
@@ -62,7 +69,7 @@ def test_every_cell_of_nrd_table_5(line: dict[str, str]) -> None:
     assert settings.noise == (noise if "asym" not in noise else f"{noise}:{RULES[data]}")
     assert settings.row.startswith(f"NRD Table 5, {data} {method}, ")
     assert "no row" not in settings.row
-    plain = setup.resolve(f"{data}-{method}", [f"noise={noise}"])
+    plain = resolve(f"{data}-{method}", [f"noise={noise}"])
     assert plain == settings, "the methods of NRD's tables take NRD's suite by themselves"
 
 
@@ -108,7 +115,7 @@ def test_robust_losses_and_sample_selection_of_alasca(data: str, base: str, nois
     check_alasca_setup(with_it, data, noise)
     assert with_it["method"] == {"name": "alasca", "base": {"name": base, **expected[base]}}
     if base in methods.names():
-        settings = setup.resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
+        settings = resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
         assert settings.suite == "alasca"
         assert (settings.method["lam"], settings.method["ramp_start"], settings.method["ramp_end"]) == (2.0, 0.1, 0.7)
         assert not settings.method["shared_ema"]
@@ -145,7 +152,7 @@ def test_semi_supervised_methods_of_alasca(data: str, base: str, noise: str) -> 
     tables = recipes.compose(data, "alasca", "alasca", {"noise": noise}, base)
     alone = recipes.compose(data, base, "alasca", {"noise": noise})
     inner = tables["method"]["base"]
-    settings = setup.resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
+    settings = resolve(f"{data}-alasca", [f"noise={noise}", f"method.base={base}"])
     assert settings.method["ramp_end"] == 0.9
     assert alone["method"] == inner
     for key in ("model", "epochs", "optim", "batch_size", "data", "views", "noise"):
@@ -175,7 +182,7 @@ def test_every_published_cell_has_a_row_and_can_be_reached() -> None:
         data, method = cell.recipe.split("-", 1)
         base = words.get("method.base") or ("ce" if method == "alasca" else None)
         if {method, base} - {None} <= set(methods.names()):
-            settings = setup.resolve(cell.recipe, cell.overrides.split())
+            settings = resolve(cell.recipe, cell.overrides.split())
             row, suite = settings.row, settings.suite
             assert cell in published.find(settings)
         else:
@@ -190,22 +197,22 @@ def test_every_published_cell_has_a_row_and_can_be_reached() -> None:
 
 
 def test_a_suite_is_the_same_for_every_method() -> None:
-    yardstick = setup.resolve("cifar10-ce", ["suite=alasca"])
-    ours = setup.resolve("cifar10-alasca", [])
-    other, nrd = setup.resolve("cifar10-alasca", ["suite=nrd"]), setup.resolve("cifar10-nrd", ["suite=nrd"])
+    yardstick = resolve("cifar10-ce", ["suite=alasca"])
+    ours = resolve("cifar10-alasca", [])
+    other, nrd = resolve("cifar10-alasca", ["suite=nrd"]), resolve("cifar10-nrd", ["suite=nrd"])
     for key in ("model", "epochs", "optim", "data", "views", "drop_last", "batch_size", "noise"):
         assert getattr(yardstick, key) == getattr(ours, key), key
         if key != "optim":
             assert getattr(other, key) == getattr(nrd, key), key
     assert (other.optim.lr, other.optim.weight_decay) == (0.05, 1e-3), "ALASCA around cross-entropy takes its row"
-    around = setup.resolve("cifar10-alasca", ["suite=nrd", "method.base=gce", "noise=symmetric:0.8"])
+    around = resolve("cifar10-alasca", ["suite=nrd", "method.base=gce", "noise=symmetric:0.8"])
     assert {key: around.method["base"][key] for key in ("name", "q", "floor")} == {
         "name": "gce",
         "q": 0.9,
         "floor": 1e-7,
     }
     assert around.row == "NRD Table 5, cifar10 gce, symmetric 80 %"
-    foreign = setup.resolve("cifar100-gjs", ["suite=alasca", "noise=symmetric:0.6"])
+    foreign = resolve("cifar100-gjs", ["suite=alasca", "noise=symmetric:0.6"])
     assert (foreign.optim.lr, foreign.method["weight"], foreign.data.holdout) == (0.02, 0.9, 0.1)
     assert "there is no row for gjs); options: NRD Table 5, cifar100 gjs, symmetric 60 %" in foreign.row
 
@@ -213,11 +220,11 @@ def test_a_suite_is_the_same_for_every_method() -> None:
 @pytest.mark.parametrize("noise", ["human:worse", "symmetric:0.3", "file:labels.npy", "pairflip:0.4", "instance:0.4"])
 @pytest.mark.parametrize("method", ["ce", "gce", "nrd", "alasca"])
 def test_where_there_is_no_row_the_40_percent_symmetric_one_serves_and_is_named(method: str, noise: str) -> None:
-    settings = setup.resolve(f"cifar10-{method}", [f"noise={noise}"])
+    settings = resolve(f"cifar10-{method}", [f"noise={noise}"])
     if method == "alasca" and noise == "instance:0.4":
         assert settings.row == "ALASCA D.1.2, cifar10 ce, instance-dependent 40 %"
         return
-    forty = setup.resolve(f"cifar10-{method}", ["noise=symmetric:0.4"])
+    forty = resolve(f"cifar10-{method}", ["noise=symmetric:0.4"])
     assert (settings.optim, settings.method) == (forty.optim, forty.method)
     assert f"symmetric 40 % (there is no row for {noise}" in settings.row
 
@@ -231,7 +238,7 @@ def test_where_the_noise_has_rows_the_nearest_rate_serves() -> None:
         ("cifar10", "jocor", "symmetric:0.85", "JoCoR's paper, cifar10 jocor, symmetric 80 %", {"co_lambda": 0.65}),
         ("cifar100", "nrd", "symmetric:0.9", "NRD Table 5, cifar100 nrd, symmetric 80 %", {}),
     ):
-        settings = setup.resolve(f"{data}-{method}", [f"noise={noise}"])
+        settings = resolve(f"{data}-{method}", [f"noise={noise}"])
         assert settings.row == f"{row} (there is no row for {noise})"
         assert {key: settings.method[key] for key in options} == options
 
@@ -244,13 +251,13 @@ def test_jocor_weighs_agreement_as_its_paper_does(data: str) -> None:
         "symmetric:0.8": 0.65,
         "asymmetric:0.4": 0.9,
     }.items():
-        settings = setup.resolve(f"{data}-jocor", [f"noise={noise}"])
+        settings = resolve(f"{data}-jocor", [f"noise={noise}"])
         assert settings.method["co_lambda"] == (weight if data == "cifar10" else 0.85)
         assert settings.row.startswith(f"JoCoR's paper, {data} jocor, ")
 
 
 def test_a_folder_of_ones_own_takes_the_40_percent_row() -> None:
-    small, large = setup.resolve("folder-nrd", []), setup.resolve("folder-nrd", ["views.size=224"])
+    small, large = resolve("folder-nrd", []), resolve("folder-nrd", ["views.size=224"])
     for settings in (small, large):
         assert (settings.optim.lr, settings.optim.weight_decay) == (0.1, 5e-4)
         assert list(settings.method["weights"]) == [0.2, 0.6, 0.2]
@@ -258,46 +265,46 @@ def test_a_folder_of_ones_own_takes_the_40_percent_row() -> None:
     assert (small.method["normalize"], large.method["normalize"]) == ("gjs", "none")
     assert "random_resized_crop(224," in large.views.program("student")
     assert large.views.program("eval") == "resize(224) | normalize"
-    wrapped = setup.resolve("folder-alasca", ["views.size=224", "method.base=nrd"])
+    wrapped = resolve("folder-alasca", ["views.size=224", "method.base=nrd"])
     assert wrapped.method["base"]["normalize"] == "none"
-    assert setup.resolve("folder-nrd", ["views.size=224", "method.normalize=gjs"]).method["normalize"] == "gjs"
+    assert resolve("folder-nrd", ["views.size=224", "method.normalize=gjs"]).method["normalize"] == "gjs"
 
 
 def test_an_override_wins_and_is_named() -> None:
-    settings = setup.resolve(
+    settings = resolve(
         "cifar10-nrd", ["optim.lr=0.3", "method.weights=[0.1,0.8,0.1]", "views.student=weak", "epochs=9"]
     )
     assert (settings.optim.lr, settings.method["weights"], settings.epochs) == (0.3, (0.1, 0.8, 0.1), 9)
     assert settings.views.program("student") == WEAK
     assert settings.row.endswith("symmetric 40 %; overridden: optim.lr, method.weights")
-    written = setup.resolve("cifar10-nrd", ["noise=asymmetric:0.4:snapshot"])
+    written = resolve("cifar10-nrd", ["noise=asymmetric:0.4:snapshot"])
     assert written.noise == "asymmetric:0.4:snapshot"
     with pytest.raises(FastnoisyError, match=r"suite.*nrd.*alasca"):
-        setup.resolve("cifar10-nrd", ["suite=ndr"])
+        resolve("cifar10-nrd", ["suite=ndr"])
 
 
 def test_changing_a_finished_configuration_keeps_its_words_true(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(config.to_toml(setup.resolve("cifar100-alasca", ["noise=symmetric:0.4"]).model_dump()))
-    again = setup.resolve(str(path), [])
-    assert again == setup.resolve("cifar100-alasca", ["noise=symmetric:0.4"])
-    other = setup.resolve(str(path), ["noise=asymmetric:0.2", "optim.lr=0.1"])
+    path.write_text(config.to_toml(resolve("cifar100-alasca", ["noise=symmetric:0.4"]).model_dump()))
+    again = resolve(str(path), [])
+    assert again == resolve("cifar100-alasca", ["noise=symmetric:0.4"])
+    other = resolve(str(path), ["noise=asymmetric:0.2", "optim.lr=0.1"])
     assert other.noise == "asymmetric:0.2:index_blocks", "the rule of the file's own suite"
     assert other.row.endswith("symmetric 40 %; overridden: noise, optim.lr")
-    renamed = setup.resolve(str(path), ["method=gce(q=0.5)"])
+    renamed = resolve(str(path), ["method=gce(q=0.5)"])
     assert (renamed.recipe, renamed.method["q"]) == ("", 0.5)
     assert renamed.row.endswith("overridden: method.name, method.q")
     with pytest.raises(FastnoisyError, match=r"suite=nrd cannot change.*cifar100-alasca suite=nrd"):
-        setup.resolve(str(path), ["suite=nrd"])
+        resolve(str(path), ["suite=nrd"])
     for word in ("recipe=foo", "row=foo"):
         with pytest.raises(FastnoisyError, match="written by fastnoisy itself"):
-            setup.resolve("cifar10-nrd", [word])
+            resolve("cifar10-nrd", [word])
 
 
 def test_another_variant_of_a_noise_takes_the_row_of_its_rate_and_says_so() -> None:
     for noise in ("symmetric:0.8:exclude_true", "asymmetric:0.2:snapshot"):
-        settings = setup.resolve("cifar10-nrd", [f"noise={noise}"])
-        plain = setup.resolve("cifar10-nrd", [f"noise={noise.rpartition(':')[0]}"])
+        settings = resolve("cifar10-nrd", [f"noise={noise}"])
+        plain = resolve("cifar10-nrd", [f"noise={noise.rpartition(':')[0]}"])
         assert (settings.optim, settings.method) == (plain.optim, plain.method)
         assert settings.row.endswith(f"(there is no row for {noise})")
         assert not plain.row.endswith(")")
@@ -325,7 +332,7 @@ def test_published_numbers_are_shown_for_their_own_set_up_alone() -> None:
 )
 def test_wrong_values_say_what_is_allowed(words: list[str], part: str) -> None:
     with pytest.raises(FastnoisyError) as caught:
-        setup.resolve("cifar10-ce", words)
+        resolve("cifar10-ce", words)
     assert part in str(caught.value)
 
 

@@ -12,6 +12,12 @@ from fastnoisy.config import Config
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import setup
 
+
+def resolve(*arguments: Any) -> Config:
+    """The plain values of a resolved configuration."""
+    return setup.resolve(*arguments).config
+
+
 IMAGENET = (0.485, 0.456, 0.406, 0.229, 0.224, 0.225)
 EVAL = "resize_shorter(256) | center_crop(224) | normalize"
 SHRUNK = "resize_shorter(256) | random_crop(224) | hflip | normalize"
@@ -24,7 +30,7 @@ def colours(settings: Config) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("method", methods.names())
 def test_webvision_as_nrd_trains_it(method: str) -> None:
-    settings = setup.resolve(f"webvision-{method}", ["suite=nrd"])
+    settings = resolve(f"webvision-{method}", ["suite=nrd"])
     assert settings.model["name"] == "resnet50"
     assert settings.model["pretrained"] is False
     assert (settings.epochs, settings.batch_size, settings.drop_last) == (300, 64, True)
@@ -40,29 +46,29 @@ def test_webvision_as_nrd_trains_it(method: str) -> None:
     assert (settings.noise, settings.data.test_split, settings.data.draw, settings.select) == ("none", "val", 0, "")
     assert (settings.data.holdout, settings.data.subset) == (0, None)
     if method in NRD_METHODS:
-        assert setup.resolve(f"webvision-{method}", []) == settings
+        assert resolve(f"webvision-{method}", []) == settings
 
 
 def test_webvisions_own_hyperparameters_in_nrds_suite() -> None:
-    nrd = setup.resolve("webvision-nrd", []).method
+    nrd = resolve("webvision-nrd", []).method
     assert (nrd["weights"], nrd["normalize"], nrd["ema_decay"]) == ((0.1, 0.8, 0.1), "none", 0.99)
     for name in ("js", "gjs"):
-        table = setup.resolve(f"webvision-{name}", []).method
+        table = resolve(f"webvision-{name}", []).method
         assert (table["weight"], table["normalize"]) == (0.1, "none"), (
             "the GJS code trains WebVision with the bare divergence"
         )
-    around = setup.resolve("webvision-alasca", ["suite=nrd", "method.base=nrd"])
+    around = resolve("webvision-alasca", ["suite=nrd", "method.base=nrd"])
     assert around.method["base"]["normalize"] == "none"
-    small = setup.resolve("webvision-nrd", ["views.size=64"])
+    small = resolve("webvision-nrd", ["views.size=64"])
     assert small.method["normalize"] == "none"
     assert small.views.program("eval") == "resize_shorter(73) | center_crop(64) | normalize"
-    gjs_code = setup.resolve("webvision-gjs", ["optim.milestones=[]", "optim.decay=0.97", "batch_size=32"])
+    gjs_code = resolve("webvision-gjs", ["optim.milestones=[]", "optim.decay=0.97", "batch_size=32"])
     assert [gjs_code.optim.factor(e) for e in (0, 1, 300)] == pytest.approx([1, 0.97, 0.97**300])
 
 
 @pytest.mark.parametrize("method", ["ce", "gce", "sce", "nrd", "alasca"])
 def test_webvision_as_alasca_trains_it(method: str) -> None:
-    settings = setup.resolve(f"webvision-{method}", ["suite=alasca"])
+    settings = resolve(f"webvision-{method}", ["suite=alasca"])
     assert settings.model["name"] == "inception_resnet_v2"
     assert (settings.epochs, settings.batch_size, settings.drop_last) == (100, 32, False)
     optim = settings.optim
@@ -77,7 +83,7 @@ def test_webvision_as_alasca_trains_it(method: str) -> None:
         table = settings.method
         assert (table["ema"], table["lca"], table["lam"], table["sharpening"]) == ("on", "agreement", 2.0, 3.0)
         assert (table["memory_weight"], table["lca_start"], table["ramp_end"]) == (0.7, 21, 0.7)
-        assert settings == setup.resolve("webvision-alasca", [])
+        assert settings == resolve("webvision-alasca", [])
     expected: dict[str, Any] = {"gce": ("q", 0.7), "sce": ("alpha", 1.0)}
     if method in expected:
         key, value = expected[method]
@@ -87,7 +93,7 @@ def test_webvision_as_alasca_trains_it(method: str) -> None:
 @pytest.mark.parametrize("suite", ["nrd", "alasca"])
 @pytest.mark.parametrize("method", methods.names())
 def test_clothing1m_in_both_suites(method: str, suite: str) -> None:
-    settings = setup.resolve(f"clothing1m-{method}", [f"suite={suite}"])
+    settings = resolve(f"clothing1m-{method}", [f"suite={suite}"])
     assert settings.model["name"] == "resnet50.tv_in1k"
     assert (settings.model["pretrained"], settings.model["download"]) == (True, False)
     pair = methods.find(method).networks_needed == 2
@@ -109,10 +115,10 @@ def test_clothing1m_in_both_suites(method: str, suite: str) -> None:
 
 def test_nothing_is_remembered_of_a_clothing1m_image() -> None:
     for words in ([], ["suite=nrd"], ["method.base=gce"]):
-        table = setup.resolve("clothing1m-alasca", words).method
+        table = resolve("clothing1m-alasca", words).method
         assert (table["ema"], table["lca"], table["lam"]) == ("off", "off", 2.0)
         assert (table["ramp"], table["ramp_epochs"]) == ("aaai", 3)
-    nrd = setup.resolve("clothing1m-nrd", []).method
+    nrd = resolve("clothing1m-nrd", []).method
     assert (nrd["weights"], nrd["normalize"]) == ((0.1, 0.8, 0.1), "none")
 
 
@@ -153,12 +159,12 @@ def test_two_networks_on_webvision(around: bool) -> None:
 
 
 def test_the_rows_say_where_they_come_from() -> None:
-    assert setup.resolve("webvision-nrd", []).row == "NRD A.2, webvision nrd"
-    assert setup.resolve("webvision-gce", []).row.startswith("NRD A.2, webvision ce (there is no row for gce)")
-    assert setup.resolve("clothing1m-alasca", []).row == "ELR's Clothing1M numbers, clothing1m ce"
-    noisier = setup.resolve("webvision-nrd", ["noise=symmetric:0.2"])
+    assert resolve("webvision-nrd", []).row == "NRD A.2, webvision nrd"
+    assert resolve("webvision-gce", []).row.startswith("NRD A.2, webvision ce (there is no row for gce)")
+    assert resolve("clothing1m-alasca", []).row == "ELR's Clothing1M numbers, clothing1m ce"
+    noisier = resolve("webvision-nrd", ["noise=symmetric:0.2"])
     assert noisier.row == "NRD A.2, webvision nrd (there is no row for symmetric:0.2)"
-    assert noisier.method == setup.resolve("webvision-nrd", []).method
+    assert noisier.method == resolve("webvision-nrd", []).method
 
 
 def test_published_numbers_of_web_data() -> None:
@@ -186,5 +192,5 @@ def test_published_numbers_of_web_data() -> None:
 )
 def test_an_epoch_is_not_chosen_on_what_it_is_tested_on(words: list[str], part: str) -> None:
     with pytest.raises(FastnoisyError) as caught:
-        setup.resolve("clothing1m-ce", words)
+        resolve("clothing1m-ce", words)
     assert part in str(caught.value)

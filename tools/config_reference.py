@@ -6,6 +6,7 @@ python tools/config_reference.py
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ The suite (`suite=nrd` or `suite=alasca`) fixes what one of the two papers uses 
 split, augmentation, the asymmetric rule. Each method has a default suite; comparisons are made within one suite. Where a table
 has no row (a rate between, your own folder, human labels), the nearest rate of the same noise serves, else 40 % symmetric, and
 the log says so.
+
+A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*; all others
+make another run.
 """
 
 
-def _rows(model: Any, prefix: str) -> list[str]:
+def _rows(model: Any, prefix: str, resume: Callable[[str], bool] | None = None) -> list[str]:
     rows = []
     for name, info in model.model_fields.items():
         kind = info.annotation
@@ -35,7 +39,8 @@ def _rows(model: Any, prefix: str) -> list[str]:
             continue
         default = "required" if info.is_required() else f"`{info.get_default(call_default_factory=True)!r}`"
         text = str(kind).replace("typing.", "").replace("<class '", "").replace("'>", "").replace("|", "or")
-        rows.append(f"| `{prefix}{name}` | {text} | {default} | {info.description or ''} |")
+        changes = "" if resume is None else f" {'yes' if resume(prefix + name) else ''} |"
+        rows.append(f"| `{prefix}{name}` | {text} | {default} |{changes} {info.description or ''} |")
     return rows
 
 
@@ -45,18 +50,19 @@ def _options(defaults: dict[str, Any]) -> str:
 
 def render() -> str:
     """The whole page."""
-    from fastnoisy import methods, models
-    from fastnoisy.config import Config
+    from fastnoisy import discovery, methods, models, pipelines
+    from fastnoisy.config import Config, may_change
     from fastnoisy.noise import NoiseSpec
 
     parts = [HEAD]
     header = "| key | type | default | meaning |\n|---|---|---|---|\n"
-    parts.append("## The run\n\n" + header + "\n".join(_rows(Config, "")) + "\n")
+    wide = "| key | type | default | resume | meaning |\n|---|---|---|---|---|\n"
+    parts.append("## The run\n\n" + wide + "\n".join(_rows(Config, "", may_change)) + "\n")
     for name, info in Config.model_fields.items():
         kind: Any = info.annotation
         if isinstance(kind, type) and hasattr(kind, "model_fields"):
             title = (kind.__doc__ or "").splitlines()[0]
-            parts.append(f"## `{name}`\n\n{title}\n\n" + header + "\n".join(_rows(kind, f"{name}.")) + "\n")
+            parts.append(f"## `{name}`\n\n{title}\n\n" + wide + "\n".join(_rows(kind, f"{name}.", may_change)) + "\n")
     forms = [f"| `{form.replace('|', chr(92) + '|')}` | {what} |" for form, what in NoiseSpec.kinds().items()]
     parts.append("## `noise`\n\n| form | what it does |\n|---|---|\n" + "\n".join(forms) + "\n")
     nets = [f"| `{name}` | {_options(models.defaults(name))} | {models.summary(name)} |" for name in models.names()]
@@ -68,6 +74,15 @@ def render() -> str:
         + "\n".join(nets)
         + "\n"
     )
+    known = [f"| `{name}` | {discovery.summary('fastnoisy.pipelines', name)} |" for name in pipelines.names()]
+    parts.append(
+        "## `pipeline`\n\nA name, a call such as `pipeline=NAME(OPTION=VALUE)`, or `pipeline.OPTION=VALUE` beside a name. "
+        "`auto` takes one of them and says why; an option is then used if the one that declares it is taken.\n\n"
+        "| name | what it is |\n|---|---|\n" + "\n".join(known) + "\n"
+    )
+    for name in pipelines.names():
+        if rows := _rows(pipelines.find(name).Options, "pipeline."):
+            parts.append(f"## `pipeline={name}`\n\n" + header + "\n".join(rows) + "\n")
     for name in methods.names():
         cls = methods.find(name)
         title = (cls.__doc__ or "").splitlines()[0]

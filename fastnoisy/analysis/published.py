@@ -12,8 +12,8 @@ from functools import cache
 from importlib import resources
 
 from fastnoisy import methods
-from fastnoisy.config import Config
 from fastnoisy.training import setup
+from fastnoisy.training.settings import Settings
 
 _COMPARED = (
     "suite", "noise", "method", "model", "optim", "epochs", "batch_size", "drop_last", "data.subset", "data.holdout",
@@ -56,24 +56,24 @@ def cells() -> tuple[Published, ...]:
     )  # fmt: skip
 
 
-def find(settings: Config) -> list[Published]:
+def find(settings: Settings) -> list[Published]:
     """What the papers print for this very set-up: same suite, noise, method, net, optimiser, schedule, split and view.
 
     Methods that do not exist here yet are passed over.
     """
     found = []
     for cell in cells():
-        if cell.recipe == settings.recipe and cell.base in (None, *methods.names()):
+        if cell.recipe == settings.config.recipe and cell.base in (None, *methods.names()):
             other = setup.resolve(cell.recipe, cell.overrides.split())
             if all(_get(settings, key) == _get(other, key) for key in _COMPARED):
                 found.append(cell)
     return found
 
 
-def _get(settings: Config, key: str) -> object:
+def _get(settings: Settings, key: str) -> object:
     if key.startswith("views."):  # the program, by whatever name
-        return settings.views.program(key.removeprefix("views."))
-    value: object = settings
+        return settings.views[key.removeprefix("views.")]
+    value: object = settings.config
     for part in key.split("."):
         value = getattr(value, part)
     return value

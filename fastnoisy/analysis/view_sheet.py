@@ -8,7 +8,7 @@ it, after its last step, with `normalize` undone; beneath it stands what each st
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,11 +32,12 @@ from fastnoisy.analysis.drawing import (
 from fastnoisy.analysis.text import printable
 from fastnoisy.augment import View
 from fastnoisy.augment.steps import Normalize
-from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, Stream
+from fastnoisy.noise import NoiseSpec
 from fastnoisy.training.labels import Labels
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.setup import build_view
 
 _GAP, _MARGIN = 8, 14
@@ -80,18 +81,20 @@ class Shown:
     pictures: list[list[Picture]]
 
 
-def streams(settings: Config) -> dict[str, Stream]:
+def streams(settings: Settings) -> dict[str, Stream]:
     """The streams of a configuration's method. Its networks are made without weights, on torch's meta device.
 
     Raises:
         FastnoisyError: the method cannot be built with its options.
     """
     with torch.device("meta"):
-        method = methods.build(settings.method, Context(settings.model, num_classes=2, num_samples=1, restored=True))
+        method = methods.build(
+            settings.method, Context(settings.config.model, num_classes=2, num_samples=1, restored=True)
+        )
     return dict(method.streams)
 
 
-def build_views(settings: Config) -> dict[str, View]:
+def build_views(settings: Settings) -> dict[str, View]:
     """The views of the method's streams by name, in the method's order, as training builds them.
 
     A view's draws depend on its name, not on its stream: one of the same name and program in another stream is the same.
@@ -106,9 +109,9 @@ def build_views(settings: Config) -> dict[str, View]:
     return found
 
 
-def training_rows(settings: Config, split: Split) -> np.ndarray:
+def training_rows(settings: Settings, split: Split) -> np.ndarray:
     """The rows that a run trains on, int64, ascending: without what it holds out or leaves out."""
-    return Labels.draw(settings.model_copy(update={"noise": "none"}), split).train
+    return Labels.draw(replace(settings, noise=NoiseSpec("none")), split).train
 
 
 def choose(split: Split, rows: np.ndarray, count: int, seed: int) -> list[int]:
@@ -162,7 +165,7 @@ def _picture(view: View, images: Tensor, sizes: Tensor | None, indices: Tensor, 
     return Picture(pixels, [note for note in view.describe(images, sizes, indices, key)[0] if note])
 
 
-def collect(settings: Config, split: Split, rows: Sequence[int], epochs: Sequence[int]) -> Iterator[Shown]:
+def collect(settings: Settings, split: Split, rows: Sequence[int], epochs: Sequence[int]) -> Iterator[Shown]:
     """Each of the rows with its views, one image after another, so that many photographs take no more memory than one.
 
     Raises:
@@ -178,7 +181,7 @@ def collect(settings: Config, split: Split, rows: Sequence[int], epochs: Sequenc
             arguments = (batch.images, batch.sizes, batch.indices)
             pictures = []
             for epoch in epochs:
-                key = keyed_random.key(settings.seed, epoch)
+                key = keyed_random.key(settings.config.seed, epoch)
                 pictures.append([_picture(view, *arguments, key) for view in views.values()])
             image = batch.images[0, :, :height, :width].permute(1, 2, 0).contiguous().numpy()
             class_name = split.class_names[int(split.given_labels[row])]

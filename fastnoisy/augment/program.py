@@ -6,13 +6,13 @@ network trains on.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fastnoisy import literals
 from fastnoisy.augment.executors.reference import ReferenceView
 from fastnoisy.augment.registry import REQUIRED, StepType
 from fastnoisy.augment.steps import get_step
@@ -105,43 +105,37 @@ class ViewProgram:
         return ReferenceView(self, name, steps, dtype, channels_last)
 
 
-def _literal(node: ast.expr, text: str, kind: StepType) -> Any:
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        source = ast.get_source_segment(text, node)
+def _literal(value: Any, kind: StepType) -> Any:
+    if isinstance(value, (literals.Word, literals.Call)):
+        source = value.source if isinstance(value, literals.Call) else str(value)
         raise FastnoisyError(
             f"{kind.name}: the argument {source!r} is not a literal", f"Allowed: {kind.signature} with plain values."
-        ) from None
+        )
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parse_step(node: ast.expr, text: str) -> StepCall:
-    source = ast.get_source_segment(text, node) or text
-    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-    if not isinstance(call.func, ast.Name):
-        raise FastnoisyError(f"{source!r} is not a step of a view", _EXAMPLE)
-    kind = get_step(call.func.id)
+def _parse_step(call: literals.Call) -> StepCall:
+    kind = get_step(call.name)
     names = [parameter.name for parameter in kind.parameters]
     allowed = f"Allowed: {kind.signature}."
-    if len(call.args) > len(names) or any(isinstance(value, ast.Starred) for value in call.args):
-        raise FastnoisyError(f"{source!r}: too many arguments", allowed)
+    if len(call.args) > len(names):
+        raise FastnoisyError(f"{call.source!r}: too many arguments", allowed)
     given = dict(zip(names, call.args, strict=False))
-    for keyword in call.keywords:
-        if keyword.arg not in names:
-            problem = unknown_name(f"argument of {kind.name}", keyword.arg or "**", names)
-            raise FastnoisyError(f"{source!r}: {problem.message}", allowed)
-        if keyword.arg in given:
-            raise FastnoisyError(f"{source!r}: {keyword.arg} is given twice", allowed)
-        given[keyword.arg] = keyword.value
+    for key, value in call.keywords:
+        if key not in names:
+            problem = unknown_name(f"argument of {kind.name}", key, names)
+            raise FastnoisyError(f"{call.source!r}: {problem.message}", allowed)
+        if key in given:
+            raise FastnoisyError(f"{call.source!r}: {key} is given twice", allowed)
+        given[key] = value
     arguments = []
     for parameter in kind.parameters:
         if parameter.name in given:
-            value = _literal(given[parameter.name], text, kind)
+            value = _literal(given[parameter.name], kind)
             if problem_text := parameter.problem(value):
-                raise FastnoisyError(f"{source!r}: {problem_text}", allowed)
+                raise FastnoisyError(f"{call.source!r}: {problem_text}", allowed)
         elif parameter.default is REQUIRED:
-            raise FastnoisyError(f"{source!r}: {parameter.name} is missing", allowed)
+            raise FastnoisyError(f"{call.source!r}: {parameter.name} is missing", allowed)
         else:
             value = parameter.default
         arguments.append(value)
@@ -157,14 +151,10 @@ def parse_view(text: str) -> ViewProgram:
     """
     text = " ".join(text.split())
     try:
-        node = ast.parse(text, mode="eval").body
-    except SyntaxError:
-        raise FastnoisyError(f"{text!r} is not a view", _EXAMPLE) from None
-    nodes: list[ast.expr] = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        nodes.append(node.right)
-        node = node.left
-    calls = [_parse_step(part, text) for part in (node, *reversed(nodes))]
+        found = literals.parse_chain(text)
+    except FastnoisyError as error:
+        raise FastnoisyError(f"{error.message}: it is not a view", _EXAMPLE) from None
+    calls = [_parse_step(call) for call in found]
     seen = ""
     for call in calls:
         stage = call.kind.stage

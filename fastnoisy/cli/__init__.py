@@ -1,4 +1,7 @@
-"""The command line: one file per command, imported only when it is called, so that help is fast and needs no torch."""
+"""The command line: one file per command, imported only when it is called, so that help is fast and needs no torch.
+
+The first line of a file's docstring is the command's line in the list of commands.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,12 @@ import click
 from fastnoisy import __version__, discovery
 from fastnoisy.errors import FastnoisyError, unknown_name
 
-_SUMMARIES = {
-    "convert": "Convert a data set into a store, one fast file per split.",
-    "inspect": "Show what a store holds, with a contact sheet of its classes.",
-    "verify": "Find damage anywhere in a store, and stamp it where there is none.",
-    "noise": "Show what a noise does to a store's labels, and write them.",
-    "views": "Draw what a recipe's network is given of some images.",
-    "methods": "List the methods with what they need; print one in full.",
-    "recipes": "List what can be trained; print a recipe in full; check one of your own.",
-    "train": "Train a recipe on a store, or go on with a run.",
-    "evaluate": "Evaluate a run: accuracy, calibration, classes.",
-    "predict": "Predict the classes of image files with a run.",
-    "doctor": "Show what is installed here, what is missing, and the machine.",
-}
-
 
 class _Commands(click.Group):
     """Finds a command's file by its name and imports it on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        found = discovery.names("fastnoisy.cli")
-        return sorted(found, key=lambda name: (list(_SUMMARIES).index(name) if name in _SUMMARIES else 99, name))
+        return discovery.names("fastnoisy.cli")
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in discovery.names("fastnoisy.cli"):
@@ -38,9 +26,9 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One line per command, without importing any of them."""
+        """One line per command, by the alphabet, without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, discovery.summary("fastnoisy.cli", name)) for name in self.list_commands(ctx)])
 
 
 @click.command(

@@ -1,4 +1,4 @@
-"""`fastnoisy convert`: a data set into a store, one fast file per split."""
+"""Convert a data set into a store, one fast file per split."""
 
 from __future__ import annotations
 

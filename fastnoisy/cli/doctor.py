@@ -1,4 +1,4 @@
-"""`fastnoisy doctor`: what is installed, what is missing, and the machine, to be pasted into a bug report."""
+"""Show what is installed here, what is missing, and the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastnoisy evaluate`: a run's accuracy, calibration and classes."""
+"""Evaluate a run: accuracy, calibration, classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastnoisy inspect`: what a store holds, and a contact sheet of it."""
+"""Show what a store holds, with a contact sheet of its classes."""
 
 from __future__ import annotations
 

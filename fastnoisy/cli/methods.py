@@ -1,4 +1,4 @@
-"""`fastnoisy methods`: what there is to train with, what each needs, and what exactly it is."""
+"""List the methods with what they need; print one in full."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _list() -> None:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
         click.echo("  ".join([*cells, row[4]]).rstrip())
     click.echo(
-        "\nC is the number of classes. ALASCA wraps any other: method.base=NAME. More: fastnoisy methods show NAME"
+        "\nC is the number of classes. A wrapper takes any other: method.base=NAME. More: fastnoisy methods show NAME"
     )
 
 

@@ -1,4 +1,4 @@
-"""`fastnoisy noise`: what a noise spec does to a data set's labels, seen before training on it."""
+"""Show what a noise does to a store's labels, and write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastnoisy predict`: classes of image files, as CSV on standard output."""
+"""Predict the classes of image files with a run."""
 
 from __future__ import annotations
 

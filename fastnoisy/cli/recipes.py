@@ -1,4 +1,4 @@
-"""`fastnoisy recipes`: what can be trained, what exactly a recipe does, and whether one's own is sound."""
+"""List what can be trained; print a recipe in full; check one of your own."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     from fastnoisy.training import setup
 
     settings = setup.resolve(name, overrides)
-    data, _, _ = settings.recipe.partition("-")
+    c = settings.config
+    data, _, _ = c.recipe.partition("-")
     if not recipes.is_path(name):
-        click.echo(f"# {settings.recipe}: {recipes.read(data)['summary']}")
-        click.echo(f"# {_first_line(methods.find(settings.method['name']))}")
-        click.echo(f"# suite {settings.suite}; {settings.row or 'numbers of the recipe itself'}")
+        click.echo(f"# {c.recipe}: {recipes.read(data)['summary']}")
+        click.echo(f"# {_first_line(methods.find(settings.method.name))}")
+        click.echo(f"# suite {c.suite}; {c.row or 'numbers of the recipe itself'}")
         for cell in published.find(settings):
             click.echo(f"# published: {cell}")
-    click.echo(config.to_toml(settings.model_dump()), nl=False)
+    click.echo(config.to_toml(c.model_dump()), nl=False)
 
 
 @command.command(short_help="Validate a configuration file of your own.")
@@ -54,7 +55,7 @@ def check(path: Path) -> None:
     """Validate a configuration file of your own; every problem is named at once."""
     from fastnoisy.training import setup
 
-    settings = setup.resolve(f"{path.parent}/{path.name}", ())
+    settings = setup.resolve(f"{path.parent}/{path.name}", ()).config
     click.echo(
         f"{path} is sound: method {settings.method['name']}, model {settings.model['name']}, noise {settings.noise}, "
         f"{settings.epochs} epochs, batch {settings.batch_size}, lr {settings.optim.lr:g}"
@@ -70,7 +71,7 @@ def _list() -> None:
     for data in recipes.data_names():
         click.echo(f"{data}: {recipes.read(data)['summary']}")
         for name in methods.names():
-            settings = setup.resolve(f"{data}-{name}", ())
+            settings = setup.resolve(f"{data}-{name}", ()).config
             about = f"suite {settings.suite:7} {settings.model['name']:19} {settings.epochs:3} epochs"
             click.echo(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
     click.echo("\nOn all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")

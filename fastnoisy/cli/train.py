@@ -1,4 +1,4 @@
-"""`fastnoisy train`: a recipe on a store, or a run that goes on."""
+"""Train a recipe on a store, or go on with a run."""
 
 from __future__ import annotations
 

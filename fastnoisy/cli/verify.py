@@ -1,4 +1,4 @@
-"""`fastnoisy verify`: whether a store is whole."""
+"""Find damage anywhere in a store, and stamp it where there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastnoisy views`: what the network is given of an image, to look at."""
+"""Draw what a recipe's network is given of some images."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from fastnoisy.config import Config
     from fastnoisy.data.store import Split
+    from fastnoisy.training.settings import Settings
 
 _EPILOG = """\b
 Examples:
@@ -49,14 +49,15 @@ def command(
     from fastnoisy.data.store import open_store
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training import setup
+    from fastnoisy.training.device import set_threads
 
     settings = setup.resolve(recipe, overrides, store)
     drawing.check_png(out)
     wanted = None if rows is None else _parse_rows(rows)
-    if not settings.data.store:
+    if not settings.config.data.store:
         raise FastnoisyError("no data set named", "add --data STORE, the folder that 'fastnoisy convert' wrote")
-    setup.set_threads(settings.threads)
-    with open_store(Path(settings.data.store)) as opened:
+    set_threads(settings.config.threads)
+    with open_store(Path(settings.config.data.store)) as opened:
         split = opened.split("train")
         chosen = _choose(settings, split, count) if wanted is None else wanted
         view_sheet.check_rows(split, chosen)
@@ -64,7 +65,7 @@ def command(
         epochs = range(epoch, epoch + (_EPOCHS if len(views) <= _MANY_VIEWS else 2))
         shown = list(view_sheet.collect(settings, split, chosen, epochs))
         words = (
-            f"{opened.path.resolve().name} / train, seed {settings.seed}. Each view as the network sees it, normalize "
+            f"{opened.path.resolve().name} / train, seed {settings.config.seed}. Each view as the network sees it, normalize "
             "undone; beneath it what each step did, places as y,x."
         )
         texts = list(dict.fromkeys(str(view.program) for view in views.values()))
@@ -79,19 +80,19 @@ def command(
     )
 
 
-def _title(settings: Config) -> str:
-    name = settings.recipe or settings.method["name"]
-    return f"{name} (suite {settings.suite})" if settings.suite else name
+def _title(settings: Settings) -> str:
+    name, suite = settings.config.recipe or settings.method.name, settings.config.suite
+    return f"{name} (suite {suite})" if suite else name
 
 
-def _choose(settings: Config, split: Split, count: int) -> list[int]:
+def _choose(settings: Settings, split: Split, count: int) -> list[int]:
     from fastnoisy.analysis import view_sheet
     from fastnoisy.errors import FastnoisyError
 
     rows = view_sheet.training_rows(settings, split)
     if not len(rows):
         raise FastnoisyError(f"no training images are left of {split.beton_path.parent}", "lower data.holdout")
-    return view_sheet.choose(split, rows, count, settings.seed)
+    return view_sheet.choose(split, rows, count, settings.config.seed)
 
 
 def _parse_rows(text: str) -> list[int]:

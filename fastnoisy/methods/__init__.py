@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastnoisy import config, discovery
@@ -35,12 +36,6 @@ def wrapped(table: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if field is None else config.call_table(table.get("base", field.default))
 
 
-def title(table: Mapping[str, Any]) -> str:
-    """A method for people: its name, and in brackets the one it wraps."""
-    inner = wrapped(table)
-    return str(table["name"]) + ("" if inner is None else f"({inner['name']})")
-
-
 def complete(table: Mapping[str, Any]) -> dict[str, Any]:
     """A valid table with every option of the method, and of the one it wraps, written down."""
     name = str(table["name"])
@@ -64,13 +59,36 @@ def problems(table: dict[str, Any]) -> list[str]:
     return found or method.option_problems(parsed)
 
 
-def build(table: dict[str, Any], context: Context) -> Method:
-    """Build the method of a configuration's `method` table.
+@dataclass(frozen=True)
+class Choice:
+    """A method with its validated options (of the class's `Options`), and the one that it wraps, if it is a wrapper."""
+
+    name: str
+    options: config.Table
+    base: Choice | None
+
+    def __str__(self) -> str:
+        return self.name if self.base is None else f"{self.name}({self.base.name})"
+
+
+def parse(table: Mapping[str, Any]) -> Choice:
+    """The method that a configuration's `method` table describes.
 
     Raises:
         FastnoisyError: all problems of the table in one message.
     """
-    if found := problems(table):
+    if found := problems(dict(table)):
         raise config.problems_error(found, "the method's options")
-    method = find(str(table["name"]))
-    return method(context, method.Options(**{key: value for key, value in table.items() if key != "name"}))
+    options = find(str(table["name"])).Options(**{key: value for key, value in table.items() if key != "name"})
+    inner = wrapped(table)
+    return Choice(str(table["name"]), options, None if inner is None else parse(inner))
+
+
+def build(choice: Choice | Mapping[str, Any], context: Context) -> Method:
+    """Build a method from what `parse` gave, or from a table for it.
+
+    Raises:
+        FastnoisyError: all problems of the table in one message.
+    """
+    choice = choice if isinstance(choice, Choice) else parse(choice)
+    return find(choice.name)(context, choice.options)

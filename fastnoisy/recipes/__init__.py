@@ -36,7 +36,7 @@ def data_names() -> list[str]:
 
 def read(data: str) -> dict[str, Any]:
     """The raw tables of a data set's recipe file."""
-    return config.read_toml(Path(str(resources.files("fastnoisy.recipes") / f"{data}.toml")))
+    return config.call_tables(config.read_toml(Path(str(resources.files("fastnoisy.recipes") / f"{data}.toml"))))
 
 
 def split_name(name: str, methods: list[str]) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def split_name(name: str, methods: list[str]) -> tuple[str, str]:
 def compose(
     data: str, method: str, suite: str, overrides: Mapping[str, Any] | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """The tables of `<data>-<method>` under a suite, with the user's overrides.
+    """The tables of `<data>-<method>` under a suite, with the user's overrides; `noise` in them is parsed, a `NoiseSpec`.
 
     Args:
         overrides: nested tables; a wrapper's `base` in table form.
@@ -79,14 +79,15 @@ def compose(
         layers.append(specific.get(method, {}))
     origin = {"recipe": f"{data}-{method}", "suite": suite, "row": ""}
     tables = config.merge(*layers, origin, overrides)
+    spec = _parse_noise(tables.get("noise", "none"))
     if "table" in raw:
-        noise, rule = str(tables.get("noise", "none")), chosen.get("asymmetric", "")
-        found = rows.choose(suite, raw["table"], method, base, noise, data, rule)
-        taken = [key for key in config.flat_keys(found.tables) if not key.endswith(".name")]
-        changed = [key for key in config.flat_keys(overrides) if key in taken]
+        noise = spec if isinstance(spec, NoiseSpec) else NoiseSpec("none")  # what does not parse is said at validation
+        found = rows.choose(suite, raw["table"], method, base, noise, data, chosen.get("asymmetric", ""))
+        taken = [key for key in config.flatten(found.tables) if not key.endswith(".name")]
+        changed = [key for key in config.flatten(overrides) if key in taken]
         text = found.text + (f"; overridden: {', '.join(changed)}" if changed else "")
         tables = config.merge(found.tables, tables, {"row": text})
-    return _noise_rule(_normalize(tables), chosen.get("asymmetric", ""))
+    return _noise_rule(_normalize(tables), spec, chosen.get("asymmetric", ""))
 
 
 def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> d
     result = config.merge(tables, overrides)
     row = str(tables.get("row", ""))
     keys = ("noise", "optim.lr", "optim.weight_decay")
-    changed = [key for key in config.flat_keys(overrides) if key in keys or key.startswith("method.")]
+    changed = [key for key in config.flatten(overrides) if key in keys or key.startswith("method.")]
     if row and changed:
         result["row"] = f"{row}{',' if '; overridden: ' in row else '; overridden:'} {', '.join(changed)}"
     old, new = tables.get("method"), result.get("method")
@@ -113,7 +114,7 @@ def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> d
     if isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("name") != new.get("name"):
         result["recipe"] = ""
     rule = read(data).get("suite", {}).get(before, {}).get("asymmetric", "") if data in data_names() else ""
-    return _noise_rule(result, rule)
+    return _noise_rule(result, _parse_noise(result.get("noise", "none")), rule)
 
 
 def table_of(recipe: str) -> str:
@@ -122,15 +123,19 @@ def table_of(recipe: str) -> str:
     return str(read(data).get("table", "")) if data in data_names() else ""
 
 
-def _noise_rule(tables: dict[str, Any], rule: str) -> dict[str, Any]:
-    """`asymmetric:RATE` with the suite's rule written out."""
+def _parse_noise(noise: Any) -> Any:
+    """A noise spec, or the value itself where it is none, which is said when the configuration is validated."""
     try:
-        spec = NoiseSpec.parse(str(tables.get("noise", "none")))
-    except FastnoisyError:  # said when the configuration is validated
-        return tables
-    if spec.kind == "asymmetric" and not spec.option and rule:
-        tables["noise"] = str(replace(spec, option=rule))
-    return tables
+        return NoiseSpec.parse(noise) if isinstance(noise, str) else noise
+    except FastnoisyError:
+        return noise
+
+
+def _noise_rule(tables: dict[str, Any], spec: Any, rule: str) -> dict[str, Any]:
+    """The tables with the parsed noise; `asymmetric:RATE` has the suite's rule written out."""
+    if isinstance(spec, NoiseSpec) and spec.kind == "asymmetric" and not spec.option and rule:
+        spec = replace(spec, option=rule)
+    return {**tables, "noise": spec}
 
 
 def _normalize(tables: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def from_file(path: Path) -> dict[str, Any]:
     Raises:
         FastnoisyError: missing, not TOML, or built as a data recipe instead of one configuration.
     """
-    tables = config.read_toml(path)
+    tables = config.call_tables(config.read_toml(path))
     if "suite" in tables and not isinstance(tables["suite"], str):
         raise FastnoisyError(f"{path} holds suites: it is a data recipe, not the configuration of one run")
     return tables

@@ -22,7 +22,6 @@ from importlib import resources
 from typing import Any
 
 from fastnoisy import config
-from fastnoisy.errors import FastnoisyError
 from fastnoisy.noise import NoiseSpec
 
 TITLES = {"nrd": "NRD Table 5", "alasca": "ALASCA D.1.2"}
@@ -79,14 +78,16 @@ class Choice:
     text: str
 
 
-def choose(suite: str, data: str, method: str, base: str | None, noise: str, recipe: str, rule: str = "") -> Choice:
+def choose(
+    suite: str, data: str, method: str, base: str | None, noise: NoiseSpec, recipe: str, rule: str = ""
+) -> Choice:
     """The row of a run.
 
     Args:
         data: whose rows to take, `cifar10` or `cifar100`.
         method, base: the run's method and, for a wrapper, the one it wraps; the wrapped one's row counts.
         recipe: the recipe's own data name; where it is not `data`, the tables know nothing of it.
-        noise: the run's noise spec. Where no row fits, the one of the same noise whose rate is nearest serves (of two as
+        noise: the run's. Where no row fits, the one of the same noise whose rate is nearest serves (of two as
             near the higher), then the 40 % symmetric one, then the data set's only one; for another variant of a noise
             in the table, the row of the same rate.
         rule: the suite's asymmetric rule.
@@ -101,7 +102,7 @@ def choose(suite: str, data: str, method: str, base: str | None, noise: str, rec
     exact = exact and _is_the_papers(noise, rule)
     missing = [] if listed == wanted else [wanted]
     if not exact:
-        missing.append(noise if recipe == data else recipe)
+        missing.append(str(noise) if recipe == data else recipe)
     text = str(row) + (f" (there is no row for {', '.join(missing)})" if missing else "")
     own: Row | None = row if listed == wanted else None
     for other in TITLES:
@@ -125,20 +126,15 @@ def _lookup(suite: str, data: str, method: str, key: tuple[str, float] | None) -
     return rows[data, method, *taken], taken == key
 
 
-def _key(noise: str) -> tuple[str, float] | None:
-    try:
-        spec = NoiseSpec.parse(noise)
-    except FastnoisyError:  # said when the configuration is validated
-        return None
+def _key(spec: NoiseSpec) -> tuple[str, float] | None:
     kind = _KINDS.get(spec.kind)
     if spec.kind == "symmetric" and spec.rate == 0:
         kind = "none"
     return None if kind is None else (kind, round(100 * spec.rate, 6))
 
 
-def _is_the_papers(noise: str, rule: str) -> bool:
+def _is_the_papers(spec: NoiseSpec, rule: str) -> bool:
     """Whether a noise that has a row is the variant that the paper uses."""
-    spec = NoiseSpec.parse(noise)
     return spec.option in {"asymmetric": ("", rule), "instance": ("", "cores")}.get(spec.kind, ("",))
 
 

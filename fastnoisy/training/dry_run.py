@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from fastnoisy.batch import Batch
-from fastnoisy.config import Config
 from fastnoisy.methods.base import Pass
 from fastnoisy.training import setup
 from fastnoisy.training.logs import Event, Observer, duration
 from fastnoisy.training.loop import Job, opened, silent
 from fastnoisy.training.run_folder import RunFolder
+from fastnoisy.training.settings import Settings
 
 STEPS = 3
 
@@ -50,7 +50,7 @@ class DryRun:
     total_seconds: float
 
 
-def run(settings: Config, out: Path, observe: Observer = silent) -> DryRun:
+def run(settings: Settings, out: Path, observe: Observer = silent) -> DryRun:
     """Try a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
 
     Args:

@@ -42,8 +42,7 @@ class Evaluator:
     @classmethod
     def of(cls, config: Config, method: Method, view: View, device: torch.device) -> Evaluator:
         """As a run's configuration has it."""
-        size = config.eval_batch_size or max(config.batch_size, 256)
-        return cls(method, view, size, amp_dtype(config, device))
+        return cls(method, view, batch_size(config), amp_dtype(config, device))
 
     @torch.no_grad()
     def logits(self, pipeline: Pipeline, rows: np.ndarray, poll: Poll = lambda: None) -> dict[str, Tensor]:
@@ -84,6 +83,11 @@ class Evaluator:
         images = self.view(batch.images, batch.sizes, batch.indices, 0)
         with autocast(batch.images.device, self.amp):
             return self.method.predictions(images)
+
+
+def batch_size(config: Config) -> int:
+    """Images of a batch of evaluation: nothing is kept for a backward then, so more fit than in training."""
+    return config.eval_batch_size or max(config.batch_size, 256)
 
 
 def _host_rows(count: int, like: Tensor) -> Tensor:

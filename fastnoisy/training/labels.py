@@ -22,6 +22,7 @@ from fastnoisy.files import replacing
 from fastnoisy.methods.base import NoiseFacts
 from fastnoisy.noise import NoiseSpec
 from fastnoisy.order import Population, balanced, stratified
+from fastnoisy.training.settings import Settings
 
 
 @dataclass
@@ -42,22 +43,22 @@ class Labels:
     origin: Origin | None = None
 
     @classmethod
-    def draw(cls, settings: Config, split: Split) -> Labels:
+    def draw(cls, settings: Settings, split: Split) -> Labels:
         """Subset, hold-out and noise of a run, pure functions of its configuration.
 
         The hold-out is taken first, by class as published; noise is drawn over either part by itself (methods.md 4.6).
         """
+        config, spec = settings.config, settings.noise
         rows = np.arange(split.num_samples, dtype=np.int64)
         published = split.given_labels
-        if settings.data.subset is not None:
-            if settings.data.subset > len(rows):
-                raise FastnoisyError(f"data.subset={settings.data.subset} exceeds the {len(rows)} training images")
-            rows = stratified(rows, published, settings.data.subset, settings.seed, "subset")
-        count = round(settings.data.holdout * len(rows))
-        held = stratified(rows, published[rows], count, settings.seed, "holdout")
+        if config.data.subset is not None:
+            if config.data.subset > len(rows):
+                raise FastnoisyError(f"data.subset={config.data.subset} exceeds the {len(rows)} training images")
+            rows = stratified(rows, published, config.data.subset, config.seed, "subset")
+        count = round(config.data.holdout * len(rows))
+        held = stratified(rows, published[rows], count, config.seed, "holdout")
         train = np.setdiff1d(rows, held)
-        spec = NoiseSpec.parse(settings.noise)
-        seed = settings.seed if settings.noise_seed is None else settings.noise_seed
+        seed = config.seed if config.noise_seed is None else config.noise_seed
 
         def draw(part: np.ndarray, seed: int) -> np.ndarray:
             folder = split.beton_path.parent
@@ -71,11 +72,10 @@ class Labels:
             clean = published
         return cls(given, clean, train, held)
 
-    def facts(self, noise: str) -> NoiseFacts:
+    def facts(self, noise: NoiseSpec) -> NoiseFacts:
         """What a method may know of the noise."""
         wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
-        spec = NoiseSpec.parse(noise)
-        return NoiseFacts(None if wrong is None else float(wrong.mean()), spec.kind, spec.rate)
+        return NoiseFacts(None if wrong is None else float(wrong.mean()), noise.kind, noise.rate)
 
     @property
     def digest(self) -> str:

@@ -34,6 +34,7 @@ from fastnoisy.training.logs import Event, Observer, Stopwatch, epoch_line
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.selection import Selection
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.setup import Setup
 from fastnoisy.training.state import Position, TrainState, load_method
 from fastnoisy.training.step import Stepper
@@ -103,7 +104,7 @@ class Job:
 # -- beginning and going on -------------------------------------------------------------------------------------------
 
 
-def start(settings: Config, out: Path, observe: Observer = silent, stop: Stop | None = None) -> dict[str, Any]:
+def start(settings: Settings, out: Path, observe: Observer = silent, stop: Stop | None = None) -> dict[str, Any]:
     """Train a configuration into a new run folder; returns the final line of metrics.jsonl.
 
     Where it raises before anything was trained, no folder stays behind.
@@ -206,16 +207,15 @@ def opened(job: Job) -> Iterator[None]:
     """Choose the pipeline, refuse what cannot fit, say what will be trained, and hold the data open."""
     prepared, config, device = job.setup, job.config, job.setup.device
     splits = [prepared.split, *(item.split for item in prepared.eval_sets)]
-    name, why = pipelines.choose(config.pipeline, splits, device, machine.available_device(device))
-    needs = preflight.check(prepared, name, job.folder.path)
-    for line in summary.lines(prepared, name, why, needs):
+    free = machine.available_device(device)
+    choice = pipelines.choose(prepared.settings.pipeline, splits, device, free)
+    needs = preflight.check(prepared, choice.name, job.folder.path)
+    for line in summary.lines(prepared, choice.name, choice.why, needs):
         job.say(line)
-    workers = pipelines.worker_count(name, config.data.workers)
-    options = {"hw_decoder_load": config.data.hw_decoder_load}
     with ExitStack() as held:
 
         def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
-            return held.enter_context(pipelines.open_pipeline(name, split, labels, device, workers, **options))
+            return held.enter_context(pipelines.open_pipeline(choice, split, labels, device, config.data.workers))
 
         job.pipeline = hold(prepared.split, prepared.labels.given)
         job.eval_pipelines = {s.name: hold(s.split, evaluate.truth_of(s.split)) for s in prepared.eval_sets}
@@ -380,7 +380,8 @@ def _finish(job: Job, evaluated: dict[int, Any]) -> dict[str, Any]:
     probability = state.method.clean_probability(TrainingSet(lambda: logits, given, train_rows))
     line["reported"] = reported = next(iter(logits))
     if job.pipeline.synthetic:
-        done = f"done: {job.folder.path}; nothing was learnt from the made-up pixels of pipeline={job.config.pipeline}"
+        name = job.setup.settings.pipeline.name
+        done = f"done: {job.folder.path}; nothing was learnt from the made-up pixels of pipeline={name}"
     else:
         table = job.folder.issues_path
         line["issues"] = issues.write_issues(table, job.setup.split, labels, logits[reported], probability)

@@ -24,12 +24,14 @@ from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import evaluate, loop, setup
 from fastnoisy.training.checkpoint import Checkpoint
+from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
+from fastnoisy.training.eval_sets import check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.issues import Issue, read_issues
 from fastnoisy.training.labels import Labels
 from fastnoisy.training.logs import Observer
-from fastnoisy.training.process import caller_unchanged
 from fastnoisy.training.run_folder import RunFolder, Say
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.state import load_method
 from fastnoisy.training.step import amp_dtype, autocast, memory_format
 from fastnoisy.training.stop import Stop
@@ -99,9 +101,14 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     @cached_property
-    def config(self) -> Config:
-        """The resolved configuration. What was edited by hand counts as overrides do: refused, or allowed and said."""
+    def settings(self) -> Settings:
+        """The resolved configuration and what it means. What was edited by hand counts as overrides do: refused, or said."""
         return self.folder.read_config(self._newest.origin.config, self._say)
+
+    @property
+    def config(self) -> Config:
+        """The plain values of `settings`."""
+        return self.settings.config
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -176,14 +183,14 @@ class Run:
     def method(self, device: str = "auto") -> Method:
         """The trained method on a device, in evaluation mode, without what it remembers of each sample."""
         names, found = self.class_names, self.checkpoint
-        method = setup.build_method(self.config, len(names), found.origin.num_samples, NoiseFacts(), restored=True)
+        method = setup.build_method(self.settings, len(names), found.origin.num_samples, NoiseFacts(), restored=True)
         load_method(method, found.state["method"], f"checkpoint {found.path}")
         for module in method.modules():
             if isinstance(
                 module, SampleMemory
             ):  # no prediction reads it, and it may be larger than the device's memory
                 module.rows = module.rows.new_empty(0, module.rows.shape[1])
-        where = setup.choose_device(device)
+        where = choose_device(device)
         return method.to(where).to(memory_format=memory_format(self.config, where)).eval()
 
     def evaluate(self, store: str | Path = "", split: str = "", device: str = "auto") -> Evaluation:
@@ -199,15 +206,15 @@ class Run:
         """
         config = self.config
         with caller_unchanged(), open_store(Path(store or config.data.store)) as opened:
-            where = setup.choose_device(device)
-            setup.set_threads(config.threads)
-            part = opened.split(split or setup.test_split(config, opened))
-            setup.check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
+            where = choose_device(device)
+            set_threads(config.threads)
+            part = opened.split(split or test_split(config, opened))
+            check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
             evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
             truth = evaluate.truth_of(part)
-            name, _ = pipelines.choose("auto", [part], where, machine.available_device(where))
-            workers = pipelines.worker_count(name, config.data.workers)
-            with pipelines.open_pipeline(name, part, truth, where, workers) as pipeline:
+            free = machine.available_device(where)
+            choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [part], where, free)
+            with pipelines.open_pipeline(choice, part, truth, where, config.data.workers) as pipeline:
                 logits = evaluator.logits(pipeline, np.arange(part.num_samples))
             labels = torch.from_numpy(truth)
             numbers = {predictor: evaluate.classification(z, labels) for predictor, z in logits.items()}
@@ -232,7 +239,7 @@ class Run:
         """
         items = _items(images)
         with caller_unchanged():
-            where = setup.choose_device(device)
+            where = choose_device(device)
             method, view, names = self.method(device), self._view(where), self.class_names
         height, width = self._metadata("canvas")
         plan = Plan(Resize.parse(self._metadata("resize")), (height, width), "raw", 90, 3 * height * width)
@@ -240,7 +247,7 @@ class Run:
             chunk = [(item, _read(item, plan)) for item in items[start : start + _BATCH]]
             good = [image for _, image in chunk if isinstance(image, np.ndarray)]
             with caller_unchanged():  # not around the whole: between two images the caller has its own way
-                setup.set_threads(self.config.threads)
+                set_threads(self.config.threads)
                 answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
             for item, content in chunk:
                 path = item if isinstance(item, Path) else None

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from fastnoisy import config
-from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import FileLock, HeldError, free_name, replacing
@@ -29,6 +28,7 @@ from fastnoisy.training import checkpoint, setup
 from fastnoisy.training.checkpoint import Checkpoint, Origin
 from fastnoisy.training.labels import Labels, read_labels, write_labels
 from fastnoisy.training.metrics import MetricsFile
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.state import TrainState
 
 Say = Callable[[str], None]
@@ -130,14 +130,14 @@ class RunFolder:
 
     # -- the configuration --------------------------------------------------------------------------------------------
 
-    def write_config(self, settings: Config) -> None:
+    def write_config(self, settings: Settings) -> None:
         """Write config.toml, whole or not at all."""
         with replacing(self.config_path, durable=True) as partial:
-            partial.write_text(config.to_toml(settings.model_dump()), encoding="utf-8")
+            partial.write_text(config.to_toml(settings.config.model_dump()), encoding="utf-8")
 
     def read_config(
         self, began: Mapping[str, Any] | None, say: Say, words: Sequence[str] = (), store: str = ""
-    ) -> Config:
+    ) -> Settings:
         """The run's configuration: that of config.toml with overrides.
 
         Args:
@@ -153,14 +153,14 @@ class RunFolder:
         self.require()
         written = setup.check(config.read_toml(self.config_path))
         overrides = config.merge(config.parse_overrides(words), {"data": {"store": store}} if store else {})
-        for key in config.flat_keys(overrides):
+        for key in config.flatten(overrides):
             if not config.may_change(key):
                 raise FastnoisyError(
                     f"{key} cannot change in a run that goes on; what can: {', '.join(config.changeable())}",
                     f"For another {key} start a new run, for example: fastnoisy train {self.config_path} {key}=... --out NEW",
                 )
         if began is not None:
-            edited = config.changed(setup.check(began), written)
+            edited = config.changed(setup.check(began).config, written.config)
             for key, (old, new) in edited.items():
                 if not config.may_change(key):
                     raise FastnoisyError(
@@ -171,13 +171,13 @@ class RunFolder:
             if edited:
                 listed = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in edited.items())
                 say(f"note: {self.config_path} has changed since the last checkpoint: {listed}")
-        return setup.check(config.merge(written.model_dump(), overrides)) if overrides else written
+        return setup.check(config.merge(written.config.model_dump(), overrides)) if overrides else written
 
     # -- labels -------------------------------------------------------------------------------------------------------
 
-    def write_labels(self, labels: Labels, settings: Config, split: Split) -> None:
+    def write_labels(self, labels: Labels, settings: Settings, split: Split) -> None:
         """Write labels.npz, with the configuration that the run begins with."""
-        write_labels(self.labels_path, labels, settings.model_dump(), split)
+        write_labels(self.labels_path, labels, settings.config.model_dump(), split)
 
     def read_labels(self) -> Labels:
         """The labels trained on, checked; see `labels.read_labels`."""

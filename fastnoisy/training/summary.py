@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastnoisy import methods, pipelines
+from fastnoisy import pipelines
 from fastnoisy.training.setup import Setup
 
 
@@ -20,7 +20,7 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
     c, labels, said = setup.config, setup.labels, []
     trained = sum(p.numel() for p in setup.method.parameters() if p.requires_grad)
     said.append(
-        f"{c.recipe or c.method['name']}: method {methods.title(c.method)}, suite {c.suite or 'none'}, "
+        f"{c.recipe or c.method['name']}: method {setup.settings.method}, suite {c.suite or 'none'}, "
         f"model {c.model['name']}, {trained:,} parameters, seed {c.seed}"
     )
     schedule = f"x {c.optim.gamma:g} at epochs {c.optim.milestones}" if c.optim.milestones else "throughout"

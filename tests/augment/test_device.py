@@ -116,7 +116,7 @@ def programs():
     ):
         settings = setup.resolve(recipe, [])
         for name in ("student", "teacher", "weak", "eval"):
-            found[settings.views.program(name)] = None
+            found[settings.config.views.program(name)] = None
     return list(found)
 
 

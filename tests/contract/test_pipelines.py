@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastnoisy import pipelines
+from fastnoisy import extras, pipelines
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import Split, open_store
 from fastnoisy.data.verify import verify
@@ -23,10 +23,14 @@ from fastnoisy.order import Population, batches, order, share
 from fastnoisy.pipelines.base import Pipeline
 
 NAMES = pipelines.names()
-BACKENDS = {"ffcv": "ffcv", "dali": "nvidia.dali"}
-CHECKING = [name for name in NAMES if name in ("resident", "torch-loader")]  # every record's checksum, while training
-TRUSTING = [name for name in NAMES if name in BACKENDS]  # they start on a verified split only
+CLASSES = {name: pipelines.find(name) for name in NAMES}
+BACKENDS = {name: extras.EXTRAS[cls.extra].module for name, cls in CLASSES.items() if cls.extra}
+TRUSTING = [name for name, cls in CLASSES.items() if cls.needs_verified]  # they start on a verified split only
+CHECKING = [
+    name for name, cls in CLASSES.items() if not cls.synthetic and name not in TRUSTING
+]  # every record's checksum
 CPU = torch.device("cpu")
+AUTO = pipelines.Request("auto")
 NUM = 37
 
 
@@ -332,27 +336,27 @@ def test_memory_is_announced(name: str, split: Split) -> None:
 
 
 def test_auto_takes_what_fits_and_else_what_is_installed(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pipelines.choose("auto", [split], CPU, 2**30)[0] == "resident"
-    assert pipelines.choose("torch-loader", [split], CPU, 2**30) == ("torch-loader", "asked for")
+    assert pipelines.choose(AUTO, [split], CPU, 2**30).name == "resident"
+    assert pipelines.choose(pipelines.Request("torch-loader"), [split], CPU, 2**30).why == "asked for"
     there: set[str] = set()
     monkeypatch.setattr(pipelines, "_import_problem", lambda extra: "" if extra in there else f"no {extra}")
-    name, why = pipelines.choose("auto", [split], CPU, 1000)
-    assert name == "torch-loader"
-    assert "MiB" in why
-    assert "no ffcv (pip install 'fastnoisy[ffcv]')" in why
+    choice = pipelines.choose(AUTO, [split], CPU, 1000)
+    assert choice.name == "torch-loader"
+    assert "MiB" in choice.why
+    assert "no ffcv (pip install 'fastnoisy[ffcv]')" in choice.why
     there.add("ffcv")
-    assert pipelines.choose("auto", [split], CPU, 1000)[0] == "ffcv"
-    assert pipelines.choose("auto", [split], torch.device("cuda"), 1000)[0] == "ffcv"
+    assert pipelines.choose(AUTO, [split], CPU, 1000).name == "ffcv"
+    assert pipelines.choose(AUTO, [split], torch.device("cuda"), 1000).name == "ffcv"
     there.add("dali")
-    assert pipelines.choose("auto", [split], CPU, 1000)[0] == "ffcv"
+    assert pipelines.choose(AUTO, [split], CPU, 1000).name == "ffcv"
     if "dali" in NAMES:
-        assert pipelines.choose("auto", [split], torch.device("cuda"), 1000)[0] == "dali"
+        assert pipelines.choose(AUTO, [split], torch.device("cuda"), 1000).name == "dali"
     monkeypatch.setattr(pipelines, "available_host", lambda: 1000)
-    assert "data.order=blocked" in pipelines.choose("auto", [split], CPU, 1000)[1]
+    assert "data.order=blocked" in pipelines.choose(AUTO, [split], CPU, 1000).why
     monkeypatch.setattr(Split, "verified", False)
-    name, why = pipelines.choose("auto", [split], CPU, 1000)
-    assert name == "torch-loader"
-    assert "fastnoisy verify" in why
+    choice = pipelines.choose(AUTO, [split], CPU, 1000)
+    assert choice.name == "torch-loader"
+    assert "fastnoisy verify" in choice.why
 
 
 def test_a_library_that_cannot_be_imported_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

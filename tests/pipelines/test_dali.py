@@ -279,12 +279,12 @@ def test_without_the_package_the_error_has_the_line_that_installs_it(
 
 
 def test_a_run_trains_on_it_and_hands_its_settings_on(store: Path, tmp_path: Path) -> None:
-    words = ["pipeline=dali", "data.hw_decoder_load=0.25", "data.workers=1", "device=cpu", "batch_size=8"]
+    words = ["pipeline=dali(hw_decoder_load=0.25)", "data.workers=1", "device=cpu", "batch_size=8"]
     settings = setup.resolve("folder-ce", words, str(store))
     job = loop.Job.of(setup.prepare(settings), RunFolder(tmp_path / "run"), loop.silent)
     with loop.opened(job):
         assert isinstance(job.pipeline, pipelines.find("dali"))
-        assert job.pipeline.hw_decoder_load == 0.25  # type: ignore[attr-defined]
+        assert job.pipeline.options.hw_decoder_load == 0.25  # type: ignore[attr-defined]
         assert job.pipeline.threads == 1  # type: ignore[attr-defined]
 
 
@@ -301,7 +301,9 @@ def test_the_gpu_gives_pillows_pixels(kind: str, hw_decoder_load: float, store: 
     with open_store(path) as opened:
         split = opened.split("train")
         device = torch.device("cuda")
-        pipeline = pipelines.open_pipeline("dali", split, split.given_labels, device, hw_decoder_load=hw_decoder_load)
+        pipeline = pipelines.open_pipeline(
+            f"dali(hw_decoder_load={hw_decoder_load})", split, split.given_labels, device
+        )
         errors = []
         with pipeline:
             for _ in range(2):

@@ -35,7 +35,7 @@ CONTEXT = Context(
 
 @functools.cache
 def config(*words: str) -> Config:
-    return setup.resolve("digits-ce", ["device=cpu", "batch_size=16", *words])
+    return setup.resolve("digits-ce", ["device=cpu", "batch_size=16", *words]).config
 
 
 class NoHost(TorchDispatchMode):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
 from fastnoisy.training.labels import read_labels
@@ -62,7 +63,7 @@ def test_a_store_with_other_rows_is_refused(change: Any, said: str, run: Path, t
 
 
 def test_other_published_labels_are_refused(run: Path, tmp_path: Path) -> None:
-    opened = setup.open_store(tmp_path / "own").split("train")
+    opened = open_store(tmp_path / "own").split("train")
     opened.given_labels = np.roll(opened.given_labels, 1)
     with pytest.raises(FastnoisyError, match="the labels it was published with differ"):
         read_labels(run / "labels.npz").origin.check(opened)

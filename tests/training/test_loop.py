@@ -296,10 +296,10 @@ def test_what_may_change_in_a_run_that_goes_on_is_kept_and_the_rest_refused(digi
 def test_a_run_says_all_of_itself(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(digits.parent)
     settings = setup.resolve("digits-alasca", [*TINY, "method.base=nrd(ema_decay=0.9)"], digits.name)
-    assert settings.method["sharpening"] == 3.0
-    assert settings.model == {"name": "preact_small", "width": 4, "blocks": 1, "stem_stride": 1}
-    assert settings.data.store == str(digits)
-    assert setup.check(settings.model_dump()) == settings
+    assert settings.config.method["sharpening"] == 3.0
+    assert settings.config.model == {"name": "preact_small", "width": 4, "blocks": 1, "stem_stride": 1}
+    assert settings.config.data.store == str(digits)
+    assert setup.check(settings.config.model_dump()) == settings
 
 
 def test_a_stop_during_evaluation_and_during_the_last_stage(

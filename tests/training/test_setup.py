@@ -12,6 +12,7 @@ from PIL import Image
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import setup
+from fastnoisy.training.device import choose_device
 
 WORDS = ["model=preact_small(width=4)", "batch_size=4", "threads=1", "device=cpu", "views.size=16"]
 
@@ -49,10 +50,10 @@ def test_the_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     for name in ("cpu", "cuda", "auto"):
-        setup.choose_device(name)
+        choose_device(name)
     assert current == []
-    assert setup.choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
     assert current == [torch.device("cuda:1")]
     with pytest.raises(FastnoisyError, match="this machine has 2 GPUs"):
-        setup.choose_device("cuda:2")
+        choose_device("cuda:2")
     assert len(current) == 1

@@ -31,7 +31,7 @@ DEVICE = torch.device("cpu")
 
 @functools.cache
 def config(*words: str) -> Config:
-    return setup.resolve("digits-ce", ["device=cpu", "optim.lr=0.05", "batch_size=16", *words])
+    return setup.resolve("digits-ce", ["device=cpu", "optim.lr=0.05", "batch_size=16", *words]).config
 
 
 class Run:

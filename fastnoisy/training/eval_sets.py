@@ -1,0 +1,95 @@
+"""The sets that a run is evaluated on: its store's own test split, and those named under `eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastnoisy.config import Config
+from fastnoisy.data.stage import stage
+from fastnoisy.data.store import Split, Store, open_store
+from fastnoisy.errors import FastnoisyError
+
+
+@dataclass
+class EvalSet:
+    """A set that is evaluated on, as a whole."""
+
+    name: str
+    split: Split
+
+
+def open_staged(config: Config, path: Path) -> Store:
+    """Open a store, or its copy on the local disk where `data.stage` asks for one."""
+    return open_store(stage(path, Path(config.data.stage)) if config.data.stage else path)
+
+
+def test_split(config: Config, store: Store) -> str:
+    """The split a run is evaluated on: what the configuration names; `val` where that is `test` and there is none."""
+    own = config.data.test_split
+    return "val" if own == "test" and own not in store.splits and "val" in store.splits else own
+
+
+def eval_sets(config: Config, store: Store, class_names: list[str]) -> list[EvalSet]:
+    """The store's own test split (or val, where it has no test), and the sets named under `eval`.
+
+    Raises:
+        FastnoisyError: a store or split is missing, or has other classes than the run; or one of `eval` has the name of the
+            run's own.
+    """
+    sets: list[EvalSet] = []
+    own = test_split(config, store)
+    if own in store.splits:
+        sets.append(EvalSet(own, store.split(own)))
+    elif own != "test":
+        store.split(own)  # says which there are
+    if config.select not in ("", "holdout", own):
+        if config.select not in store.splits:
+            raise FastnoisyError(
+                f"select={config.select}: {store.path} has no such split to choose on, only {', '.join(store.splits)}",
+                'Convert the data set with it, or set select="" to report the last epoch',
+            )
+        sets.append(EvalSet(config.select, store.split(config.select)))
+    for name, text in config.eval.items():
+        if any(name == taken.name for taken in sets):  # `test_split` may have fallen back to it
+            raise FastnoisyError(
+                f"eval.{name}: the name is taken by the run's own data",
+                f"Choose another, for example eval.{name}2={text}",
+            )
+        path = Path(text)
+        whole = path.is_dir()
+        other = open_staged(config, path.parent if not whole and any(path.parent.glob("*.beton")) else path)
+        if whole:
+            known = [part for part in ("test", "val") if part in other.splits] or list(other.splits)[:1]
+            if known == ["train"] and len(other.splits) > 1:
+                raise FastnoisyError(f"eval.{name}={text} has neither test nor val", "Name the split: STORE/SPLIT")
+            split = other.split(known[0])
+        else:
+            split = other.split(path.name)
+        check_classes(f"eval.{name}={text}", split.class_names, class_names)
+        sets.append(EvalSet(name, split))
+    return sets
+
+
+def check_classes(what: str, there: Sequence[str], ours: Sequence[str]) -> None:
+    """Labels mean the same only where the class lists are equal.
+
+    Raises:
+        FastnoisyError: another number of classes, or other names; says where they differ first.
+    """
+    if list(there) == list(ours):
+        return
+    if len(there) != len(ours):
+        problem, remedy = f"has {len(there)} classes, the run {len(ours)}", ""
+        if {len(there), len(ours)} == {50, 1000}:
+            remedy = (
+                "Convert with the -mini kinds: webvision-mini:PATH and imagenet-val-mini:PATH have the same 50 classes"
+            )
+    else:
+        number = next(i for i, pair in enumerate(zip(there, ours, strict=True)) if pair[0] != pair[1])
+        problem = f"has other classes than the run: class {number} is {there[number]!r} there, {ours[number]!r} here"
+        remedy = ""
+    raise FastnoisyError(
+        f"{what} {problem}", remedy or "Evaluate on a data set with the run's own classes, in its order"
+    )
