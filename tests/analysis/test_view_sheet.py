@@ -13,13 +13,13 @@ from PIL import Image
 from fastnoisy import keyed_random, methods, pipelines
 from fastnoisy.analysis import view_sheet
 from fastnoisy.analysis.view_sheet import Layout, Picture, Shown
-from fastnoisy.config import Config
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, NoiseFacts
 from fastnoisy.training import setup
 from fastnoisy.training.meter import Meter
+from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import Stepper
 
 SMALL = ["model=preact_small", "model.width=4", "model.blocks=1", "device=cpu", "threads=1"]
@@ -52,15 +52,15 @@ def collected(recipe: str, words: list[str], store: Path, rows: list[int], epoch
         return list(view_sheet.collect(settings, opened.split("train"), rows, epochs))
 
 
-def trained(settings: Config, rows: list[int], epoch: int) -> dict[str, torch.Tensor]:
+def trained(settings: Settings, rows: list[int], epoch: int) -> dict[str, torch.Tensor]:
     """What a training step is given of these rows, in one batch, by the trainer's own parts."""
     ready = setup.prepare(settings)
     ready.method.train()
     optimizer = torch.optim.SGD(ready.method.parameters(), lr=0.1)
-    stepper = Stepper(ready.method, optimizer, ready.views, settings, ready.device, Meter(None, ready.device))
+    stepper = Stepper(ready.method, optimizer, ready.views, settings.config, ready.device, Meter(None, ready.device))
     with pipelines.open_pipeline("resident", ready.split, ready.labels.given, ready.device) as pipeline:
         batch = next(iter(pipeline.iterate([np.array(rows)])))
-        views = stepper._views("train", batch, keyed_random.key(settings.seed, torch.tensor(epoch))).views
+        views = stepper._views("train", batch, keyed_random.key(settings.config.seed, torch.tensor(epoch))).views
     ready.store.close()
     return views
 
@@ -84,7 +84,8 @@ def test_every_picture_is_what_a_training_step_sees(
     rows, epochs = [5, 0, 3, 7], [0, 1, 17]
     shown = collected(recipe, ["batch_size=4", *words], store, rows, epochs)
     mean, std = (
-        torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (settings.data.mean, settings.data.std)
+        torch.tensor(values, dtype=torch.float64)[:, None, None]
+        for values in (settings.config.data.mean, settings.config.data.std)
     )
     assert [row.row for row in shown] == rows
     for place, epoch in enumerate(epochs):
@@ -95,7 +96,9 @@ def test_every_picture_is_what_a_training_step_sees(
                 exact = (images[number].double() * std + mean) * 255
                 found = torch.from_numpy(picture.pixels).permute(2, 0, 1)
                 assert picture.pixels.dtype == np.uint8
-                if "cutout" not in settings.views.student:  # a hole is the mean, which need not be a whole number
+                if (
+                    "cutout" not in settings.config.views.student
+                ):  # a hole is the mean, which need not be a whole number
                     assert (exact - exact.round()).abs().max() < 1e-3
                 assert torch.equal(found, exact.round().to(torch.uint8))
     assert len({picture.pixels.tobytes() for row in shown for epoch in row.pictures for picture in epoch}) > 8
@@ -108,14 +111,14 @@ def test_before_a_float_step_the_pixels_are_those_of_the_uint8_view(digits: Path
         image = torch.from_numpy(opened.split("train").read_image(11)).permute(2, 0, 1)[None]
         assert (shown.image == opened.split("train").read_image(11)).all()
     view = setup.build_view(settings, "teacher", "teacher")
-    wanted = view.uint8(image, None, torch.tensor([11]), keyed_random.key(settings.seed, 4))
+    wanted = view.uint8(image, None, torch.tensor([11]), keyed_random.key(settings.config.seed, 4))
     assert (shown.pictures[0][1].pixels == wanted[0].permute(1, 2, 0).numpy()).all()
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_the_views_are_those_that_the_method_asks_for(name: str) -> None:
     settings = setup.resolve(f"digits-{name}", SMALL)
-    method = methods.build(settings.method, Context(settings.model, 10, 20, noise=NoiseFacts(0.4)))
+    method = methods.build(settings.method, Context(settings.config.model, 10, 20, noise=NoiseFacts(0.4)))
     assert view_sheet.streams(settings) == dict(method.streams)
     asked = [name for stream in method.streams.values() for name in stream.views]
     assert list(view_sheet.build_views(settings)) == list(dict.fromkeys(asked))
@@ -235,7 +238,7 @@ def test_the_notes_are_those_of_the_view(digits: Path) -> None:
     with open_store(digits) as opened:
         image = torch.from_numpy(opened.split("train").read_image(2)).permute(2, 0, 1)[None]
     for name, picture in zip(("student", "teacher"), shown.pictures[0], strict=True):
-        view, key = setup.build_view(settings, name, name), keyed_random.key(settings.seed, 3)
+        view, key = setup.build_view(settings, name, name), keyed_random.key(settings.config.seed, 3)
         assert picture.notes == [note for note in view.describe(image, None, torch.tensor([2]), key)[0] if note]
         assert len(picture.notes) > 1
     inverted = collected("digits-ce", ["views.student=invert | hflip(0.0) | normalize"], digits, [2], [0])[0]

@@ -128,7 +128,7 @@ def test_a_frozen_teachers_path_is_written_down_whole(monkeypatch: pytest.Monkey
         ["method.base=nrd(teacher='frozen:a/model.safetensors')"],
     ):
         settings = setup.resolve("cifar10-alasca" if "base" in words[0] else "cifar10-nrd", words)
-        table = settings.method.get("base", settings.method)
+        table = settings.config.method.get("base", settings.config.method)
         assert table["teacher"] == f"frozen:{tmp_path / 'a' / 'model.safetensors'}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fastnoisy.data.store import open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
@@ -37,7 +38,7 @@ def copy(digits: Path, tmp_path: Path) -> Path:
 
 def damage(store: Path) -> None:
     """Flip the last byte of the last record of the test split, which is opened after the training split."""
-    with setup.open_store(store) as opened:
+    with open_store(store) as opened:
         reader = opened.split("test")._reader
         place = int(reader.starts[-1] + reader.lengths[-1] - 1)
     with (store / "test.beton").open("r+b") as file:

@@ -102,16 +102,18 @@ def test_workers_are_one_per_core_unless_given(
 ) -> None:
     """However torch-loader was chosen, in training and, of a finished run, in evaluation."""
     asked: list[int] = []
-    opened = pipelines.open_pipeline
+    cls = pipelines.find("resident" if words == ["pipeline=resident"] else "torch-loader")
+    original = cls.__init__
 
-    def note(name: str, split: Any, labels: Any, device: Any, workers: int = 0, **options: Any) -> Any:
+    def note(self: Any, split: Any, labels: Any, device: Any, workers: int, options: Any) -> None:
         asked.append(workers)
-        return opened(name, split, labels, device, **options)
+        original(self, split, labels, device, 0, options)
 
-    monkeypatch.setattr(pipelines, "cores", lambda: 3)
-    monkeypatch.setattr(pipelines, "open_pipeline", note)
+    monkeypatch.setattr("fastnoisy.pipelines.torch_loader.cores", lambda: 3)
+    monkeypatch.setattr(cls, "__init__", note)
     if words != ["pipeline=resident"]:
-        monkeypatch.setattr(pipelines, "choose", lambda *_: ("torch-loader", "as if nothing else could be had"))
+        forced = pipelines.Choice("torch-loader", "as if nothing else could be had", cls.Options())
+        monkeypatch.setattr(pipelines, "choose", lambda *_: forced)
     run(photos, tmp_path / "run", "epochs=1", *words)
     assert asked == [expected] * len(asked)
     assert len(asked) >= 2

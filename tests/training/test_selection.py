@@ -15,6 +15,7 @@ import torch
 
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.sources import clothing1m
+from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import checkpoint, loop, selection, setup
 from fastnoisy.training.logs import Display
@@ -107,7 +108,7 @@ def test_each_epoch_sees_its_own_draw(store: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Stepper, "__call__", watched)
     loop.start(resolve("ce", store), tmp_path / "run")
-    given = setup.open_store(store).split("train").given_labels
+    given = open_store(store).split("train").given_labels
     assert len({tuple(sorted(rows)) for rows in seen.values()}) > 1
     for rows in seen.values():
         assert len(rows) == len(set(rows)) == 12
