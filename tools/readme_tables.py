@@ -10,7 +10,11 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/views.md", "docs/pipelines.md", "docs/methods.md")
+PAGES = tuple(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if "<!-- table " in path.read_text()
+)
 PENDING = {
     "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures it.",
 }
