@@ -139,18 +139,18 @@ def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> di
 
 def read(folder: Path) -> dict[str, Any]:
     """The numbers of a finished run."""
-    import csv
-
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    final = lines[-1]
+    from fastnoisy.training.run import Run
+
+    run = Run(folder, print)
+    lines, final, labels = run.metrics, run.final, run.labels
+    assert final is not None, f"{folder} has not ended"
+    assert labels.clean is not None, "digits' labels are known"
     reported = final["reported"]
-    with np.load(folder / "labels.npz") as labels:
-        wrong = labels["given"] != labels["clean"]
-    with (folder / "issues.csv").open(newline="") as file:
-        rows = [(int(row["index"]), float(row["label_score"])) for row in csv.DictReader(file)]
+    wrong = labels.given != labels.clean
+    rows = [(issue.index, issue.label_score) for issue in run.issues()]
     scores = np.array([score for _, score in rows])
     return {
         "accuracy": final["eval"]["test"][reported]["accuracy"],
