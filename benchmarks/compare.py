@@ -4,8 +4,9 @@
     python benchmarks/compare.py digits --methods ce --grid "optim.lr=0.02;0.05;0.1" --seeds 1,2 --name lr-grid
     python benchmarks/compare.py cifar10 --data stores/cifar10 data.subset=10000 model=preact_small epochs=15
 
-Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one goes
-on. Accuracy is the last epoch's on the clean test part. With --grid the first method is trained at every point of the grid
+Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one
+goes on. Accuracy is the last epoch's on the clean test part. With --grid the first method is trained at every point of
+the grid
 and the best point by its own test accuracy is reported: the yardstick gets the benefit of the doubt.
 """
 

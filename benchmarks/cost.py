@@ -3,16 +3,17 @@
     python benchmarks/cost.py --out benchmarks/results
     python benchmarks/cost.py --device cuda --methods ce,nrd,alasca --out benchmarks/results amp=bf16 compile=true
 
-A step is everything that the training loop does with a batch once its views are made: forwards, loss, backward, optimiser,
-moving averages, memories. The network is the CIFAR ResNet-34, the batch 128 images of 32x32 pixels, cross-entropy's and the
-losses' set-up ALASCA's. Of a method with several passes (a network each) one step of each pass counts.
+A step is everything that the training loop does with a batch once its views are made: forwards, loss, backward,
+optimiser, moving averages, memories. The network is the CIFAR ResNet-34, the batch 128 images of 32x32 pixels,
+cross-entropy's and the losses' set-up ALASCA's. Of a method with several passes (a network each) one step of each pass
+counts.
 
-Times are taken in turn, a step of every method in each repetition, and a ratio is taken within a repetition. On a CPU they are
-CPU-seconds of one thread, on a GPU seconds until it is done. Memory: what the step needs at its height, plus weights, buffers
-and the optimiser's state; on a CPU it is summed up from every allocation that torch makes in a step.
+Times are taken in turn, a step of every method in each repetition, and a ratio is taken within a repetition. On a CPU
+they are CPU-seconds of one thread, on a GPU seconds until it is done. Memory: what the step needs at its height, plus
+weights, buffers and the optimiser's state; on a CPU it is summed up from every allocation that torch makes in a step.
 
-The last column is the loss by itself: its forward and backward on logits, as a share of cross-entropy's whole step. Where
-noise of the machine hides a difference of a step's time, this shows how large it can be.
+The last column is the loss by itself: its forward and backward on logits, as a share of cross-entropy's whole step.
+Where noise of the machine hides a difference of a step's time, this shows how large it can be.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ def measure(cases: list[Case], repetitions: int, size: int, device: torch.device
         for case in cases[first:] + cases[:first]:
             case.seconds.append(clocked(case.run, device))
             if (run := alone[case.name]) is not None:
-                case.loss_seconds.append(clocked(lambda run=run: [run() for _ in range(100)], device) / 100)  # type: ignore[misc]
+                hundred = clocked(lambda run=run: [run() for _ in range(100)], device)  # type: ignore[misc]
+                case.loss_seconds.append(hundred / 100)
 
 
 def table(cases: list[Case], device: torch.device) -> str:
@@ -222,7 +224,8 @@ def main(
     options = " ".join(overrides) or "as the recipes have it"
     note = (
         f"One step with {batch} images of 32x32, {model[0].removeprefix('model=')}, {options}; "
-        f"time relative to {names[0]}: median of {repetitions} interleaved repetitions (quartiles), {clock}; memory: peak of a "
+        f"time relative to {names[0]}: median of {repetitions} interleaved repetitions (quartiles), {clock}; memory: "
+        "peak of a "
         "step with weights and optimiser."
     )
     content: dict[str, Any] = {

@@ -3,13 +3,14 @@
     python benchmarks/imports.py --base dcf660a --out benchmarks/results
 
 Each measurement is a process of its own on one thread, its user and system time taken from the kernel (wait4): a second
-process on the machine then counts for little. A repetition does all of them once, in an order that alternates, this tree and,
-with --base, a worktree of that commit; the first repetition, which writes Python's own caches, is not counted. A ratio is
-taken within a repetition. What is measured:
+process on the machine then counts for little. A repetition does all of them once, in an order that alternates, this
+tree and, with --base, a worktree of that commit; the first repetition, which writes Python's own caches, is not
+counted. A ratio is taken within a repetition. What is measured:
 
 * import torch: the yardstick, which every command but --help pays.
 * imports of a run: the modules that `train digits-nrd` imports before it trains.
-* a run: one epoch of digits-nrd on 64 images, with its evaluation, from the command line: what is imported on the way counts.
+* a run: one epoch of digits-nrd on 64 images, with its evaluation, from the command line: what is imported on the way
+counts.
 * methods, recipes show: the two short commands, whole.
 """
 

@@ -1,7 +1,7 @@
 """fastnoisy from Python: `convert`, `train` and `load`. What the commands do; the commands call these.
 
-They may be called from a thread, from a notebook and many times in one process. The caller's thread count, current GPU and
-signal handlers are afterwards as before.
+They may be called from a thread, from a notebook and many times in one process. The caller's thread count, current GPU
+and signal handlers are afterwards as before.
 """
 
 from __future__ import annotations

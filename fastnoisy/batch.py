@@ -13,7 +13,8 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, H, W), channels-last in memory, on the store's canvas; pixels beyond `sizes` are undefined.
-        sizes: int32 (B, 2): valid (height, width) at the canvas's top left; None where every image of the split fills it.
+        sizes: int32 (B, 2): valid (height, width) at the canvas's top left; None where every image of the split fills
+            it.
         labels: int64 (B,), the given label.
         indices: int64 (B,), the row in the data set.
     """

@@ -18,7 +18,8 @@ from typing import Self
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`, with the same ending, to write a file or a folder under.
 
-    It becomes `path` when the block ends well and is removed when it does not. A file or folder of that name is replaced.
+    It becomes `path` when the block ends well and is removed when it does not. A file or folder of that name is
+    replaced.
     A folder cannot be replaced in one step: the old one is moved aside first, so a crash between the two steps leaves
     both under temporary names.
 
@@ -103,10 +104,11 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class FileLock:
-    """One process at a time: a lock on a file, which goes with the process, however it ends. Use it in a `with` statement.
+    """One process at a time: a lock on a file, which goes with the process, however it ends. Use it in a `with`
+    statement.
 
-    The file is opened for writing: NFS makes of `flock` a lock of the server's, which a folder or a descriptor that is only
-    read cannot have (EBADF). A process that is forked meanwhile does not keep the lock.
+    The file is opened for writing: NFS makes of `flock` a lock of the server's, which a folder or a descriptor that is
+    only read cannot have (EBADF). A process that is forked meanwhile does not keep the lock.
 
     Args:
         path: the file; it is made, and holds which process on which machine has the lock.

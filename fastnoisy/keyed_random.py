@@ -2,8 +2,9 @@
 
 A key is a 64-bit integer made by folding integers in, one after another, with the splitmix64 finaliser
 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"). All arithmetic wraps in int64, so plain
-Python, numpy and torch (eager or compiled, CPU or GPU) give the same bits. numba does on uint64 alone: it marks products of
-int64 as never overflowing, so its compiler drops comparisons of them (a flip came out wrong for 496 of 1,000 keys). There
+Python, numpy and torch (eager or compiled, CPU or GPU) give the same bits. numba does on uint64 alone: it marks
+products of int64 as never overflowing, so its compiler drops comparisons of them (a flip came out wrong for 496 of
+1,000 keys). There
 is no state: the same sample gets the same numbers whatever the batch size, the order, the number of ranks or a resume.
 
 Only integers come out. What decides a pixel is made from these integers; floats appear first in `normalize`.

@@ -1,7 +1,7 @@
 """Mixing inputs with partners from the same global batch: partners and weights as pure functions of a key.
 
-A key is a 0-dimensional int64 tensor made with `fastnoisy.keyed_random` of the run's seed, a name, the epoch and the step,
-so that a run that goes on mixes as it would have. Nothing here synchronises the host.
+A key is a 0-dimensional int64 tensor made with `fastnoisy.keyed_random` of the run's seed, a name, the epoch and the
+step, so that a run that goes on mixes as it would have. Nothing here synchronises the host.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class Pipeline(ABC):
     The consumer owns a batch until it asks for the next one.
 
     Attributes:
-        exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of the
-            values are within 8; raw records are exact everywhere.
+        exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of
+            the values are within 8; raw records are exact everywhere.
         slots: batches of canvases that lie in memory at once.
         synthetic: whether the pixels are none of the split's.
         sizes: int32 (N, 2) on the device, valid (height, width) of all rows; None where all images fill the canvas.

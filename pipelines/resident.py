@@ -1,7 +1,7 @@
 """The whole split decoded as uint8 on the device: an epoch costs no decoding, no copies and no workers.
 
-CIFAR is 154 MB this way. Images of one size lie in one array and a batch is one gather; images of differing size lie in one
-flat buffer with offsets, and a line of zeros at its end.
+CIFAR is 154 MB this way. Images of one size lie in one array and a batch is one gather; images of differing size lie in
+one flat buffer with offsets, and a line of zeros at its end.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class ResidentPipeline(Pipeline):
                 raise
 
     def gather(self, rows: Tensor, out: Tensor) -> Tensor:
-        """Write the images of `rows` (B,) int64 into `out`, uint8 (B, H, W, 3): a pure function of tensors, without host
-        synchronisation on a GPU, so that it can be captured. Pixels beyond an image's size become 0.
+        """Write the images of `rows` (B,) int64 into `out`, uint8 (B, H, W, 3): a pure function of tensors, without
+        host synchronisation on a GPU, so that it can be captured. Pixels beyond an image's size become 0.
         """
         height, width = self.canvas
         if self.sizes is None:
@@ -110,10 +110,10 @@ class ResidentPipeline(Pipeline):
         return self._gather_lines(rows, out)
 
     def _gather_lines(self, rows: Tensor, out: Tensor) -> Tensor:
-        """`gather` of images of differing size by tensor operations alone. For every line of a canvas a window as wide as the
-        canvas is copied from where the line begins in the flat buffer, or from the zeros at its end where the image has
-        ended; what a window shows of the next line is made 0. Temporaries have one number a line: 3 MB for 256 canvases of
-        512x512, where an index for every pixel would take 2 GB.
+        """`gather` of images of differing size by tensor operations alone. For every line of a canvas a window as wide
+        as the canvas is copied from where the line begins in the flat buffer, or from the zeros at its end where the
+        image has ended; what a window shows of the next line is made 0. Temporaries have one number a line: 3 MB for
+        256 canvases of 512x512, where an index for every pixel would take 2 GB.
         """
         width = self.canvas[1]
         zeros = len(self.pixels) // 3 - width  # where they begin, in pixels of three bytes each
@@ -139,7 +139,9 @@ class ResidentPipeline(Pipeline):
             covered[slot] = height, width
 
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """See `Pipeline.iterate`. On a CPU all batches share one slot: fresh pages cost more than the copy into them."""
+        """See `Pipeline.iterate`. On a CPU all batches share one slot: fresh pages cost more than the copy into
+        them.
+        """
         if self.device.type == "cpu":
             yield from self._iterate_cpu(batches)
             return

@@ -41,7 +41,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def surroundings() -> dict[str, Any]:
-    """What belongs to the caller. What others' packages change when they are imported is not ours: they are imported here."""
+    """What belongs to the caller. What others' packages change when they are imported is not ours: they are imported
+    here.
+    """
     for name in ("fastnoisy.training.run", "sklearn.mixture", "timm", "kornia", "numba", "torch._dynamo"):
         importlib.import_module(name)
     state = np.random.get_state()

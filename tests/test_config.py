@@ -160,7 +160,8 @@ def test_a_select_that_is_no_word_is_a_problem_as_any_other(word: str) -> None:
 
 def test_what_may_change_in_a_run_that_goes_on_is_said_by_the_fields() -> None:
     may = [
-        "epochs", "optim.lr", "optim.milestones", "checkpoint.keep", "eval.mine", "eval_every", "log_every", "data.store",
+        "epochs", "optim.lr", "optim.milestones", "checkpoint.keep", "eval.mine", "eval_every", "log_every",
+        "data.store",
         "data.stage", "data.workers", "pipeline.name", "pipeline.hw_decoder_load", "device", "threads", "compile",
         "channels_last", "amp",
     ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""The tool that holds two commits' runs against each other: what it finds, what it lets pass, and what it leaves behind."""
+"""The tool that holds two commits' runs against each other: what it finds, what it lets pass, and what it leaves
+behind.
+"""
 
 from __future__ import annotations
 

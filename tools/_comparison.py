@@ -1,7 +1,8 @@
-"""What two runs or two stores have in common: their results file by file, tensor by tensor, and what is meant to differ.
+"""What two runs or two stores have in common: their results file by file, tensor by tensor, and what is meant to
+differ.
 
-For tools/equal_runs.py, which has the two made. A run folder is read by its files' formats alone, not by the package, so that
-trees of which each lays out its code otherwise are read by one reader.
+For tools/equal_runs.py, which has the two made. A run folder is read by its files' formats alone, not by the package,
+so that trees of which each lays out its code otherwise are read by one reader.
 """
 
 from __future__ import annotations

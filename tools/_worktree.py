@@ -22,7 +22,9 @@ def commit_of(repository: Path, name: str) -> str:
 
 @contextlib.contextmanager
 def worktree(repository: Path, commit: str, path: Path) -> Iterator[Path]:
-    """A worktree of a commit in a new folder, for as long as the context lasts. Raises click.ClickException without one."""
+    """A worktree of a commit in a new folder, for as long as the context lasts. Raises click.ClickException without
+    one.
+    """
     git = ["git", "-C", str(repository), "worktree"]
     try:
         if subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit]).returncode:

@@ -3,10 +3,11 @@
     python tools/equal_runs.py dcf660a
     python tools/equal_runs.py main --only nrd,photographs --keep runs/equal     # look at what differs
 
-A worktree of the commit BASE and the working tree do the same conversions and the same short runs, side by side, through the
-command line, each process on one thread. Compared are the stores' bytes, the weights (model.safetensors), the method's and
-the optimiser's tensors (state.pt, wherever they stand in it), metrics.jsonl but for its times, labels.npz, and issues.csv.
-What is meant to change is listed in INTENDED, each with its reason; every other difference is one. The data are made here.
+A worktree of the commit BASE and the working tree do the same conversions and the same short runs, side by side,
+through the command line, each process on one thread. Compared are the stores' bytes, the weights (model.safetensors),
+the method's and the optimiser's tensors (state.pt, wherever they stand in it), metrics.jsonl but for its times,
+labels.npz, and issues.csv. What is meant to change is listed in INTENDED, each with its reason; every other difference
+is one. The data are made here.
 Exit code 0: all equal; 1: something differs or failed; 2: bad usage.
 """
 
@@ -52,7 +53,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Run:
-    """A training: `fastnoisy train RECIPE WORDS --data STORE`; `stop_after`: interrupted within the epoch after so many."""
+    """A training: `fastnoisy train RECIPE WORDS --data STORE`; `stop_after`: interrupted within the epoch after so
+    many.
+    """
 
     store: str
     recipe: str
@@ -87,11 +90,13 @@ RUNS = {
 }
 
 
-# -- made-up data ---------------------------------------------------------------------------------------------------------
+# -- made-up data -----------------------------------------------------------------------------------------------------
 
 
 def make_data(folder: Path) -> None:
-    """`photographs/`: 4 classes of JPEG and PNG in differing sizes and modes; `webvision/`: its layout, of 4 classes."""
+    """`photographs/`: 4 classes of JPEG and PNG in differing sizes and modes; `webvision/`: its layout, of 4
+    classes.
+    """
     for label in range(4):
         for number in range(12):
             kind = ("grey.jpg", "upright.jpg", "alpha.png", "cmyk.jpg", "grey.png")[number] if number < 5 else "jpg"
@@ -134,7 +139,7 @@ def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-# -- running --------------------------------------------------------------------------------------------------------------
+# -- running ----------------------------------------------------------------------------------------------------------
 
 
 class Failed(click.ClickException):
@@ -197,7 +202,9 @@ class Tree:
         return f"{RENAMED.get(key, key)}={value}" if self.name == "new" else word
 
     def _interrupted(self, out: Path, command: list[str], epochs: int) -> Spent:
-        """Stop a run by SIGTERM in the middle of the epoch after so many: half as long after them as the last of them took."""
+        """Stop a run by SIGTERM in the middle of the epoch after so many: half as long after them as the last of them
+        took.
+        """
         metrics = out / "metrics.jsonl"
 
         def stop(process: subprocess.Popen[bytes]) -> None:
@@ -295,7 +302,9 @@ def main(base: str, only: str, keep: Path | None) -> None:
 
 
 def side_by_side(trees: list[Tree], names: list[str]) -> bool:
-    """Convert and train in both trees at once, a line for each as soon as both are done; returns whether all is equal."""
+    """Convert and train in both trees at once, a line for each as soon as both are done; returns whether all is
+    equal.
+    """
     started = time.perf_counter()
     for tree in trees:
         tree.check()

@@ -3,12 +3,14 @@
     python tools/method_matrix.py --out benchmarks/results            # hours on two cores; goes on where it was stopped
     python tools/method_matrix.py --methods ce,elr,dividemix --seeds 1
     python tools/method_matrix.py --tiny                              # two epochs of each, to see that all of them run
-    python tools/method_matrix.py --grid --seeds 11,12,13             # how what `digits` changes for a method was chosen
+    python tools/method_matrix.py --grid --seeds 11,12,13             # how what `digits` changes for a method was
+    chosen
 
-Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so that what
-else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on clean labels;
-memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell right
-labels from wrong ones. The grid is by test accuracy, of seeds that the table does not have.
+Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so
+that what else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on
+clean labels;
+memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell
+right labels from wrong ones. The grid is by test accuracy, of seeds that the table does not have.
 """
 
 from __future__ import annotations
@@ -202,7 +204,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     text = markdown(header, rows)
     if short:
         epochs = [str(epoch) for epoch, _ in yardstick[0]["curve"]]
-        text += "\n\nWhere the gain is below two deviations of both, unpaired: accuracy after each epoch, mean over seeds\n\n"
+        text += "\n\nWhere the gain is below two deviations of both, unpaired: "
+        text += "accuracy after each epoch, mean over seeds\n\n"
         text += markdown(["method", *epochs], short)
     return text
 

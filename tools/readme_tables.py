@@ -16,7 +16,8 @@ PAGES = tuple(
     if "<!-- table " in path.read_text()
 )
 PENDING = {
-    "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures it.",
+    "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures "
+    "it.",
 }
 
 
@@ -28,7 +29,8 @@ def table(name: str) -> str:
     content = json.loads(path.read_text())
     machine = content["environment"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
-    note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {where}, torch {machine['torch']}, {machine['date']})"
+    made = f"{where}, torch {machine['torch']}, {machine['date']}"
+    note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {made})"
     return f"{content['table']}\n\n{note.strip()}"
 
 

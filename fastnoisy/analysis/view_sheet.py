@@ -1,8 +1,8 @@
 """A sheet of views: images, and beside each what the network is given of it, with what was done to it, epoch by epoch.
 
-A row is an image of the training split. Its first picture is the image as stored; then come, for each of a few epochs, the
-views of it that the method's streams ask for, drawn from the same keys as in training. A view is shown as the network sees
-it, after its last step, with `normalize` undone; beneath it stands what each step did to it.
+A row is an image of the training split. Its first picture is the image as stored; then come, for each of a few epochs,
+the views of it that the method's streams ask for, drawn from the same keys as in training. A view is shown as the
+network sees it, after its last step, with `normalize` undone; beneath it stands what each step did to it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def streams(settings: Settings) -> dict[str, Stream]:
 def build_views(settings: Settings) -> dict[str, View]:
     """The views of the method's streams by name, in the method's order, as training builds them.
 
-    A view's draws depend on its name, not on its stream: one of the same name and program in another stream is the same.
+    A view's draws depend on its name, not on its stream: one of the same name and program in another stream is the
+    same.
     """
     found: dict[str, View] = {}
     for stream in streams(settings).values():
@@ -313,7 +314,9 @@ def _caption(shown: Shown, room: int, sized: bool) -> list[str]:
 
 
 def _lines(notes: Sequence[str], room: int) -> list[str]:
-    """What was done, wrapped: a step begins a line, what does not fit on it is indented, an operation keeps its value."""
+    """What was done, wrapped: a step begins a line, what does not fit on it is indented, an operation keeps its
+    value.
+    """
     lines = []
     for note in (part for whole in notes for part in _parts(whole)):
         items = printable(note).split(", ")

@@ -106,8 +106,8 @@ class _TorchvisionPolicy(Policy):
 class AutoAugment(_TorchvisionPolicy):
     """AutoAugment: one of the 25 pairs of operations found on CIFAR-10, nearest pixels (torchvision's).
 
-    Cubuk et al. 2018, arXiv:1805.09501. The pair is uniform; each of its operations is applied with its own probability (of
-    2**16) and, where it has one, a random sign.
+    Cubuk et al. 2018, arXiv:1805.09501. The pair is uniform; each of its operations is applied with its own probability
+    (of 2**16) and, where it has one, a random sign.
     """
 
     names = AUTOAUGMENT_OPS

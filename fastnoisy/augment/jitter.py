@@ -24,8 +24,8 @@ class ColorJitter(Policy):
     """Brightness, contrast and saturation by factors in [1 - v, 1 + v], hue by a shift in [-v, v], in random order.
 
     torchvision's `ColorJitter` on Pillow's pixels, drawn per sample. Factors are uniform in [max(0, 1 - v), 1 + v], the
-    hue's shift in [-v, v] of the circle, each of 65536 values; the order is one of 24, uniformly. What has v = 0 is left
-    out (a shift of 0 still rounds colours to HSV and back).
+    hue's shift in [-v, v] of the circle, each of 65536 values; the order is one of 24, uniformly. What has v = 0 is
+    left out (a shift of 0 still rounds colours to HSV and back).
     """
 
     cells: Tensor

@@ -7,8 +7,8 @@ own, drawn from torch's generator as one 63-bit key per sample (so `torch.manual
 
     AugmentationSequential(KorniaRandAugment(n=2, m=9), kornia.augmentation.Normalize(mean, std))
 
-Labels pass. Masks, boxes and keypoints pass unchanged where only colours change; a module that may move, mix or hide pixels
-refuses them. No gradient passes, as images are uint8 between.
+Labels pass. Masks, boxes and keypoints pass unchanged where only colours change; a module that may move, mix or hide
+pixels refuses them. No gradient passes, as images are uint8 between.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Images are uint8 (B, 3, H, W); each sample has its own value and, through `apply_ops`, its own operation. There are five
 families, so that a batch in which every sample has another operation costs one pass per family, not one per operation:
 
-- *table*: the function makes a table of new levels, (B, 3 or 1, 256) uint8, from image and value; one lookup applies all.
+- *table*: the function makes a table of new levels, (B, 3 or 1, 256) uint8, from image and value; one lookup applies
+all.
 - *affine*: the function makes an affine map, int64 (B, 6), from value and valid area; one gather applies all.
 - *blend*: the function makes a degenerate image; the result is Pillow's blend of it and the image, the value being the
   image's share.
@@ -129,7 +130,8 @@ def _stretched(levels: Tensor, span: Tensor) -> Tensor:
 @op("table")
 def autocontrast(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Stretch each channel's range to 0..255 (ImageOps.autocontrast)."""
-    # int32: torch 2.15 compiles reductions of uint8 for a CPU so that the unused lanes of a register take part (measured)
+    # int32: torch 2.15 compiles reductions of uint8 for a CPU so that the unused lanes of a register take part
+    # (measured)
     pixels = images.int()
     high = blank_outside(pixels, sizes).amax((2, 3)).long()
     low = 255 - blank_outside(255 - pixels, sizes).amax((2, 3)).long()

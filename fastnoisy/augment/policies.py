@@ -91,7 +91,8 @@ class Operations(NamedTuple):
     Attributes:
         chosen: int64 (B, P), an index into the policy's `names`; -1 for none.
         values: float64 (B, P), in the operations' units.
-        rotation: int64 (B, P, 2), cosine and sine of `rotate`, in units of 2**-48; None where the policy has no `rotate`.
+        rotation: int64 (B, P, 2), cosine and sine of `rotate`, in units of 2**-48; None where the policy has no
+            `rotate`.
         centers: int64 (B, P, 2), of `cutout_abs`, in 1/65536 pixel; None where the policy has no `cutout_abs`.
     """
 
@@ -257,7 +258,9 @@ class _Mixture(Policy):
         self._store("limits", torch.tensor([len(names), levels, 2]))
 
     def choose(self, keys: Tensor) -> Choices:
-        """Three folds: of the sample's two keys, for weights and for chains; of the chains' own keys; of their numbers."""
+        """Three folds: of the sample's two keys, for weights and for chains; of the chains' own keys; of their
+        numbers.
+        """
         weights, chain_keys = self.numbers(self.numbers(keys, 2), self.width).unbind(1)
         numbers = self.numbers(chain_keys, 1 + 3 * self.longest)
         fixed = self.depth > 0
@@ -327,10 +330,10 @@ class AugMix(_Mixture):
     """AugMix: a random mixture of the image and `width` augmented copies (torchvision's, on Pillow's pixels).
 
     Hendrycks et al. 2020, arXiv:1912.02781, as torchvision's `AugMix` with `all_ops`: (w_0 x + sum_i w_i chain_i(x))
-    rounded down, w_i = m s_i, (s_i) ~ Dirichlet(1, ..., 1), m ~ U(0, 1). A chain applies `depth` operations, uniform over
-    13 with replacement, each with a magnitude uniform among the first `severity` entries of its table of 10 and, where it
-    has one, a random sign; bilinear, black fill. Translations are by int(linspace(0, size / 3, 10)[entry]) pixels of the
-    *valid* size.
+    rounded down, w_i = m s_i, (s_i) ~ Dirichlet(1, ..., 1), m ~ U(0, 1). A chain applies `depth` operations, uniform
+    over 13 with replacement, each with a magnitude uniform among the first `severity` entries of its table of 10 and,
+    where it has one, a random sign; bilinear, black fill. Translations are by int(linspace(0, size / 3, 10)[entry])
+    pixels of the *valid* size.
     """
 
     rounding = 0
@@ -368,8 +371,8 @@ class GoogleAugMix(_Mixture):
     google-research/augmix at 9b9824c7c1. Every operation has its own level l ~ U(0.1, severity), of 65536 values:
     posterize keeps 4 - int(0.4 l) bits, rotate turns by int(3 l) degrees, solarize inverts from 256 - int(25.6 l) on,
     shears are 0.03 l, translations int(l size / 30) pixels of the valid size, enhancement factors 0.18 l + 0.1; random
-    signs; bilinear, black fill. Mixing as in `AugMix`. The authors mix floats that are never rounded; here the mixture is
-    uint8 again, rounded to the nearest level, so it is at most 0.52 of a level away from theirs of the same chains.
+    signs; bilinear, black fill. Mixing as in `AugMix`. The authors mix floats that are never rounded; here the mixture
+    is uint8 again, rounded to the nearest level, so it is at most 0.52 of a level away from theirs of the same chains.
     `all_ops` adds color, contrast, brightness and sharpness, which overlap with CIFAR-10-C's corruptions.
     """
 

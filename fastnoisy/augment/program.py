@@ -1,7 +1,7 @@
 """View programs, as `randaugment(n=1, m=3) | random_crop(32, padding=4) | hflip | normalize | cutout(5)`.
 
-A program is parsed as literals and never evaluated. Built, it is a `View`: a module that turns a uint8 batch into what a
-network trains on.
+A program is parsed as literals and never evaluated. Built, it is a `View`: a module that turns a uint8 batch into what
+a network trains on.
 """
 
 from __future__ import annotations

@@ -84,12 +84,12 @@ class StepType:
 class Step(nn.Module):
     """Base of all steps: `draw` decides, `apply` makes pixels, `words` says what was decided.
 
-    `draw` is what a step means: integers (and entries of float64 tables made on the host) from keys and shapes, never from
-    pixels. Another executor has to draw the same integers and make the same pixels of them. Calling the step is
+    `draw` is what a step means: integers (and entries of float64 tables made on the host) from keys and shapes, never
+    from pixels. Another executor has to draw the same integers and make the same pixels of them. Calling the step is
     `apply(draw)`, `describe` is `words(draw)`.
 
-    Draws are a NamedTuple of tensors whose first dimension is the batch's, so that cutting the rows of keys and sizes cuts
-    the rows of the draws; a step that draws nothing returns `()`. Draw number d of a key is `fold(key, d)`.
+    Draws are a NamedTuple of tensors whose first dimension is the batch's, so that cutting the rows of keys and sizes
+    cuts the rows of the draws; a step that draws nothing returns `()`. Draw number d of a key is `fold(key, d)`.
 
     Args:
         draws: how many numbers `numbers` can give per key.

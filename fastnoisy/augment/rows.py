@@ -89,7 +89,9 @@ def blank_outside(images: Tensor, sizes: Tensor | None) -> Tensor:
 
 
 def valid_sizes(keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Tensor:
-    """The valid (height, width) of each sample, int64 (B, 2), on the keys' device: of the canvas where `sizes` is None."""
+    """The valid (height, width) of each sample, int64 (B, 2), on the keys' device: of the canvas where `sizes` is
+    None.
+    """
     if sizes is not None:
         return sizes.long()
     return torch.cat([keys.new_full((len(keys), 1), side) for side in canvas], 1)

@@ -244,10 +244,11 @@ class Resize(Step):
 
 @step("resize_shorter", Parameter("size", "integer", low=4), sides=2)
 class ResizeShorter(Step):
-    """Resize the shorter side of the valid area to size, antialiased, as Resize(size) of torchvision; before center_crop.
+    """Resize the shorter side of the valid area to size, antialiased, as Resize(size) of torchvision; before
+    center_crop.
 
-    What comes out lies on a canvas of 2 size x 2 size pixels; of an area that is longer, only the middle is kept, cut so
-    that a `center_crop` afterwards takes the same pixels as of the whole.
+    What comes out lies on a canvas of 2 size x 2 size pixels; of an area that is longer, only the middle is kept, cut
+    so that a `center_crop` afterwards takes the same pixels as of the whole.
     """
 
     def __init__(self, size: int) -> None:

@@ -13,7 +13,8 @@ def warn(line: str) -> None:
 
 
 class ListGroup(click.Group):
-    """A mistyped command gets the names of those there are, and how to print one of what is listed, which was perhaps meant.
+    """A mistyped command gets the names of those there are, and how to print one of what is listed, which was perhaps
+    meant.
 
     Args:
         prints: what `show` prints, for the message: "method".

@@ -139,7 +139,8 @@ def command(
             assert out is not None
             summary = api.convert(
                 source, out, resize=resize, storage=store, quality=quality, test_fraction=test_fraction,
-                max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout, shard=part,
+                max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
+                shard=part,
                 restart=restart, progress=progress, say=_say,
             )  # fmt: skip
     for split in summary.splits:

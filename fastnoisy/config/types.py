@@ -1,6 +1,8 @@
-"""The fields of a run's configuration: type, default, bounds, meaning, and whether a run that goes on may have another value.
+"""The fields of a run's configuration: type, default, bounds, meaning, and whether a run that goes on may have another
+value.
 
-A field that is marked with `_RESUME` may change in a run that goes on: it neither changes shapes nor which sample is seen when.
+A field that is marked with `_RESUME` may change in a run that goes on: it neither changes shapes nor which sample is
+seen when.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class DataConfig(Table):
     )
     order: Literal["random", "blocked"] = Field(
         "random",
-        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is random",
+        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is "
+        "random",
     )
     window: int = Field(
         256, ge=1, description="pages (2 MiB each, more for large canvases) of a window of the blocked order"
@@ -100,7 +103,8 @@ class ViewsConfig(Table):
     def _size_is_used(self) -> ViewsConfig:
         if self.size != 32 and not self.mention_size(self.model_dump()):
             raise ValueError(
-                f"size={self.size} has no effect: no program of this run uses the word size. Write it into a program, for "
+                f"size={self.size} has no effect: no program of this run uses the word size. Write it into a program, "
+                "for "
                 'example views.student="random_resized_crop(size) | hflip | normalize"'
             )
         return self
@@ -210,7 +214,8 @@ class Config(Table):
     )
     select: str = Field(
         "",
-        description="report the epoch that is best on this set of clean or held-out images (val, holdout), instead of the last",
+        description="report the epoch that is best on this set of clean or held-out images (val, holdout), instead of "
+        "the last",
     )
     eval: dict[str, str] = Field(
         default_factory=dict,
@@ -234,7 +239,8 @@ class Config(Table):
         """Batch statistics need two images in every micro-batch."""
         if self.batch_size < 2 * self.accumulate:
             raise ValueError(
-                f"batch_size={self.batch_size} cut by accumulate={self.accumulate} leaves less than two images a micro-batch, "
+                f"batch_size={self.batch_size} cut by accumulate={self.accumulate} leaves less than two images a "
+                "micro-batch, "
                 f"which batch statistics need: set batch_size to {2 * self.accumulate} or more"
                 + (", or lower accumulate" if self.accumulate > 1 else "")
             )
@@ -242,8 +248,8 @@ class Config(Table):
 
 
 def changed(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """The values that differ between two resolved configurations: dotted key -> (before, after), None where one has no such
-    key. Spellings of one value (1 and 1.0, a list and a tuple, a default left out and written) are no difference.
+    """The values that differ between two resolved configurations: dotted key -> (before, after), None where one has no
+    such key. Spellings of one value (1 and 1.0, a list and a tuple, a default left out and written) are no difference.
     """
 
     def plain(value: Any) -> Any:
@@ -255,7 +261,9 @@ def changed(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _resumable(model: type[BaseModel], prefix: str = "") -> list[tuple[str, bool]]:
-    """The dotted keys that may change in a run that goes on, each with whether it is a table, in the order of the types."""
+    """The dotted keys that may change in a run that goes on, each with whether it is a table, in the order of the
+    types.
+    """
     found: list[tuple[str, bool]] = []
     for name, info in model.model_fields.items():
         kind: Any = info.annotation

@@ -11,9 +11,9 @@
 A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
 killed. The journal says which these are, and they are tried again.
 
-A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed process
-loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are read
-back and compared with their checksums before they are believed, so a crash of the machine loses only them.
+A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed
+process loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are
+read back and compared with their checksums before they are believed, so a crash of the machine loses only them.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class Part:
 
     Attributes:
         next_row: the first of `rows` that is not there yet.
-        kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after another.
+        kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after
+            another.
         rejected, noted: rows and texts.
         again: those rejected rows that are to be tried again.
         num_raw: how many were stored as pixels.
@@ -220,7 +221,9 @@ class Part:
             self._sync = Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
 
     def forget(self, row: int) -> None:
-        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is appended."""
+        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is
+        appended.
+        """
         first = self.rows.start
         for offset, outcomes in read_journal(self.journal_path):
             first += len(outcomes)
@@ -354,7 +357,9 @@ def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
 
 def row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """As `read_journal`, but whole lines: `rows` and, where there are any to be tried again, their places in it, `again`."""
+    """As `read_journal`, but whole lines: `rows` and, where there are any to be tried again, their places in it,
+    `again`.
+    """
     for offset, text in _lines(path):
         entry = json.loads(text)
         if "rows" in entry:

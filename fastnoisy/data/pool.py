@@ -1,7 +1,8 @@
 """A function over many items in worker processes: results in order, in bounded memory, whatever becomes of a worker.
 
-Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then go
-to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other workers
+Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then
+go to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other
+workers
 have become idle: how long it takes and what memory is left depend on them, and what becomes of it must not. Only where
 that process ends as well it comes back as `Lost`, with the reason. Time is kept by the kernel: a timer that ends the
 worker is set before each item, so even a codec that never returns to Python, or a worker whose parent was killed, does
@@ -47,7 +48,9 @@ PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What stands in for a result that another time might bring, as where the worker died of it each time: why, on one line."""
+    """What stands in for a result that another time might bring, as where the worker died of it each time: why, on one
+    line.
+    """
 
     reason: str
 
@@ -100,7 +103,9 @@ def ordered(
 
 @dataclass(slots=True)
 class _Task:
-    """Items `first` to below `last`; `careful` where each is answered for by itself, `alone` where no other is worked on."""
+    """Items `first` to below `last`; `careful` where each is answered for by itself, `alone` where no other is worked
+    on.
+    """
 
     first: int
     last: int
@@ -256,7 +261,9 @@ def _reason(code: int, timeout: float) -> str:
 
 
 def _widen(pipe: int) -> None:
-    """Let a pipe hold a chunk's results, so that a worker need not wait in the midst of them for this process to read."""
+    """Let a pipe hold a chunk's results, so that a worker need not wait in the midst of them for this process to
+    read.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a user may have 16,384 pages in pipes; then it stays at 64 KiB
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

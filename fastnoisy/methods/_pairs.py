@@ -1,4 +1,6 @@
-"""What methods of two networks on one batch share: prediction by both, and the selection of samples with a small loss."""
+"""What methods of two networks on one batch share: prediction by both, and the selection of samples with a small
+loss.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class KeptCount(nn.Module):
 
 
 def smallest(losses: Tensor, count: Tensor) -> Tensor:
-    """Which samples have the `count` smallest losses: a mask of fixed shape, bool (B,); ties go to the earlier place."""
+    """Which samples have the `count` smallest losses: a mask of fixed shape, bool (B,); ties go to the earlier
+    place.
+    """
     order = torch.argsort(losses.detach(), stable=True)
     ranks = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     return ranks < count

@@ -51,7 +51,8 @@ class Alasca(Wrapper):
             None,
             ge=0,
             le=1,
-            description="a_t from half of the epochs on; default: 0.7, around the semi-supervised DivideMix and ELR+ 0.9",
+            description="a_t from half of the epochs on; default: 0.7, around the semi-supervised DivideMix and ELR+ "
+            "0.9",
         )
         ramp_epochs: int = Field(30, ge=1, description="length of the aaai ramp; 3 on Clothing1M")
         stages: list[int] | None = Field(
@@ -121,8 +122,9 @@ class Alasca(Wrapper):
         return targets, logs
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
-        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5),
-        over all networks; and the base's own predictors beside it, which come first around a semi-supervised method.
+        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts
+        (A5), over all networks; and the base's own predictors beside it, which come first around a semi-supervised
+        method.
         """
         ensemble = {"ensemble": torch.stack([output.ensemble for output in outputs]).mean(dim=0)}
         own = self.base.predictors(outputs, images)
@@ -145,8 +147,8 @@ class Alasca(Wrapper):
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:
     """yhat, (B,) int64: see the class. Predictions are the forward's own, not averaged (methods.md 2.3).
 
-    Of mixed inputs the main classifier's prediction is that for the plain image, where the base has one; where it has none
-    (Mixup) nothing is corrected, for what is predicted may be the partner.
+    Of mixed inputs the main classifier's prediction is that for the plain image, where the base has one; where it has
+    none (Mixup) nothing is corrected, for what is predicted may be the partner.
     """
     mixed = forward.partners is not None
     if options.lca == "off" or (mixed and forward.memory_logits is None):
@@ -162,7 +164,9 @@ def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -
 
 
 def ramp(epoch: Tensor, epochs: int, options: Alasca.Options, end: float) -> Tensor:
-    """a_t, 0-dimensional float64 on the epoch's device; the linear one goes from `ramp_start` to `end` (methods.md 2.4)."""
+    """a_t, 0-dimensional float64 on the epoch's device; the linear one goes from `ramp_start` to `end` (methods.md
+    2.4).
+    """
     t = epoch.to(torch.float64)
     if options.ramp == "none":
         return torch.ones_like(t)

@@ -1,11 +1,11 @@
 """The Method contract: what the loop asks of a method, and what a method tells a wrapper.
 
-A method is an `nn.Module` that owns its networks and its state, all registered, so that all of it is in every checkpoint.
-It declares *streams* (which rows, which views of each) and the *passes* of an epoch (which streams feed its steps, how
-many), and turns one batch of each stream into a `Record`. It never sees a clean label.
+A method is an `nn.Module` that owns its networks and its state, all registered, so that all of it is in every
+checkpoint. It declares *streams* (which rows, which views of each) and the *passes* of an epoch (which streams feed its
+steps, how many), and turns one batch of each stream into a `Record`. It never sees a clean label.
 
-In a step there is no host synchronisation (no `.item()`, no data-dependent shapes): selections are masks of fixed shape,
-and whatever changes with time comes in as 0-dimensional tensors, so that nothing recompiles at a milestone.
+In a step there is no host synchronisation (no `.item()`, no data-dependent shapes): selections are masks of fixed
+shape, and whatever changes with time comes in as 0-dimensional tensors, so that nothing recompiles at a milestone.
 """
 
 from __future__ import annotations
@@ -203,8 +203,8 @@ class Context:
         return rate or 0.0
 
     def network(self) -> Network:
-        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is drawn
-        first: with and without heads it starts from the same weights.
+        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is
+        drawn first: with and without heads it starts from the same weights.
         """
         backbone = models.build(self.model, self.num_classes, restored=self.restored)
         taps = backbone.default_taps if self.taps is None else self.taps
@@ -221,8 +221,8 @@ class TrainingSet:
 
     Attributes:
         predict: runs over the training set's evaluation view and gives each of `Method.predictions` as (N, C) float32
-            logits on the CPU; rows that were not asked for are zero: between epochs all but `rows`, at the end those that
-            are neither trained on nor held out.
+            logits on the CPU; rows that were not asked for are zero: between epochs all but `rows`, at the end those
+            that are neither trained on nor held out.
         labels: int64 (N,) on the CPU, the given labels of all rows of the data set.
         rows: int64 (n,) on the CPU, ascending, the rows that the epoch, or at the end the run, trains on.
     """
@@ -237,8 +237,8 @@ class Method(nn.Module):
     one-line description.
 
     Class attributes:
-        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance. `plan` says
-            which passes an epoch has, where they are not all of them.
+        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance. `plan`
+            says which passes an epoch has, where they are not all of them.
         suite: the set-up used where the user names none.
         networks_needed, needs_noise_rate: what the method's listing says.
         remembers: what is kept of every training sample, and how many numbers; empty: nothing.
@@ -275,7 +275,9 @@ class Method(nn.Module):
 
     @classmethod
     def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """A run's options as they are written down, where a run may be begun again from another folder: absolute paths."""
+        """A run's options as they are written down, where a run may be begun again from another folder: absolute
+        paths.
+        """
         return options
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
@@ -312,7 +314,9 @@ class Method(nn.Module):
         return self.predictors([network(images) for network in self.networks], images)
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
-        """The predictors, from what each of `networks` says of the images: a wrapper adds its own to the same forward."""
+        """The predictors, from what each of `networks` says of the images: a wrapper adds its own to the same
+        forward.
+        """
         return {"main": outputs[0].logits}
 
     def predict(self, images: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ class CoTeaching(TwoNetworks):
 
     Of B samples int((1 - R(t)) B) are kept, R(t) = tau t / (T_k - 1) up to epoch T_k, then tau, the noise rate.
     loss_1 = mean of CE(z_1) over net 2's selection, loss_2 the other way round; their sum is minimised.
-    Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels", NeurIPS 2018. The official
-    code divides the mean by the number kept once more, which Adam hides; here it is the mean.
+    Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy Labels", NeurIPS 2018. The
+    official code divides the mean by the number kept once more, which Adam hides; here it is the mean.
     """
 
     class Options(Table):

@@ -20,9 +20,10 @@ class Decoupling(TwoNetworks):
 
     S: where the predictions differ, in the first `warmup` epochs the whole batch.
     loss_k = sum over S of CE(z_k) / max(0.1 B, |S|).
-    Malach & Shalev-Shwartz, "Decoupling 'when to update' from 'how to update'", NeurIPS 2017. `rule=alasca` is what ALASCA's
-    code does: the disagreeing samples from the first step on wherever there is one, else the whole batch in the warm-up and
-    nothing after it; the mean over them.
+    Malach & Shalev-Shwartz, "Decoupling 'when to update' from 'how to update'", NeurIPS 2017. `rule=alasca` is what
+    ALASCA's
+    code does: the disagreeing samples from the first step on wherever there is one, else the whole batch in the warm-up
+    and nothing after it; the mean over them.
     """
 
     class Options(Table):

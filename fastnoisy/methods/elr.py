@@ -15,8 +15,9 @@ from fastnoisy.sample_memory import SampleMemory
 class EarlyLearningRegularization(SingleNetwork):
     """ELR: cross-entropy plus lam * ln(1 - <t, p>), t a moving average per sample of the network's own probabilities.
 
-    Memory per sample: t <- beta t + (1 - beta) p~ / sum(p~), p~ = softmax(z) clamped to [1e-4, 1 - 1e-4], updated before use.
-    Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
+    Memory per sample: t <- beta t + (1 - beta) p~ / sum(p~), p~ = softmax(z) clamped to [1e-4, 1 - 1e-4], updated
+    before use. Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in
+    the official code.
     """
 
     class Options(Table):

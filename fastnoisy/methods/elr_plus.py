@@ -29,14 +29,14 @@ from fastnoisy.sample_memory import SampleMemory
 
 
 class EarlyLearningRegularizationPlus(TwoNetworks):
-    """ELR+: ELR with mixup, two networks, and a memory of what the other network's weight average says of the plain image.
+    """ELR+: ELR with mixup, two networks, and a memory of what the other network's average says of the image.
 
-    Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 - beta) p,
-    p what the other net's average says of x; q = lam t + (1 - lam) t_partner.
-    loss = soft CE(z, y') + r lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2), s = 1 in the first step.
-    The average's decay rises as exp(-5 (1 - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With
-    `reweight` (CIFAR-100 in the official code) y' is multiplied by q and renormalised.
-    Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
+    Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 -
+    beta) p, p what the other net's average says of x; q = lam t + (1 - lam) t_partner. loss = soft CE(z, y') + r
+    lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2), s = 1 in the first step. The average's decay rises as exp(-5 (1
+    - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With `reweight` (CIFAR-100 in the official
+    code) y' is multiplied by q and renormalised. Liu et al., "Early-Learning Regularization Prevents Memorization of
+    Noisy Labels", NeurIPS 2020; as in the official code.
     """
 
     class Options(Table):

@@ -17,9 +17,9 @@ from fastnoisy.methods.base import Context, Progress, Record, StepBatch
 class JoCoR(TwoNetworks):
     """JoCoR: two networks under one loss with a symmetric KL term; only the samples with the smallest joint loss train.
 
-    l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t) as
-    in Co-teaching, but with half of the nominal rate for asymmetric noise, as in the official code.
-    Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
+    l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t)
+    as in Co-teaching, but with half of the nominal rate for asymmetric noise, as in the official code. Wei et al.,
+    "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
     """
 
     class Options(Table):

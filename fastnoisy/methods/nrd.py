@@ -38,9 +38,9 @@ class NoiseRobustDistillation(Method):
     """NRD: weighted Jensen-Shannon divergence between label, student and EMA teacher, each net on its own view.
 
     loss = Z * JSD_w(e_y, softmax(student(x_s)), softmax(teacher(x_t))), teacher without gradient (Eq. 19, 25-27);
-    after each step teacher <- decay * teacher + (1 - decay) * student (Eq. 24). The student is reported, the teacher logged.
-    "Neural Vicinal Risk Minimization: Noise-robust Distillation for Noisy Labels", AISafety workshop, IJCAI 2024. Z is that of
-    the GJS code by default (N1), the teacher's BatchNorm statistics are its own (N2).
+    after each step teacher <- decay * teacher + (1 - decay) * student (Eq. 24). The student is reported, the teacher
+    logged. "Neural Vicinal Risk Minimization: Noise-robust Distillation for Noisy Labels", AISafety workshop, IJCAI
+    2024. Z is that of the GJS code by default (N1), the teacher's BatchNorm statistics are its own (N2).
     """
 
     class Options(Table):

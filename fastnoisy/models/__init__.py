@@ -1,7 +1,7 @@
 """Networks: backbones by name, and the sub-classifier heads that attach to any of them.
 
-A backbone is registered with `@backbone("name")` on a function `(num_classes, **options) -> Backbone`; every file of this
-folder is looked at, so a new file needs no list. Any other name is timm's (`timm_nets.py`).
+A backbone is registered with `@backbone("name")` on a function `(num_classes, **options) -> Backbone`; every file of
+this folder is looked at, so a new file needs no list. Any other name is timm's (`timm_nets.py`).
 """
 
 from __future__ import annotations

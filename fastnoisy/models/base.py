@@ -50,7 +50,8 @@ class Backbone(nn.Module):
         name: what it was built as, for messages.
         stage_channels: width of each stage's output.
         stage_reductions: how many input pixels one output pixel of each stage stands for, per side.
-        head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the end.
+        head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the
+            end.
         min_tap_reduction: stages of a lower reduction carry no sub-classifier unless they are named.
     """
 
@@ -77,12 +78,13 @@ class Backbone(nn.Module):
         """The error where sub-classifiers are asked of a network that has no stage to carry them."""
         return FastnoisyError(
             f"{self.name} has no feature maps before its last stage that could carry sub-classifiers",
-            "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without sub-classifiers",
+            "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without "
+            "sub-classifiers",
         )
 
     def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
-        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s), one after the other: what is done with one
-        before the next is asked for has its backward after the later stages', when their activations are gone.
+        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s), one after the other: what is done
+        with one before the next is asked for has its backward after the later stages', when their activations are gone.
         """
         raise NotImplementedError
 

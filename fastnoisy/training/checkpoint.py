@@ -1,9 +1,9 @@
 """Checkpoints: a folder each, written whole or not at all, checked before it is trusted.
 
-`checkpoints/epoch-0007-pass-0-step-000012/` holds `model.safetensors` (the primary network alone, with what is needed to use
-it in its metadata), `state.pt` (all else of the run's state; loads with `weights_only=True`) and `manifest.json`: size and
-SHA-256 of each file, the position, which must equal the folder's name, and what else of the run the state belongs to. The
-manifest has a digest of its own.
+`checkpoints/epoch-0007-pass-0-step-000012/` holds `model.safetensors` (the primary network alone, with what is needed
+to use it in its metadata), `state.pt` (all else of the run's state; loads with `weights_only=True`) and
+`manifest.json`: size and SHA-256 of each file, the position, which must equal the folder's name, and what else of the
+run the state belongs to. The manifest has a digest of its own.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def write(
     model = {k.removeprefix(primary): v for k, v in state["method"].items() if k.startswith(primary)}
     rest = {**state, "method": {k: v for k, v in state["method"].items() if not k.startswith(primary)}}
     manifest: dict[str, Any] = {
-        "name": final.name, "position": state["position"], "primary": primary, "machine": machine(device), **asdict(origin),
+        "name": final.name, "position": state["position"], "primary": primary, "machine": machine(device),
+        **asdict(origin),
     }  # fmt: skip
     try:
         final.parent.mkdir(exist_ok=True)

@@ -14,8 +14,8 @@ from fastnoisy.errors import FastnoisyError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory, streams
-    that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
+    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory,
+    streams that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
 
     Raises:
         FastnoisyError: a GPU is asked for and there is none.

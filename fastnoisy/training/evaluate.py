@@ -26,7 +26,8 @@ Poll = Callable[[], None]
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Predicts rows of a pipeline with a method in evaluation mode, in batches of its own size, under the run's autocast.
+    """Predicts rows of a pipeline with a method in evaluation mode, in batches of its own size, under the run's
+    autocast.
 
     Attributes:
         view: the evaluation view.
@@ -102,7 +103,8 @@ def truth_of(split: Split) -> np.ndarray:
 
 
 def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Shares in [0, 1]: `accuracy` (top-1), `top5` (where there are more than five classes) and `ece` (15 bins (lo, hi]).
+    """Shares in [0, 1]: `accuracy` (top-1), `top5` (where there are more than five classes) and `ece` (15 bins (lo,
+    hi]).
 
     Args:
         logits: (n, C) float.
@@ -120,8 +122,8 @@ def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:
 def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
     """The mean over samples of |accuracy - mean confidence| of their bin, in float64; NaN where there is no sample.
 
-    The bins of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, as in the first author's code: 15 of one
-    width, (lo, hi], so that a confidence on an edge belongs to the lower one; 0 belongs to the first.
+    The bins of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, as in the first author's code: 15 of
+    one width, (lo, hi], so that a confidence on an edge belongs to the lower one; 0 belongs to the first.
 
     Args:
         probabilities: (n, C) float; each sample's largest is its confidence.

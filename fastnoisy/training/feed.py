@@ -34,7 +34,9 @@ class Feed:
         return num_batches(len(self._population(spec.streams[0], populations)), *self._cut(spec))
 
     def batches(self, spec: Pass, populations: Populations, epoch: int, first: int = 0) -> dict[str, list[np.ndarray]]:
-        """The rows, int64, of each batch of each of the pass's streams, from step `first` on. All have as many batches."""
+        """The rows, int64, of each batch of each of the pass's streams, from step `first` on. All have as many
+        batches.
+        """
         size, drop = self._cut(spec)
         needed = self.steps(spec, populations) * size
         result = {}
@@ -59,5 +61,7 @@ class Feed:
         return self.batch_size * spec.batch_factor, self.drop_last if spec.drop_last is None else spec.drop_last
 
     def _population(self, stream: str, populations: Populations) -> Population:
-        """What a stream runs over; a selection that no epoch has made yet (a dry run's) counts as the whole training part."""
+        """What a stream runs over; a selection that no epoch has made yet (a dry run's) counts as the whole training
+        part.
+        """
         return populations.get(self.streams[stream].population, populations["train"])

@@ -28,8 +28,8 @@ def write_issues(path: Path, split: Split, labels: Labels, logits: Tensor, clean
         logits: (N, C) of the reported predictor, for `predicted_label`.
         clean_probability: (N,), written as `label_score`: how probable it is that the given label is right.
 
-    `is_label_issue` holds where another class is predicted and the given label's score is below one half. Written under a
-    temporary name and renamed.
+    `is_label_issue` holds where another class is predicted and the given label's score is below one half. Written under
+    a temporary name and renamed.
 
     Returns:
         How many `rows` were written, how many are `flagged`, and the file's `sha256`, for the run's final line.

@@ -1,4 +1,5 @@
-"""The labels of a run: subset, hold-out and noise as pure functions of its configuration; what is trained on in an epoch.
+"""The labels of a run: subset, hold-out and noise as pure functions of its configuration; what is trained on in an
+epoch.
 
 labels.npz keeps them, with what they were drawn for and a digest over all of it.
 """
@@ -102,8 +103,8 @@ class Origin:
     def check(self, split: Split) -> str:
         """Whether the labels belong to this split.
 
-        They are rows' labels, so row for row it must be the one they were drawn for: a store converted anew after a folder
-        was renamed has as many rows in another order. Another `--resize` or a copy elsewhere changes none of it.
+        They are rows' labels, so row for row it must be the one they were drawn for: a store converted anew after a
+        folder was renamed has as many rows in another order. Another `--resize` or a copy elsewhere changes none of it.
 
         Returns:
             A line to say where the images are stored otherwise; empty where nothing differs.
@@ -138,7 +139,9 @@ _WHAT = {  # the coarsest first
 
 
 def _data_digests(split: Split) -> dict[str, str]:
-    """What says which row is which image and what its label means, by the keys of `_WHAT`; how many rows; their bytes."""
+    """What says which row is which image and what its label means, by the keys of `_WHAT`; how many rows; their
+    bytes.
+    """
     sources = hashlib.sha256()
     for source in split.sources:
         sources.update(source.encode("utf-8", "surrogateescape") + b"\0")
@@ -152,7 +155,9 @@ def _data_digests(split: Split) -> dict[str, str]:
 
 
 def write_labels(path: Path, labels: Labels, config: Mapping[str, Any], split: Split) -> None:
-    """Write labels.npz: given, train, holdout, clean where known, `origin` (see `Origin`, as JSON) and a digest of it all."""
+    """Write labels.npz: given, train, holdout, clean where known, `origin` (see `Origin`, as JSON) and a digest of it
+    all.
+    """
     origin = json.dumps({"config": dict(config), "data": _data_digests(split)})
     arrays = {**labels.arrays(), "origin": np.array(origin)}
     with replacing(path, durable=True) as partial:

@@ -18,8 +18,8 @@ class Event:
     """What a run says of itself while it works. Its text, `str(event)`, is what a person reads.
 
     Attributes:
-        kind: `note`, a line about the run; `step`, `done` of `total` steps of a pass are done; `epoch`, an epoch has ended
-            and `metrics` is its line of metrics.jsonl.
+        kind: `note`, a line about the run; `step`, `done` of `total` steps of a pass are done; `epoch`, an epoch has
+            ended and `metrics` is its line of metrics.jsonl.
         text: for people, without `done` and `total`.
     """
 

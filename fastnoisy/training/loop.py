@@ -1,8 +1,8 @@
 """The training loop, to be read top to bottom: epoch, pass, step, evaluation, checkpoint.
 
-`start` makes a run folder and trains; `resume` goes on where the newest whole checkpoint of one stands. What changes while
-it trains is `Job.state` alone. Which sample is trained when, and what its views look like, are pure functions of the
-configuration, so a run that goes on needs a position and no generator's state.
+`start` makes a run folder and trains; `resume` goes on where the newest whole checkpoint of one stands. What changes
+while it trains is `Job.state` alone. Which sample is trained when, and what its views look like, are pure functions of
+the configuration, so a run that goes on needs a position and no generator's state.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def resume(
 def _refuse_ranks() -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise FastnoisyError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same one",
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same "
+            "one",
             "Start it without torchrun",
         )
 
@@ -358,7 +359,8 @@ def _evaluate(job: Job) -> dict[str, Any]:
 
 
 def _finish(job: Job, evaluated: dict[int, Any]) -> dict[str, Any]:
-    """Predict the training set with the reported weights, write issues.csv (not of synthetic pixels) and the final line.
+    """Predict the training set with the reported weights, write issues.csv (not of synthetic pixels) and the final
+    line.
 
     The weights are the last epoch's, or with `select` those of the epoch chosen.
 

@@ -1,4 +1,5 @@
-"""metrics.jsonl: one JSON object per epoch and a final one, each with its own checksum, so that damage is seen line by line.
+"""metrics.jsonl: one JSON object per epoch and a final one, each with its own checksum, so that damage is seen line by
+line.
 
 Timing sits under `time`, so that the rest of two runs can be compared exactly. `crc32` is of the line without it.
 """

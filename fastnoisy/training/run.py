@@ -46,8 +46,8 @@ class Evaluation:
     Attributes:
         data: which store and split.
         images: how many.
-        predictors: name -> accuracy, top5 (where there are more than five classes) and ece, shares in [0, 1]; the reported
-            predictor first.
+        predictors: name -> accuracy, top5 (where there are more than five classes) and ece, shares in [0, 1]; the
+            reported predictor first.
         classes: of each class its name (`class`), `images` and `accuracy` (None where it has no image).
     """
 
@@ -102,7 +102,9 @@ class Run:
 
     @cached_property
     def settings(self) -> Settings:
-        """The resolved configuration and what it means. What was edited by hand counts as overrides do: refused, or said."""
+        """The resolved configuration and what it means. What was edited by hand counts as overrides do: refused, or
+        said.
+        """
         return self.folder.read_config(self._newest.origin.config, self._say)
 
     @property
@@ -131,7 +133,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl: one per epoch, and the final one where the run has ended. Damaged ones are left out."""
+        """The lines of metrics.jsonl: one per epoch, and the final one where the run has ended. Damaged ones are left
+        out.
+        """
         lines, bad = self.folder.metrics.read()
         if bad:
             self._say(f"warning: {self.folder.metrics.path} is damaged: line {', '.join(map(str, bad))} cannot be used")
@@ -227,8 +231,8 @@ class Run:
         """The likeliest class of each image, in order, by what the run reports: both networks where a method has two.
 
         Args:
-            images: a file, a folder (every file below it), pixels (uint8 (h, w, 3) or (n, h, w, 3), RGB), or any of these
-                in a list. Files are read and resized as the run's store was made.
+            images: a file, a folder (every file below it), pixels (uint8 (h, w, 3) or (n, h, w, 3), RGB), or any of
+                these in a list. Files are read and resized as the run's store was made.
             device: auto, cpu or cuda.
 
         Yields:

@@ -6,8 +6,8 @@
     checkpoints/    the newest, and `best` where the run selects an epoch
     issues.csv      the training labels, most suspect first; when the run has ended
 
-What is read back is checked: a file that is damaged is refused or set aside with a line, never taken in silence. Nothing
-that is not of a run is moved or deleted.
+What is read back is checked: a file that is damaged is refused or set aside with a line, never taken in silence.
+Nothing that is not of a run is moved or deleted.
 """
 
 from __future__ import annotations
@@ -157,14 +157,16 @@ class RunFolder:
             if not config.may_change(key):
                 raise FastnoisyError(
                     f"{key} cannot change in a run that goes on; what can: {', '.join(config.changeable())}",
-                    f"For another {key} start a new run, for example: fastnoisy train {self.config_path} {key}=... --out NEW",
+                    f"For another {key} start a new run, for example: fastnoisy train {self.config_path} {key}=... "
+                    "--out NEW",
                 )
         if began is not None:
             edited = config.changed(setup.check(began).config, written.config)
             for key, (old, new) in edited.items():
                 if not config.may_change(key):
                     raise FastnoisyError(
-                        f"{self.config_path} was edited: {key} is {new!r}, the run was trained with {old!r}, and that cannot "
+                        f"{self.config_path} was edited: {key} is {new!r}, the run was trained with {old!r}, and that "
+                        "cannot "
                         "change in a run that goes on",
                         f"Write {key} = {old!r} again, or start a new run",
                     )
@@ -237,7 +239,9 @@ class RunFolder:
         return path
 
     def save_best(self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device) -> None:
-        """Write the chosen epoch's weights and memories, for evaluation; training goes on from the numbered checkpoints."""
+        """Write the chosen epoch's weights and memories, for evaluation; training goes on from the numbered
+        checkpoints.
+        """
         taken = state.snapshot(copy=False)
         kept = {name: taken[name] for name in ("method", "selection", "position")}
         path = self.checkpoints / checkpoint.BEST

@@ -1,8 +1,8 @@
 """The one exception to the last-epoch rule: a run that reports the epoch which is best on a clean or held-out list.
 
-Clothing1M's published numbers are of models chosen on its clean validation list, so `select=val` does the same. The chosen
-epoch's weights lie in `checkpoints/best`, written right after the checkpoint of that epoch: whatever is interrupted between
-the two is made good from that checkpoint, and one that belongs to a discarded future is forgotten.
+Clothing1M's published numbers are of models chosen on its clean validation list, so `select=val` does the same. The
+chosen epoch's weights lie in `checkpoints/best`, written right after the checkpoint of that epoch: whatever is
+interrupted between the two is made good from that checkpoint, and one that belongs to a discarded future is forgotten.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Selection:
         return f"epoch {self.epoch + 1}, chosen by its {self.accuracy:.2%} on {self.name} (not the last epoch)"
 
     def observe(self, epoch: int, evaluated: dict[str, Any]) -> bool:
-        """Whether an epoch's evaluation (set -> predictor -> numbers, the reported predictor first) is the best so far."""
+        """Whether an epoch's evaluation (set -> predictor -> numbers, the reported predictor first) is the best so
+        far.
+        """
         if not self.name:
             return False
         accuracy = next(iter(evaluated[self.name].values()))["accuracy"]

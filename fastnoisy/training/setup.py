@@ -73,8 +73,8 @@ def run_name(settings: Settings, stem: str) -> str:
 
 
 def check(tables: Mapping[str, Any]) -> Settings:
-    """Validate a composed configuration and parse all of its texts: types, the options of method, network and pipeline, view
-    programs, noise, names. `noise` may be parsed already.
+    """Validate a composed configuration and parse all of its texts: types, the options of method, network and pipeline,
+    view programs, noise, names. `noise` may be parsed already.
 
     Raises:
         FastnoisyError: all problems at once.
@@ -116,8 +116,8 @@ def check(tables: Mapping[str, Any]) -> Settings:
 
 
 def _parse_views(views: Any) -> tuple[dict[str, ViewProgram], list[str]]:
-    """The programs of a `views` table by name, for its size, and what is wrong with them. A name that stands for another
-    view has that one's program; an empty text is no view.
+    """The programs of a `views` table by name, for its size, and what is wrong with them. A name that stands for
+    another view has that one's program; an empty text is no view.
     """
     texts = {**_VIEW_DEFAULTS, **views} if isinstance(views, Mapping) else {}
     size = texts.get("size")
@@ -153,7 +153,9 @@ def _selection_problems(result: Config) -> list[str]:
 
 
 def _spelled_out(result: Config, noise: NoiseSpec) -> Config:
-    """With every option of method, model and pipeline written down and every path absolute, so that config.toml says it all."""
+    """With every option of method, model and pipeline written down and every path absolute, so that config.toml says it
+    all.
+    """
     model = {**models.defaults(result.model["name"]), **result.model}
     if model.get("weights"):
         model["weights"] = os.path.abspath(str(model["weights"]))
@@ -274,7 +276,8 @@ def _check_batches(c: Config, count: int) -> None:
     rest = 0 if c.drop_last else count % c.batch_size
     if rest and rest // c.accumulate < 2:
         raise FastnoisyError(
-            f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two each",
+            f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two "
+            "each",
             "Set drop_last=true or choose another batch_size" + (", or lower accumulate" if c.accumulate > 1 else ""),
         )
 
@@ -282,7 +285,9 @@ def _check_batches(c: Config, count: int) -> None:
 def build_method(
     settings: Settings, num_classes: int, num_samples: int, noise: NoiseFacts, restored: bool = False
 ) -> Method:
-    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see `prepare`."""
+    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see
+    `prepare`.
+    """
     c = settings.config
     dtype = getattr(torch, c.dtype)
     context = Context(
@@ -295,7 +300,9 @@ def build_method(
 
 
 def build_view(settings: Settings, program: str, name: str, device: torch.device = _CPU) -> View:
-    """A view of the configuration on a device, drawing random numbers under `name`, in the dtype and memory order of a run."""
+    """A view of the configuration on a device, drawing random numbers under `name`, in the dtype and memory order of a
+    run.
+    """
     c = settings.config
     view = settings.views[program].build(
         name,

@@ -56,8 +56,8 @@ class TrainState:
         """The state as plain values and tensors on the host.
 
         Args:
-            copy: later steps leave it as it is. Without, tensors that are on the host already are shared with the state:
-                enough for writing them at once, and a memory of the size of the data set is not held twice.
+            copy: later steps leave it as it is. Without, tensors that are on the host already are shared with the
+                state: enough for writing them at once, and a memory of the size of the data set is not held twice.
         """
         taken: dict[str, Any] = _on_host(
             {

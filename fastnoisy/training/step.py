@@ -32,7 +32,8 @@ class Stepper:
 
     A step writes into tensors that stay where they are: weights, momenta, memories, sums. From the first step on whose
     loss or gradient is not finite it moves none of them, except the meter's sums; the host learns of it when it next
-    asks the meter. With fp16 an infinite gradient is the scaler's to skip, and no error; a loss that is not finite is one.
+    asks the meter. With fp16 an infinite gradient is the scaler's to skip, and no error; a loss that is not finite is
+    one.
 
     Args:
         method: in train mode, on the device.

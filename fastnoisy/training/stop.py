@@ -31,7 +31,9 @@ class Stop:
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """A `Stop` that SIGINT and SIGTERM ask; the second one stops at once. In the main thread alone, as Python has it."""
+    """A `Stop` that SIGINT and SIGTERM ask; the second one stops at once. In the main thread alone, as Python has
+    it.
+    """
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -248,7 +248,9 @@ class TestSteps:
             assert torch.equal(result[row : row + 1], alone)
 
     def test_random_resized_crop_draws_torchvisions_boxes(self):
-        """Mean and spread of height, width, top and left, against `get_params`, in two areas (one that needs fallbacks)."""
+        """Mean and spread of height, width, top and left, against `get_params`, in two areas (one that needs
+        fallbacks).
+        """
         torch.manual_seed(0)
         for height, width in ((48, 64), (20, 90)):
             crop = RandomResizedCrop(8, (0.08, 1.0), (3 / 4, 4 / 3))

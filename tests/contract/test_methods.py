@@ -18,8 +18,8 @@ from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record
 
 NAMES = methods.names()
 FORMS = [*NAMES, *(f"alasca(base={name})" for name in NAMES if name not in ("alasca", "ce"))]
-# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, a memory in the loss, two views
-# with a teacher, heads on two networks that select, several streams mixed over the batch.
+# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, a memory in the loss, two
+# views with a teacher, heads on two networks that select, several streams mixed over the batch.
 SHAPES = ["cdr", "elr", "nrd", "alasca(base=co-teaching)", "dividemix"]
 CONTEXT = Context(
     {"name": "preact_small", "width": 4}, num_classes=5, num_samples=40, seed=1, noise=NoiseFacts(0.4), batch_size=16

@@ -151,7 +151,8 @@ def judged(method: Method, epoch: int, wrong: int, rows: Tensor | None = None) -
     logits = torch.zeros(40, 5)
     logits[:, 0] = 4 + torch.linspace(0, 0.3, 40)
     labels = (torch.arange(40) < wrong).long()
-    training = TrainingSet(lambda: {"both": logits, "net1": logits, "net2": logits.flip(0)}, labels, rows)  # type: ignore[arg-type]
+    found = {"both": logits, "net1": logits, "net2": logits.flip(0)}
+    training = TrainingSet(lambda: found, labels, rows)  # type: ignore[arg-type]
     return method.before_epoch(epoch, training)
 
 

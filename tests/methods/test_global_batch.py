@@ -29,7 +29,8 @@ CONTEXT = Context(
 )  # fmt: skip
 PARTS = [(16,), (8, 8), (9, 7), (3, 8, 5)]
 FORMS = [
-    "mixup", "co-teaching", "decoupling", "decoupling(rule=alasca)", "jocor", "dividemix", "elr-plus", "gce(truncate=0.1)",
+    "mixup", "co-teaching", "decoupling", "decoupling(rule=alasca)", "jocor", "dividemix", "elr-plus",
+    "gce(truncate=0.1)",
     "elr", "nrd", "cdr",
 ]  # fmt: skip
 FORMS += ["alasca(lca_start=0)", *(f"alasca(lca_start=0, base={form})" for form in FORMS)]
@@ -171,7 +172,9 @@ def build_rows(memory: SampleMemory) -> Tensor:
 
 @pytest.mark.parametrize("parts", PARTS, ids=str)
 def test_partners_are_one_permutation_of_the_global_batch(parts: tuple[int, ...]) -> None:
-    """Of two parts per rank, each of the ranks' rows: the same pairs as in one process, at their places among the ranks'."""
+    """Of two parts per rank, each of the ranks' rows: the same pairs as in one process, at their places among the
+    ranks'.
+    """
     key = torch.tensor(keyed_random.key(1, 2))
     alone = mixing.partners(key, ONE, SIZE, SIZE)
     starts = [sum(parts[:rank]) for rank in range(len(parts))]

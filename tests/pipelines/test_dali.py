@@ -1,4 +1,6 @@
-"""What is the dali pipeline's own: failures that name the sample, a new start, threads, its settings, nvJPEG's pixels."""
+"""What is the dali pipeline's own: failures that name the sample, a new start, threads, its settings, nvJPEG's
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -325,7 +327,9 @@ def test_the_gpu_gives_pillows_pixels(kind: str, hw_decoder_load: float, store: 
 
 @pytest.mark.gpu
 def test_a_batch_stays_while_the_gpu_is_busy_with_it(store: Path) -> None:
-    """The next batches are asked for while a slow kernel that reads this one is still queued on the consumer's stream."""
+    """The next batches are asked for while a slow kernel that reads this one is still queued on the consumer's
+    stream.
+    """
     work = batches(8, 8, 8, 6) * 4
     with open_store(store) as opened, torch.cuda.stream(torch.cuda.Stream()):
         split = opened.split("train")

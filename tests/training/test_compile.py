@@ -10,8 +10,8 @@ import torch
 from fastnoisy.training import loop, setup
 from fastnoisy.training.run_folder import RunFolder
 
-# One epoch of 20 full batches. Rounding (1e-15 after the first step) grows from step to step as in any training; the gentle
-# learning rate keeps the growth below the bound.
+# One epoch of 20 full batches. Rounding (1e-15 after the first step) grows from step to step as in any training; the
+# gentle learning rate keeps the growth below the bound.
 WORDS = [
     "model.width=8", "epochs=1", "batch_size=30", "dtype=float64", "threads=1", "optim.lr=0.01",
 ]  # fmt: skip

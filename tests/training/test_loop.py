@@ -125,7 +125,9 @@ def test_stopped_anywhere_and_resumed_is_the_same_run(
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None = None) -> None:
-    """Let a process that decodes be gone after two batches of a pass; `number`: a signal that this process gets, too."""
+    """Let a process that decodes be gone after two batches of a pass; `number`: a signal that this process gets,
+    too.
+    """
     original = loop._next
     given: dict[int, int] = {}
 

@@ -1,5 +1,5 @@
-"""Runs that train on a fresh draw every epoch and report the epoch that is best on clean images: resumed anywhere, they are
-the same run, and the chosen model is the right one.
+"""Runs that train on a fresh draw every epoch and report the epoch that is best on clean images: resumed anywhere, they
+are the same run, and the chosen model is the right one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from fastnoisy.training.step import Stepper
 from fastnoisy.training.stop import on_signals
 
 SMALL = [
-    "views.size=16", "model=preact_small(width=4)", "batch_size=4", "epochs=4", "threads=1", "data.draw=12", "optim.lr=0.02",
+    "views.size=16", "model=preact_small(width=4)", "batch_size=4", "epochs=4", "threads=1", "data.draw=12",
+    "optim.lr=0.02",
     "checkpoint.every=3", "checkpoint.keep=1",
 ]  # fmt: skip
 
@@ -159,7 +160,9 @@ def test_cut_between_a_checkpoint_and_the_chosen_model(
 def test_a_chosen_model_that_does_not_fit_its_checkpoint(
     kept: int, lost: bool, store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Newer checkpoints are damaged, so that `best` may lie in the future of the one gone on from, or `best` is lost."""
+    """Newer checkpoints are damaged, so that `best` may lie in the future of the one gone on from, or `best` is
+    lost.
+    """
     words = ("checkpoint.every=1", "checkpoint.keep=4")
     run = tmp_path / "run"
     whole = loop.start(resolve("ce", store, *words), run)

@@ -1,5 +1,5 @@
-"""WebVision, ImageNet's validation images, Clothing1M, tar shards and lists in miniature, through the commands a user types:
-converted, trained on for an epoch of their recipe, evaluated; and what is said where a file is missing.
+"""WebVision, ImageNet's validation images, Clothing1M, tar shards and lists in miniature, through the commands a user
+types: converted, trained on for an epoch of their recipe, evaluated; and what is said where a file is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reference executor: batched torch on any device, one step after another, nothing fused by hand.
 
-kornia's primitives wherever they give Pillow's pixels with the same bits in every batch and compiler, integer operations
-of ours elsewhere. Any other executor gives these bits.
+kornia's primitives wherever they give Pillow's pixels with the same bits in every batch and compiler, integer
+operations of ours elsewhere. Any other executor gives these bits.
 """
 
 from __future__ import annotations
