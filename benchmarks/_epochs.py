@@ -53,7 +53,9 @@ def settle() -> None:
 
 
 def ours(pipeline: Pipeline, batch_size: int, times: int = 1) -> Epoch:
-    """An epoch of a pipeline in our order; `times`: deliver each batch so often, as for views that are decoded apart."""
+    """An epoch of a pipeline in our order; `times`: deliver each batch so often, as for views that are decoded
+    apart.
+    """
     rows, number = Population("all", np.arange(pipeline.split.num_samples)), 0
 
     def epoch() -> Iterator[int]:

@@ -1,8 +1,10 @@
-"""What benchmarks/agreement.py compares: each operation, its Pillow reference, and kornia's primitive for the same thing.
+"""What benchmarks/agreement.py compares: each operation, its Pillow reference, and kornia's primitive for the same
+thing.
 
 A primitive is given every chance: several argument types and roundings are tried and the best of them is what the table
-shows. "on levels" applies it to the 256 levels instead of the image, one little image per sample, and looks the pixels up;
-"the grid's hole masked" takes kornia's interpolation with repeated borders and our knowledge of which pixels are inside.
+shows. "on levels" applies it to the 256 levels instead of the image, one little image per sample, and looks the pixels
+up; "the grid's hole masked" takes kornia's interpolation with repeated borders and our knowledge of which pixels are
+inside.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _blends(
 def _fragile_levels() -> int:
     """How many of the levels v have int(v / 255 * 255) < v in float32 if the quotient is one float32 number lower.
 
-    The compiler's division on a GPU need not be rounded correctly (Triton's fast one is within two units in the last place).
+    The compiler's division on a GPU need not be rounded correctly (Triton's fast one is within two units in the last
+    place).
     """
     levels = np.arange(256, dtype=np.float32)
     quotients = np.nextafter(levels / np.float32(255), np.float32(-1))
@@ -321,7 +324,8 @@ def op_cases(images: Tensor) -> list[Case]:
                         f"{name}, {'bilinear' if bilinear else 'nearest'}", geometry.affine, (images, values),
                         functools.partial(ops.apply_op, name, bilinear=bilinear),
                         functools.partial(_pillow_op, references, name, bilinear),
-                        "geometry.transform.warp_affine", _warps(name, bilinear), "takes no valid areas" if bilinear else "",
+                        "geometry.transform.warp_affine", _warps(name, bilinear),
+                        "takes no valid areas" if bilinear else "",
                     )
                 )  # fmt: skip
             continue
@@ -458,8 +462,8 @@ def step_cases(images: Tensor, photographs: Tensor) -> list[Case]:
         return *(m - size // 4 for m in middle), *(m + size // 4 - 1 for m in middle)
 
     def erased_box(images: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        height, width = (torch.full_like(keys, extent) for extent in images.shape[-2:])
-        top, left, tall, wide = erasing.boxes(keys, height, width)
+        height, width = images.shape[-2:]
+        top, left, tall, wide = erasing.draw(keys, None, (height, width))
         return top, left, top + tall - 1, left + wide - 1
 
     def boxed(images: Tensor, keys: Tensor, box: Callable[..., tuple[Tensor, ...]]) -> Tensor:
@@ -505,15 +509,18 @@ def step_cases(images: Tensor, photographs: Tensor) -> list[Case]:
         Case(
             "random_crop", geometry.crop, (images, top, left),
             lambda images, top, left: geometry.crop(images, None, top, left, size),
-            lambda pixels, top, left: _array(_image(pixels).crop((int(left), int(top), int(left) + size, int(top) + size))),
+            lambda pixels, top, left: _array(_image(pixels).crop((int(left), int(top), int(left) + size,
+            int(top) + size))),
             "geometry.transform.crop_by_indices",
-            {"padded": functools.partial(_cropped, size=size, pad=pad)}, "takes no valid areas, reads boxes on the host",
+            {"padded": functools.partial(_cropped, size=size, pad=pad)},
+            "takes no valid areas, reads boxes on the host",
         ),
         Case(
             "random_resized_crop", geometry.resized_crop, (images, boxes),
             lambda images, boxes: geometry.resized_crop(images, *boxes.unbind(1), size), pillow_box,
             "geometry.transform.crop_and_resize",
-            {f"align_corners={corners}": functools.partial(boxes_resized, corners=corners) for corners in (True, False)},
+            {f"align_corners={corners}": functools.partial(boxes_resized, corners=corners) for corners in (True,
+            False)},
         ),
         Case(
             "resize", geometry.resized_crop, (photographs,), whole_resized,
@@ -522,17 +529,17 @@ def step_cases(images: Tensor, photographs: Tensor) -> list[Case]:
              for mode in ("bilinear", "area") for antialias in (True, False)},
         ),
         Case(
-            "center_crop, even room", steps.CenterCrop.forward, (photographs,), center_crop(eval_size),
+            "center_crop, even room", steps.CenterCrop.apply, (photographs,), center_crop(eval_size),
             functools.partial(pillow_center, side=eval_size), "geometry.transform.center_crop", centers(eval_size),
             "takes no valid areas, reads boxes on the host",
         ),
         Case(
-            "center_crop, odd room", steps.CenterCrop.forward, (photographs,), center_crop(odd),
+            "center_crop, odd room", steps.CenterCrop.apply, (photographs,), center_crop(odd),
             functools.partial(pillow_center, side=odd), "geometry.transform.center_crop", centers(odd),
             "takes no valid areas, reads boxes on the host",
         ),
         Case(
-            "normalize", steps.Normalize.forward, (images,),
+            "normalize", steps.Normalize.apply, (images,),
             lambda images: restored(normalize(images, None, images[:, 0, 0, 0])[0]),
             lambda pixels: pixels.numpy(), "enhance.normalize",
             {"float32": lambda images: restored(

@@ -1,4 +1,6 @@
-"""What pipelines are timed against: a plain DataLoader with Pillow, and FFCV and DALI used by hand for the same work."""
+"""What pipelines are timed against: a plain DataLoader with Pillow, and FFCV and DALI used by hand for the same
+work.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,8 @@ def bare_ffcv(split: Split, batch_size: int, threads: int, own: bool) -> Epoch:
     """FFCV's Loader in its own random order, with a decoder onto the canvas.
 
     Args:
-        own: decode by FFCV's function (fast DCT, tight rows), then copy onto the canvas, as its own decoders do; else by
-            libjpeg-turbo's, at the canvas's pitch: the decoding that the pipeline does.
+        own: decode by FFCV's function (fast DCT, tight rows), then copy onto the canvas, as its own decoders do; else
+            by libjpeg-turbo's, at the canvas's pitch: the decoding that the pipeline does.
     """
     from ffcv import libffcv
     from ffcv.fields.rgb_image import SimpleRGBImageDecoder
@@ -137,7 +139,9 @@ def bare_ffcv(split: Split, batch_size: int, threads: int, own: bool) -> Epoch:
 
 
 def bare_dali(split: Split, batch_size: int, threads: int, device: torch.device) -> Epoch:
-    """A DALI pipeline fed with JPEG bytes: its decoder, and padding to the canvas. Full batches only, as DALI likes it."""
+    """A DALI pipeline fed with JPEG bytes: its decoder, and padding to the canvas. Full batches only, as DALI likes
+    it.
+    """
     from nvidia.dali import fn, pipeline_def, types
 
     files = [np.frombuffer(split.read_bytes(row), np.uint8) for row in range(split.num_samples)]

@@ -1,8 +1,8 @@
 """What benchmarks/views.py times ours against: Pillow, torchvision v2 and kornia 0.9, each as its users write it.
 
-Pillow's side is what the official codes of the methods run: RandAugment of ildoonet/pytorch-randaugment (here in words of
-our own), everything else torchvision's transforms on Pillow images. torchvision is optional; without it only Pillow's and
-kornia's own operations are timed.
+Pillow's side is what the official codes of the methods run: RandAugment of ildoonet/pytorch-randaugment (here in words
+of our own), everything else torchvision's transforms on Pillow images. torchvision is optional; without it only
+Pillow's and kornia's own operations are timed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/agreement.py --out benchmarks/results
 
-An operation is executed by kornia where kornia's primitive gives Pillow's pixels and the same bits whatever the batch and
-compiler; elsewhere the table says why not. Images are photographs, noise, gradients and flat ones, values those that the
-policies use and the tests' whole ranges. Where kornia's primitive qualifies but ours is used, both are timed in turns.
+An operation is executed by kornia where kornia's primitive gives Pillow's pixels and the same bits whatever the batch
+and compiler; elsewhere the table says why not. Images are photographs, noise, gradients and flat ones, values those
+that the policies use and the tests' whole ranges. Where kornia's primitive qualifies but ours is used, both are timed
+in turns.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def measure(case: Case, tiny: bool) -> dict[str, Any]:
 
 
 def _rank(case: Case, found: dict[str, Any]) -> tuple[Any, ...]:
-    """Best first: what fits and has the same bits everywhere, then the faster; of the rest, what is closer to Pillow."""
+    """Best first: what fits and has the same bits everywhere, then the faster; of the rest, what is closer to
+    Pillow.
+    """
     return not _qualifies(case, found), found["max"] > 1, found.get("time_ratio", 0.0), -found["equal"]
 
 
@@ -183,7 +186,8 @@ def main(device: str, tiny: bool, out: Path | None) -> None:
         "rows": rows,
         "note": (
             f"Share of values equal to Pillow {PIL.__version__}'s and the largest difference in levels; kornia "
-            f"{kornia.__version__}'s primitive with the best of the arguments tried, its result compared between batches and "
+            f"{kornia.__version__}'s primitive with the best of the arguments tried, its result compared between "
+            "batches and "
             "between eager and compiled; times in turns in one run, one thread."
         ),
         "table": table(rows),

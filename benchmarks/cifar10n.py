@@ -3,9 +3,9 @@
     python benchmarks/cifar10n.py --data stores/cifar10 --out benchmarks/results
 
 `CIFAR-10_human.pt` lies in the store's folder. A small net, 25 epochs, flips alone as the student's view, so that a few
-minutes memorise. Every method gets its own learning rate, the best of one grid by clean test accuracy on a seed that the
-table does not use (a grid whose best point is its edge is widened first); then three seeds. Finished runs are read again, so
-an interrupted script goes on.
+minutes memorise. Every method gets its own learning rate, the best of one grid by clean test accuracy on a seed that
+the table does not use (a grid whose best point is its edge is widened first); then three seeds. Finished runs are read
+again, so an interrupted script goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ RATES = (0.05, 0.1, 0.2, 0.4)
 GRID_SEED = 11
 WORDS = [
     "noise=human:worse", "data.subset=10000", "suite=nrd", "model=preact_small(width=32, stem_stride=2)",
-    "views.student=hflip | normalize", "batch_size=64", "epochs=25", "optim.milestones=[12,19]", "optim.weight_decay=5e-4",
+    "views.student=hflip | normalize", "batch_size=64", "epochs=25", "optim.milestones=[12,19]",
+    "optim.weight_decay=5e-4",
     "threads=1", "checkpoint.every=100", "eval_every=5",
 ]  # fmt: skip
 

@@ -4,15 +4,15 @@
     python benchmarks/compare.py digits --methods ce --grid "optim.lr=0.02;0.05;0.1" --seeds 1,2 --name lr-grid
     python benchmarks/compare.py cifar10 --data stores/cifar10 data.subset=10000 model=preact_small epochs=15
 
-Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one goes
-on. Accuracy is the last epoch's on the clean test part. With --grid the first method is trained at every point of the grid
+Every run is an ordinary run folder below --runs; a finished one is read instead of trained again, an interrupted one
+goes on. Accuracy is the last epoch's on the clean test part. With --grid the first method is trained at every point of
+the grid
 and the best point by its own test accuracy is reported: the yardstick gets the benefit of the doubt.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import statistics
 import sys
@@ -117,6 +117,9 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
     """Train one run, or read or resume the one that is there; its numbers."""
     from fastnoisy import config
     from fastnoisy.training import loop, setup
+    from fastnoisy.training.logs import Display
+    from fastnoisy.training.run import Run
+    from fastnoisy.training.stop import on_signals
 
     settings = setup.resolve(f"{data}-{method}", words, store)
     wanted = config.to_toml(settings.config.model_dump())
@@ -126,13 +129,18 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
     if (folder / "config.toml").exists() and (folder / "config.toml").read_text() != wanted:
         shutil.rmtree(folder)  # made by another version of the recipe; only folders below --runs are ever removed
     print(f"\n{folder}: {' '.join(words)}", flush=True)
-    final = _final(folder)
+    begun = (folder / "config.toml").exists()
+    final = Run(folder).final if begun else None
     if final is None:
         try:
-            final = loop.resume(folder) if (folder / "config.toml").exists() else loop.start(settings, folder)
-        except loop.Interrupted as stop:
-            sys.exit(128 + stop.signal_number)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            with on_signals() as stop, Display() as display:
+                if begun:
+                    final = loop.resume(folder, observe=display, stop=stop)
+                else:
+                    final = loop.start(settings, folder, display, stop)
+        except loop.Interrupted as stopped:
+            sys.exit(128 + stopped.signal_number)
+    lines = Run(folder).metrics
     speeds = [line["time"]["img_per_s"] for line in lines if "time" in line]
     predictor = final["reported"]
     evaluated = final["eval"][settings.config.data.test_split]
@@ -156,13 +164,6 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
         ],
         "run": folder.name,
     }
-
-
-def _final(folder: Path) -> dict[str, Any] | None:
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    last = json.loads(lines[-1]) if lines else {}
-    return last if last.get("event") == "final" else None
 
 
 def against(rows: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> dict[str, float]:

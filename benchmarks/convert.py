@@ -2,20 +2,20 @@
 
     python benchmarks/convert.py --data caltech101/ --out benchmarks/results
 
-Two cases: photographs that fit the canvas, whose codes convert reads to their end and which it stores byte for byte, where
-ffcv decodes and encodes them again; and photographs that both make smaller. What each does:
+Two cases: photographs that fit the canvas, whose codes convert reads to their end and which it stores byte for byte,
+where ffcv decodes and encodes them again; and photographs that both make smaller. What each does:
 
-* convert: reads a CSV list and hashes it, reads each file, reads its header; a file that is kept it checks by a walk over its
-  codes (baseline ones; others are decoded at an eighth of their size), any other it decodes, resizes as Pillow does (bilinear,
-  antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has the disk hold all of it (fsync), and
-  reads the tables back.
-* ffcv: reads each file and decodes it with Pillow, as torchvision's ImageFolder does; resizes and encodes with OpenCV (area
-  averages); no checksums, no fsync. The labels are at hand, and its progress bar is sent away.
+* convert: reads a CSV list and hashes it, reads each file, reads its header; a file that is kept it checks by a walk
+  over its codes (baseline ones; others are decoded at an eighth of their size), any other it decodes, resizes as Pillow
+  does (bilinear, antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has the disk hold all
+  of it (fsync), and reads the tables back.
+* ffcv: reads each file and decodes it with Pillow, as torchvision's ImageFolder does; resizes and encodes with OpenCV
+  (area averages); no checksums, no fsync. The labels are at hand, and its progress bar is sent away.
 
-A repetition runs each writer once, in an order that alternates, each into a folder of its own on the same disk, which is
-emptied; the first repetition, in which convert also imports numba and loads what it needs compiled (0.5 s, and 4 s where it
-is to be compiled, once per machine), is not counted. A ratio is taken within a repetition. Wall time is from the call until
-the file is closed, with processes started and ended; CPU seconds are those of all processes.
+A repetition runs each writer once, in an order that alternates, each into a folder of its own on the same disk, which
+is emptied; the first repetition, in which convert also imports numba and loads what it needs compiled (0.5 s, and 4 s
+where it is to be compiled, once per machine), is not counted. A ratio is taken within a repetition. Wall time is from
+the call until the file is closed, with processes started and ended; CPU seconds are those of all processes.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def main(
         "images": len(paths),
         "files": num_files,
         "cases": [
-            {"name": case.name, "side": case.side, "seconds": case.seconds, "cpu_seconds": case.cpu, "bytes": case.num_bytes}
+            {"name": case.name, "side": case.side, "seconds": case.seconds, "cpu_seconds": case.cpu,
+            "bytes": case.num_bytes}
             for case in cases
         ],
         "note": words,

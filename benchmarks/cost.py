@@ -3,16 +3,17 @@
     python benchmarks/cost.py --out benchmarks/results
     python benchmarks/cost.py --device cuda --methods ce,nrd,alasca --out benchmarks/results amp=bf16 compile=true
 
-A step is everything that the training loop does with a batch once its views are made: forwards, loss, backward, optimiser,
-moving averages, memories. The network is the CIFAR ResNet-34, the batch 128 images of 32x32 pixels, cross-entropy's and the
-losses' set-up ALASCA's. Of a method with several passes (a network each) one step of each pass counts.
+A step is everything that the training loop does with a batch once its views are made: forwards, loss, backward,
+optimiser, moving averages, memories. The network is the CIFAR ResNet-34, the batch 128 images of 32x32 pixels,
+cross-entropy's and the losses' set-up ALASCA's. Of a method with several passes (a network each) one step of each pass
+counts.
 
-Times are taken in turn, a step of every method in each repetition, and a ratio is taken within a repetition. On a CPU they are
-CPU-seconds of one thread, on a GPU seconds until it is done. Memory: what the step needs at its height, plus weights, buffers
-and the optimiser's state; on a CPU it is summed up from every allocation that torch makes in a step.
+Times are taken in turn, a step of every method in each repetition, and a ratio is taken within a repetition. On a CPU
+they are CPU-seconds of one thread, on a GPU seconds until it is done. Memory: what the step needs at its height, plus
+weights, buffers and the optimiser's state; on a CPU it is summed up from every allocation that torch makes in a step.
 
-The last column is the loss by itself: its forward and backward on logits, as a share of cross-entropy's whole step. Where
-noise of the machine hides a difference of a step's time, this shows how large it can be.
+The last column is the loss by itself: its forward and backward on logits, as a share of cross-entropy's whole step.
+Where noise of the machine hides a difference of a step's time, this shows how large it can be.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from fastnoisy.batch import Batch
 from fastnoisy.methods.base import Method, NoiseFacts, Progress, SingleNetwork
 from fastnoisy.training import optim, setup
 from fastnoisy.training.device import choose_device
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper, memory_format
 
 EPOCH = 50  # 0-based: past all warm-ups, so that every method does all that it does
@@ -82,12 +84,12 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     method = setup.build_method(settings, 10, 50000, NoiseFacts(0.4)).train()
     method.to(device=device, memory_format=memory_format(settings.config, device))
     optimizer = optim.build(method, settings.config.optim, device)
-    floats = images.to(getattr(torch, settings.config.dtype))
+    floats = images.to(getattr(torch, settings.config.dtype), memory_format=memory_format(settings.config, device))
     views: Mapping[str, Any] = {
         stream: {view: lambda canvas, sizes, indices, key: floats for view in spec.views}
         for stream, spec in method.streams.items()
     }
-    stepper = Stepper(method, optimizer, views, settings.config, device, lambda record, share: None)
+    stepper = Stepper(method, optimizer, views, settings.config, device, Meter(None, device))
     labels = torch.randint(10, (size,), generator=torch.Generator().manual_seed(1)).to(device)
     sizes = torch.full((size, 2), side, dtype=torch.int32, device=device)
     canvas = torch.zeros(size, 3, side, side, dtype=torch.uint8, device=device)
@@ -98,7 +100,7 @@ def build(name: str, words: list[str], device: torch.device, images: Tensor) -> 
     def run() -> None:
         for spec in method.plan(EPOCH):
             method.before_pass(spec.name)
-            stepper(dict.fromkeys(spec.streams, batch), progress, EPOCH)
+            stepper(dict.fromkeys(spec.streams, batch), progress)
 
     case = Case(name, run, method)
     run()  # makes the optimiser's state; compiles, where that is asked for
@@ -158,7 +160,8 @@ def measure(cases: list[Case], repetitions: int, size: int, device: torch.device
         for case in cases[first:] + cases[:first]:
             case.seconds.append(clocked(case.run, device))
             if (run := alone[case.name]) is not None:
-                case.loss_seconds.append(clocked(lambda run=run: [run() for _ in range(100)], device) / 100)  # type: ignore[misc]
+                hundred = clocked(lambda run=run: [run() for _ in range(100)], device)  # type: ignore[misc]
+                case.loss_seconds.append(hundred / 100)
 
 
 def table(cases: list[Case], device: torch.device) -> str:
@@ -221,7 +224,8 @@ def main(
     options = " ".join(overrides) or "as the recipes have it"
     note = (
         f"One step with {batch} images of 32x32, {model[0].removeprefix('model=')}, {options}; "
-        f"time relative to {names[0]}: median of {repetitions} interleaved repetitions (quartiles), {clock}; memory: peak of a "
+        f"time relative to {names[0]}: median of {repetitions} interleaved repetitions (quartiles), {clock}; memory: "
+        "peak of a "
         "step with weights and optimiser."
     )
     content: dict[str, Any] = {

@@ -1,12 +1,14 @@
-"""Time DALI's decoding of 500-pixel photographs for each share of the hardware decoder, and resident's gather, in one run.
+"""Time DALI's decoding of 500-pixel photographs for each share of the hardware decoder, and resident's gather, in one
+run.
 
     python benchmarks/decode.py stores/photos --device cuda --out benchmarks/results
     taskset -c 0-15 python benchmarks/decode.py stores/photos --device cuda --out benchmarks/results    # for 16 cores
 
-STORE is any converted folder of photographs. They are made 500 pixels long on their longer side, enlarged where they are
-smaller, and stored as JPEGs of quality 90. A repetition takes an epoch through `dali` with each share, and the gather of
-`resident` alone, of these images on their canvas of 500x500 and of the same as squares of 256; the order rotates. DALI
-delivers whole images on canvases on the device, with labels and indices. On the CPU there is no hardware decoder, and one row.
+STORE is any converted folder of photographs. They are made 500 pixels long on their longer side, enlarged where they
+are smaller, and stored as JPEGs of quality 90. A repetition takes an epoch through `dali` with each share, and the
+gather of `resident` alone, of these images on their canvas of 500x500 and of the same as squares of 256; the order
+rotates. DALI delivers whole images on canvases on the device, with labels and indices. On the CPU there is no hardware
+decoder, and one row.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ ROUNDS = 16  # of all images per repetition of a gather, which takes a GPU some 
 
 
 def photographs(split: Split, count: int, folder: Path) -> tuple[Split, Split, int]:
-    """Stores of up to `count` images of a split: longer side 500, and squares of 256; and how many had to be enlarged."""
+    """Stores of up to `count` images of a split: longer side 500, and squares of 256; and how many had to be
+    enlarged.
+    """
     rows = np.linspace(0, split.num_samples - 1, min(count, split.num_samples)).round().astype(int)
     enlarged = 0
     for place, row in enumerate(rows.tolist()):
@@ -61,7 +65,9 @@ def photographs(split: Split, count: int, folder: Path) -> tuple[Split, Split, i
 
 
 def gather(pipeline: ResidentPipeline, batch_size: int) -> Epoch:
-    """All images, `ROUNDS` times, in random order from the resident pixels into one batch's canvases, and nothing else."""
+    """All images, `ROUNDS` times, in random order from the resident pixels into one batch's canvases, and nothing
+    else.
+    """
     count = pipeline.split.num_samples
     random = torch.Generator().manual_seed(1)
     parts = [p for _ in range(ROUNDS) for p in torch.randperm(count, generator=random).split(min(batch_size, count))]
@@ -79,7 +85,9 @@ def gather(pipeline: ResidentPipeline, batch_size: int) -> Epoch:
 def competitors(
     photos: Split, squares: Split, device: torch.device, batch_size: int, sweep: tuple[float, ...]
 ) -> tuple[dict[str, Competitor], dict[str, float | None], list[Pipeline]]:
-    """Everyone, by name; the share of each that decodes, None where there is no such thing; and what is to be closed."""
+    """Everyone, by name; the share of each that decodes, None where there is no such thing; and what is to be
+    closed.
+    """
     found: dict[str, Competitor] = {}
     shares: dict[str, float | None] = {}
     opened: list[Pipeline] = []
@@ -176,7 +184,8 @@ def main(
         "best_share": None if best is None else share_of[best],
         "decode": {key: {"share": share, **measured[key]} for key, share in share_of.items()},
         "gather": {key: numbers for key, numbers in measured.items() if key not in share_of},
-        "note": f"{photos.num_samples:,} photographs with a longer side of {SIDE} pixels, {enlarged:,} of them enlarged to it,"
+        "note": f"{photos.num_samples:,} photographs with a longer side of {SIDE} pixels, {enlarged:,} of them "
+        "enlarged to it,"
         f" batches of {batch_size}, {cores()} cores; median of {repetitions} interleaved repetitions (quartiles).",
         "table": table,
     }

@@ -2,10 +2,10 @@
 
     python benchmarks/digits.py --out benchmarks/results
 
-First learning rate, weight decay and augmentation are chosen for cross-entropy on a grid, by its own clean test accuracy
-(seeds 11 and 12), so that the yardstick is no straw man; then all three methods train with what was chosen. The recipe
-`digits` holds the outcome; it is kept while it lies within one standard error of the best point, else the best point is
-used and the script says so. Runs that are finished are read again, so an interrupted script goes on.
+First learning rate, weight decay and augmentation are chosen for cross-entropy on a grid, by its own clean test
+accuracy (seeds 11 and 12), so that the yardstick is no straw man; then all three methods train with what was chosen.
+The recipe `digits` holds the outcome; it is kept while it lies within one standard error of the best point, else the
+best point is used and the script says so. Runs that are finished are read again, so an interrupted script goes on.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main(runs: Path, out: Path | None, device: str, seeds: str, skip_grid: bool,
     found = {m: train_all("digits", m, store, [*words, *chosen], numbers, runs) for m in ("ce", "nrd", "alasca")}
     content["methods"] = {m: {"runs": rows, **against(rows, found["ce"])} for m, rows in found.items()}
     content["note"] = (
-        f"Seeds {seeds}: mean ± standard deviation; one thread; learning rate, weight decay and student view were chosen "
+        f"Seeds {seeds}: mean ± standard deviation; one thread; learning rate, weight decay and student view were "
+        "chosen "
         "for cross-entropy, gains are paired by seed."
     )
     content["table"] = table(content["methods"])

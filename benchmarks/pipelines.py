@@ -1,11 +1,13 @@
-"""Time every pipeline, and FFCV, DALI and a plain DataLoader with Pillow doing the same by hand, interleaved in one run.
+"""Time every pipeline, and FFCV, DALI and a plain DataLoader with Pillow doing the same by hand, interleaved in one
+run.
 
     python benchmarks/pipelines.py stores/photos --out benchmarks/results
     python benchmarks/pipelines.py stores/photos --device cuda --out benchmarks/results --name pipelines-cuda
 
-STORE is a converted folder of photographs, stored as JPEGs. A repetition takes one epoch with every competitor, in an order
-that rotates; ratios are taken within a repetition, of wall-clock time and of CPU-seconds (workers included). Everyone
-delivers whole images, decoded, on the store's canvas. The files lie in memory: what is timed is decoding and delivery.
+STORE is a converted folder of photographs, stored as JPEGs. A repetition takes one epoch with every competitor, in an
+order that rotates; ratios are taken within a repetition, of wall-clock time and of CPU-seconds (workers included).
+Everyone delivers whole images, decoded, on the store's canvas. The files lie in memory: what is timed is decoding and
+delivery.
 """
 
 from __future__ import annotations

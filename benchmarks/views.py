@@ -3,11 +3,11 @@
     python benchmarks/views.py --out benchmarks/results
     python benchmarks/views.py --device cuda --out benchmarks/results --name views-cuda
 
-Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order, Pillow images one
-after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats in [0, 1]. A repetition
-times every case once, its competitors one after another in an order that rotates; a ratio is taken within a repetition. On
-a CPU one thread is used, CPU time is measured and only ratios are claimed; absolute times are given for a GPU alone, where
-Pillow still runs on one CPU core.
+Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order, Pillow
+images one after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats in [0,
+1]. A repetition times every case once, its competitors one after another in an order that rotates; a ratio is taken
+within a repetition. On a CPU one thread is used, CPU time is measured and only ratios are claimed; absolute times are
+given for a GPU alone, where Pillow still runs on one CPU core.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from fastnoisy import keyed_random
 from fastnoisy.augment import ops, step_names
-from fastnoisy.augment.views import StepCall, ViewProgram, parse_view
+from fastnoisy.augment.program import StepCall, ViewProgram, parse_view
 from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device
 
@@ -57,7 +57,7 @@ class Images:
 
     Attributes:
         canvas: uint8 (B, 3, H, W), channels-last in memory, the images at the top left.
-        sizes: int32 (B, 2), valid (height, width).
+        sizes: int32 (B, 2), valid (height, width); None where the images fill the canvas, as from a pipeline.
         tensors: uint8 (B, 3, height, width).
         floats: the same in [0, 1].
         pillow: the same as Pillow images, and
@@ -65,7 +65,7 @@ class Images:
     """
 
     canvas: Tensor
-    sizes: Tensor
+    sizes: Tensor | None
     tensors: Tensor
     floats: Tensor
     pillow: list[Image.Image]
@@ -73,7 +73,9 @@ class Images:
 
     @classmethod
     def make(cls, count: int, size: tuple[int, int], canvas: tuple[int, int], device: torch.device) -> Images:
-        """Smooth shapes with some noise: neither flat nor pure noise, either of which some operations would be fast on."""
+        """Smooth shapes with some noise: neither flat nor pure noise, either of which some operations would be fast
+        on.
+        """
         generator = torch.Generator().manual_seed(1)
         coarse = torch.rand(count, 3, 5, 5, generator=generator)
         smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
@@ -84,7 +86,7 @@ class Images:
         arrays = [image.permute(1, 2, 0).contiguous().numpy() for image in tensors]
         return cls(
             padded.to(device).permute(0, 3, 1, 2),
-            torch.tensor([size] * count, dtype=torch.int32, device=device),
+            None if size == canvas else torch.tensor([size] * count, dtype=torch.int32, device=device),
             tensors.to(device),
             tensors.to(device).float() / 255,
             [Image.fromarray(array) for array in arrays],
@@ -269,10 +271,14 @@ def note(repetitions: int, device: torch.device) -> str:
     """What the table's numbers are."""
     unit = "one GPU (Pillow: one CPU core)" if device.type == "cuda" else "one CPU thread, CPU time"
     return (
-        f"Time relative to ours: above 1 is slower than ours. Median of {repetitions} interleaved repetitions (quartiles); "
-        f"{unit}. Pillow: one image after another; torchvision v2 and kornia: the batch at once; -: it has no such thing. "
-        "Operations: one value for all images. *: another algorithm, which draws once per batch, not per image. kornia's "
-        "resized crop does not antialias. Programs: `fastnoisy recipes show NAME`, the photographs' with views.size=224."
+        f"Time relative to ours: above 1 is slower than ours. Median of {repetitions} interleaved repetitions "
+        "(quartiles); "
+        f"{unit}. Pillow: one image after another; torchvision v2 and kornia: the batch at once; -: it has no such "
+        "thing. "
+        "Operations: one value for all images. *: another algorithm, which draws once per batch, not per image. "
+        "kornia's "
+        "resized crop does not antialias. Programs: `fastnoisy recipes show NAME`, the photographs' with "
+        "views.size=224."
     )
 
 

@@ -1,11 +1,20 @@
 """fastnoisy trains image classifiers on wrongly labelled data at the speed of the hardware.
 
-Importing the package does no work and does not import torch. Floors (a file imports only from its own floor's
-package or from lower ones, `tests/test_floors.py` keeps it): 0 `errors config keyed_random noise losses batch
-sample_memory`; 1 `recipes data augment models`; 2 `pipelines methods`; 3 `training`; 5 `cli`.
+`fastnoisy.convert`, `fastnoisy.train` and `fastnoisy.load` do what the commands do; see `api.py`. Importing the package
+does no work and does not import torch. Floors (a file imports only from its own floor's package or from lower ones,
+`tests/test_floors.py` keeps it): 0 errors, configuration, random numbers, losses, noise, order, machine; 1 recipes,
+data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, api; 5 cli.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastnoisy.api import convert, dry_run, load, train
+    from fastnoisy.errors import FastnoisyError
+    from fastnoisy.training.logs import Event
+    from fastnoisy.training.run import Run
+    from fastnoisy.training.stop import Interrupted, Stop
 
 __version__ = "0.1.0"
 
@@ -14,3 +23,28 @@ __version__ = "0.1.0"
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "pipelines").is_dir() and (_HERE.parent / "pipelines" / "__init__.py").is_file():
     __path__.append(str(_HERE.parent))
+
+_ROOMS = {  # of what is imported on its first use
+    "Event": "training.logs",
+    "FastnoisyError": "errors",
+    "Interrupted": "training.stop",
+    "Run": "training.run",
+    "Stop": "training.stop",
+    "convert": "api",
+    "dry_run": "api",
+    "load": "api",
+    "train": "api",
+}
+__all__ = ["Event", "FastnoisyError", "Interrupted", "Run", "Stop", "convert", "dry_run", "load", "train"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'fastnoisy' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"fastnoisy.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

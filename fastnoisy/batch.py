@@ -13,17 +13,20 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, H, W), channels-last in memory, on the store's canvas; pixels beyond `sizes` are undefined.
-        sizes: int32 (B, 2): valid (height, width) at the canvas's top left.
+        sizes: int32 (B, 2): valid (height, width) at the canvas's top left; None where every image of the split fills
+            it.
         labels: int64 (B,), the given label.
         indices: int64 (B,), the row in the data set.
     """
 
     images: Tensor
-    sizes: Tensor
+    sizes: Tensor | None
     labels: Tensor
     indices: Tensor
 
     def split(self, parts: int) -> list[Batch]:
         """Up to `parts` consecutive micro-batches that differ by at most one sample in size."""
-        fields = (self.images, self.sizes, self.labels, self.indices)
-        return [Batch(*piece) for piece in zip(*(f.tensor_split(parts) for f in fields), strict=True) if len(piece[3])]
+        parts = min(parts, len(self.indices))
+        images, labels, indices = (f.tensor_split(parts) for f in (self.images, self.labels, self.indices))
+        sizes = [None] * parts if self.sizes is None else self.sizes.tensor_split(parts)
+        return [Batch(*piece) for piece in zip(images, sizes, labels, indices, strict=True)]

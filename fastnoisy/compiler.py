@@ -41,7 +41,9 @@ class Compiled(ABC):
         return one
 
     def prepare(self) -> None:
-        """Compile and try. Where the passes fail the trial, numba is missing, or the disk cannot keep them, do without."""
+        """Compile and try. Where the passes fail the trial, numba is missing, or the disk cannot keep them, do
+        without.
+        """
         try:
             self._load()
             self.compiled = True

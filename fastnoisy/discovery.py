@@ -1,7 +1,7 @@
 """Names without lists: a source, method or pipeline is a file, and the file's name is its name.
 
-Names use hyphens where file names use underscores. Listing names and their summaries imports none of the files, so help texts
-stay fast.
+Names use hyphens where file names use underscores. Listing names and their summaries imports none of the files, so help
+texts stay fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from fastnoisy.errors import unknown_name
 
 
 def names(package: str) -> list[str]:
-    """The names that the files of a package define, sorted. Files starting with an underscore and `base` are not names."""
+    """The names that the files of a package define, sorted. Files starting with an underscore and `base` are not
+    names.
+    """
     path = importlib.import_module(package).__path__
     found = (module.name for module in pkgutil.iter_modules(path))
     return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "base")
@@ -35,6 +37,8 @@ def load(package: str, kind: str, name: str) -> ModuleType:
 
 
 def summary(package: str, name: str) -> str:
-    """The first line of the docstring of the file that defines `name`, which is read and not imported; empty without one."""
+    """The first line of the docstring of the file that defines `name`, which is read and not imported; empty without
+    one.
+    """
     file = resources.files(package) / f"{name.replace('-', '_')}.py"
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]

@@ -1,6 +1,7 @@
 """What is installed here, what is missing and how to get it: the page that goes into a bug report.
 
-Nothing here may fail: a machine is looked at because something is wrong with it. Whatever a look raises becomes its finding.
+Nothing here may fail: a machine is looked at because something is wrong with it. Whatever a look raises becomes its
+finding.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from fastnoisy import __version__, compiler, extras, machine
 from fastnoisy.errors import FastnoisyError
 
 CORE = (
-    "torch", "timm", "kornia", "numba", "numpy", "click", "rich", "pydantic", "scikit-learn", "torchmetrics", "Pillow",
-    "matplotlib", "jinja2", "safetensors",
+    "torch", "timm", "huggingface-hub", "kornia", "numba", "numpy", "scipy", "click", "rich", "pydantic",
+    "scikit-learn",
+    "Pillow", "matplotlib", "jinja2", "safetensors",
 )  # fmt: skip
 _ROOT = Path("/")
 _CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF", "zlib": "PNG"}
 _NEEDED_DRIVER = {"13": "580", "12": "525.60"}  # CUDA's release notes: the least Linux driver of a major version
-# On Linux, PyPI's torch is the one with CUDA; without the first step pip keeps what is there, which has the same version.
+# On Linux, PyPI's torch is the one with CUDA; without the first step pip keeps what is there, which has the same
+# version.
 _INSTALL_TORCH = "pip uninstall -y torch && pip install torch"
 _OTHER_TORCH = "https://pytorch.org/get-started/locally"
 

@@ -1,7 +1,9 @@
-"""Calls of literals, such as `alasca(base=gce(q=0.5), lam=2)`: what names a method, a network, a pipeline, a view's step.
+"""Calls of literals, such as `alasca(base=gce(q=0.5), lam=2)`: what names a method, a network, a pipeline, a view's
+step.
 
 The text is read by a parser of its own and never evaluated. A value is a number, a text in quotes, `true` or `false`,
-`none`, a bare word (`nce-rce`, which stands for itself), a list or tuple of values, or another call. Nothing nests deeper than
+`None`, a bare word (`nce-rce`, which stands for itself), a list or tuple of values, or another call. Nothing nests
+deeper than
 `MAX_DEPTH`: Python's own parser ends in a RecursionError or a MemoryError there.
 """
 
@@ -24,7 +26,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "none": None, "None": None}
+_CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "None": None}
 
 
 class Word(str):

@@ -1,8 +1,9 @@
 """Losses as pure functions: per sample, the formula in the docstring, computed in float32 or better.
 
-Everywhere `logits` is (B, C) float, `labels` (B,) int64; the result is (B,) with `reduction="none"` (the default) or its
-mean with `reduction="mean"`. Half-precision logits are raised to float32 first; float64 stays float64.
-Source of the formulas and of their numerical conventions: the papers named in each docstring and the GJS reference code.
+Everywhere `logits` is (B, C) float, `labels` (B,) int64; the result is (B,) with `reduction="none"` (the default) or
+its mean with `reduction="mean"`. Half-precision logits are raised to float32 first; float64 stays float64.
+Source of the formulas and of their numerical conventions: the papers named in each docstring and the GJS reference
+code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fastnoisy.distributed import ONE, Group
 
 Reduction = Literal["none", "mean"]
 _FLOOR = 1e-7  # the GJS code clamps probabilities here before a logarithm
@@ -37,7 +40,9 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def _log_probabilities(logits: Tensor, floor: float) -> Tensor:
-    """log max(softmax(z), floor), (B, C), without a detour over probabilities that underflow; floor 0 does not clamp."""
+    """log max(softmax(z), floor), (B, C), without a detour over probabilities that underflow; floor 0 does not
+    clamp.
+    """
     log_p = _raise_precision(logits).log_softmax(dim=1)
     return log_p.clamp(min=math.log(floor)) if floor > 0 else log_p
 
@@ -117,8 +122,8 @@ def adaptive_label_smoothing(
 def soft_bootstrapping(logits: Tensor, labels: Tensor, beta: float, reduction: Reduction = "none") -> Tensor:
     """-(1 - beta) log p_y - beta sum_k p_k log p_k, gradient through p in both places (Reed et al. 2015).
 
-    `beta` is the weight on the prediction, as in the GJS code and NRD's Table 5; Reed et al. call 1 - beta so. Logarithms
-    are clamped at log 1e-7, so that a class below it has no gradient through its logarithm.
+    `beta` is the weight on the prediction, as in the GJS code and NRD's Table 5; Reed et al. call 1 - beta so.
+    Logarithms are clamped at log 1e-7, so that a class below it has no gradient through its logarithm.
     """
     _within(beta, "beta")
     p = probabilities(logits)
@@ -163,7 +168,8 @@ def symmetric_cross_entropy(
     Args:
         alpha: weight of cross-entropy.
         beta: weight of reverse cross-entropy.
-        floor: what the label's zeros become under the logarithm: 1e-4 in the authors' and the GJS code, exp(-4) in FINE's.
+        floor: what the label's zeros become under the logarithm: 1e-4 in the authors' and the GJS code, exp(-4) in
+            FINE's.
         clamp_label: its zeros become `floor` in the cross-entropy too, as in ALASCA's code.
     """
     if clamp_label:
@@ -181,8 +187,8 @@ def generalized_cross_entropy(
 
     Args:
         q: in (0, 1].
-        floor: p_y is clamped to at least this; a clamped sample has no gradient. 1e-7 in the GJS code, 1e-4 in ALASCA's;
-            0 does not clamp.
+        floor: p_y is clamped to at least this; a clamped sample has no gradient. 1e-7 in the GJS code, 1e-4 in
+            ALASCA's; 0 does not clamp.
     """
     if not 0 < q <= 1:
         raise ValueError(f"q must be above 0 and at most 1, got {q}")
@@ -205,8 +211,8 @@ def truncated_generalized_cross_entropy(
     Args:
         q: in (0, 1].
         k: in (0, 1); samples whose label is less probable carry neither loss nor gradient.
-        kept: (B,), w as it was found earlier (the reference code renews it every ten epochs); by default of these logits.
-            The mean counts the others as zeros.
+        kept: (B,), w as it was found earlier (the reference code renews it every ten epochs); by default of these
+            logits. The mean counts the others as zeros.
     """
     if not 0 < k < 1:
         raise ValueError(f"k must lie strictly between 0 and 1, got {k}")
@@ -284,7 +290,8 @@ def generalized_jensen_shannon(
     Args:
         views_logits: n tensors (B, C), one per view.
         weights: n + 1 floats summing to 1; the first belongs to the label.
-        normalize: multiply by Z of `jensen_shannon_scale` (the GJS code's form for CIFAR); False is the bare divergence.
+        normalize: multiply by Z of `jensen_shannon_scale` (the GJS code's form for CIFAR); False is the bare
+            divergence.
     """
     predictions = [probabilities(z) for z in views_logits]
     one_hot = F.one_hot(labels, predictions[0].shape[1]).to(predictions[0].dtype)
@@ -344,7 +351,8 @@ def jocor(first: Tensor, second: Tensor, labels: Tensor, co_lambda: float, reduc
         first, second: logits (B, C) of the two networks.
         co_lambda: c in [0, 1].
 
-    Source: Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
+    Source: Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR
+    2020.
     """
     _within(co_lambda, "co_lambda")
     log_p, log_q = (_log_probabilities(z, 0) for z in (first, second))
@@ -364,7 +372,10 @@ def squared_error(logits: Tensor, targets: Tensor, reduction: Reduction = "none"
     return _reduce((probabilities(logits) - targets).square().mean(dim=1), reduction)
 
 
-def uniform_prior_penalty(logits: Tensor) -> Tensor:
-    """KL(uniform || mean over the batch of softmax(z)), 0-dimensional: no class may vanish (DivideMix, Eq. 11)."""
-    mean = probabilities(logits).mean(dim=0)
+def uniform_prior_penalty(logits: Tensor, group: Group = ONE) -> Tensor:
+    """KL(uniform || mean over the global batch of softmax(z)), 0-dimensional: no class may vanish.
+
+    Source: DivideMix, Eq. 11.
+    """
+    mean = group.mean(probabilities(logits))
     return -(mean.log() + math.log(len(mean))).mean()

@@ -22,7 +22,9 @@ _CACHE = {1: "total_inactive_file", 2: "inactive_file"}  # in memory.stat; of a 
 
 @dataclass(frozen=True, order=True)
 class Limit:
-    """What a control group may take and takes, in bytes; `used` without the page cache that is given back when asked for."""
+    """What a control group may take and takes, in bytes; `used` without the page cache that is given back when asked
+    for.
+    """
 
     left: int
     total: int
@@ -134,7 +136,9 @@ def _ranks() -> int:
 
 
 def _slurm_tasks() -> int:
-    """Tasks of this srun on this machine; 1 outside one. A batch script has SLURM_PROCID too, but is no step: it is alone."""
+    """Tasks of this srun on this machine; 1 outside one. A batch script has SLURM_PROCID too, but is no step: it is
+    alone.
+    """
     if not os.environ.get("SLURM_PROCID", "").isdigit():
         return 1
     told = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")

@@ -46,9 +46,10 @@ def order(population: Population, stream: str, seed: int, epoch: int) -> np.ndar
 def blocked(population: Population, pages: np.ndarray, window: int, stream: str, seed: int, epoch: int) -> np.ndarray:
     """As `order`, but for files larger than memory: `window` pages at a time, in whose rows the order is random.
 
-    Pages come in an order drawn anew each epoch, so that each window holds other pages; an epoch reads every page once, and
-    only a window's pages need to stay in memory. A batch is drawn from a window's rows instead of all: where a store is
-    sorted by class (many are), a window should hold pages of all classes, so take as large a one as memory allows.
+    Pages come in an order drawn anew each epoch, so that each window holds other pages; an epoch reads every page once,
+    and only a window's pages need to stay in memory. A batch is drawn from a window's rows instead of all: where a
+    store is sorted by class (many are), a window should hold pages of all classes, so take as large a one as memory
+    allows.
 
     Args:
         pages: int64 (N,), the page that each row of the split lies in.
@@ -82,12 +83,15 @@ def num_batches(num_rows: int, batch_size: int, drop_last: bool) -> int:
 
 
 def share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """A rank's part of a global batch: the ranks' parts, one after another, are the batch, and differ by at most one row."""
+    """A rank's part of a global batch: the ranks' parts, one after another, are the batch, and differ by at most one
+    row.
+    """
     return np.array_split(batch, world_size)[rank]
 
 
 def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:
-    """`count` of `rows`, chosen by hash, each class by its share of the whole (largest remainders get what is left over).
+    """`count` of `rows`, chosen by hash, each class by its share of the whole (largest remainders get what is left
+    over).
 
     Args:
         rows: int64 (n,).
@@ -111,7 +115,8 @@ def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purp
 
 
 def balanced(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
-    """A fresh draw of one epoch: as many of each class, `count` in all, without repeats; a pure function of seed and epoch.
+    """A fresh draw of one epoch: as many of each class, `count` in all, without repeats; a pure function of seed and
+    epoch.
 
     Args:
         rows: int64 (n,), distinct.

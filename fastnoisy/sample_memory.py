@@ -28,7 +28,9 @@ class SampleMemory(nn.Module):
     """N rows of C numbers in a registered buffer, so that they are in every checkpoint.
 
     A row is read only when it is written, once a visit; within one call the indices must be distinct (streams visit a
-    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2).
+    sample once per epoch). Rows start at zero and there is no bias correction (ALASCA 2.2). A forward writes them
+    before
+    its loss is known: `keep` and `put_back` undo it.
 
     Args:
         num_samples: N, the number of rows of the data set (not of the subset trained on).
@@ -47,7 +49,9 @@ class SampleMemory(nn.Module):
         self.register_buffer("rows", torch.zeros(num_samples, width, dtype=dtype))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Moves to a device reach the rows; changes of a module's precision do not, for theirs is chosen for its size."""
+        """Moves to a device reach the rows; changes of a module's precision do not, for theirs is chosen for its
+        size.
+        """
         dtype = self.rows.dtype
         super()._apply(fn, recurse)
         self.rows = self.rows.to(dtype)
@@ -60,14 +64,25 @@ class SampleMemory(nn.Module):
         """
         values = values.detach()
         values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-        # Of a compiled step the backward would compute the new rows again where that is cheaper than keeping them, and from
-        # the buffer, which has moved by then: other gradients, in silence (torch 2.11 to 2.15). An operator of its own is kept.
+        # Of a compiled step the backward would compute the new rows again where that is cheaper than keeping them, and
+        # from the buffer, which has moved by then: other gradients, in silence (torch 2.11 to 2.15). An operator of its
+        # own is kept.
         move = _move_once if torch.compiler.is_compiling() else _move
         return move(self.rows, indices, values, self.weight)
 
-    def share_of(self, labels: Tensor) -> Tensor:
-        """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where the
-        row was never visited. `labels` is int64 (N,) on the CPU.
+    def keep(self, indices: Tensor) -> Tensor:
+        """A copy of the rows of `indices` (B,), for `put_back`."""
+        return self.rows.index_select(0, indices)
+
+    def put_back(self, indices: Tensor, old: Tensor, sound: Tensor) -> None:
+        """Undo what was written to rows since `keep` gave `old` (B, C), unless `sound`, a 0-dimensional bool, is
+        true.
+        """
+        self.rows.index_copy_(0, indices, torch.where(sound, self.rows.index_select(0, indices), old))
+
+    def probability_of(self, labels: Tensor) -> Tensor:
+        """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where
+        the row was never visited. `labels` is int64 (N,) on the CPU.
         """
         rows = self.rows.float().cpu()
         return rows.gather(1, labels.unsqueeze(1)).squeeze(1) / rows.sum(dim=1)

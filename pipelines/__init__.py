@@ -1,7 +1,7 @@
 """Pipelines: how decoded images reach the device, one file each, behind the interface of `base.py`.
 
-This folder stands at the top of the checkout and is imported as `fastnoisy.pipelines`. What `auto` may take, and when, each
-pipeline says itself.
+This folder stands at the top of the checkout and is imported as `fastnoisy.pipelines`. What `auto` may take, and when,
+each pipeline says itself.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Request:
     """What a run asks for: a pipeline or `auto`, and validated options.
 
     Attributes:
-        options: of each pipeline that they may be for, by its name: of the one that is named; for `auto`, of each that declares
-            an option that was given.
+        options: of each pipeline that they may be for, by its name: of the one that is named; for `auto`, of each that
+            declares an option that was given.
     """
 
     name: str
@@ -119,8 +119,8 @@ def complete(table: Mapping[str, Any]) -> dict[str, Any]:
 def choose(request: Request, splits: Sequence[Split], device: torch.device, available_bytes: int) -> Choice:
     """What is asked for; for `auto` the first by `Pipeline.auto_rank` that may be taken.
 
-    It must be made for the device, hold its images in half of what is available, be installed, and find all splits verified
-    where it trusts its files.
+    It must be made for the device, hold its images in half of what is available, be installed, and find all splits
+    verified where it trusts its files.
 
     Args:
         available_bytes: free memory of the device.

@@ -1,7 +1,8 @@
 """The compiled loop of `ffcv`, apart from it since it needs numba: a batch of records decoded onto their canvases.
 
-libjpeg-turbo's functions are called by name and not by address, so that what is compiled can be kept on disk: a new process
-loads it in far less time than it takes to compile. The names are made known by `link`, without which loading ends the process.
+libjpeg-turbo's functions are called by name and not by address, so that what is compiled can be kept on disk: a new
+process loads it in far less time than it takes to compile. The names are made known by `link`, without which loading
+ends the process.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def link(library: Any) -> None:
 
 
 def _decode(rows, images, notes, metadata, file, starts, lengths):  # type: ignore[no-untyped-def]
-    """Decode the records `rows` (B,) int64 of a mapped file onto `images` (B, H, W, 3), with `notes` (B, 3); see `ffcv`."""
+    """Decode the records `rows` (B,) int64 of a mapped file onto `images` (B, H, W, 3), with `notes` (B, 3); see
+    `ffcv`.
+    """
     for slot in numba.prange(len(rows)):
         record = metadata[rows[slot]]
         height, width, start = np.int64(record["height"]), np.int64(record["width"]), np.int64(record["data_ptr"])

@@ -42,10 +42,11 @@ class Pipeline(ABC):
     The consumer owns a batch until it asks for the next one.
 
     Attributes:
-        exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of the
-            values are within 8; raw records are exact everywhere.
+        exact_jpeg: whether JPEGs decode to Pillow's pixels. Where not, the mean error is at most 1 level and 99.9 % of
+            the values are within 8; raw records are exact everywhere.
         slots: batches of canvases that lie in memory at once.
         synthetic: whether the pixels are none of the split's.
+        sizes: int32 (N, 2) on the device, valid (height, width) of all rows; None where all images fill the canvas.
         extra: the extra of setup.py that it needs; empty: none.
         needs_verified: whether it trusts what it reads, so that only a verified split may be opened.
         auto_rank: `pipeline=auto` takes the lowest that may be taken (see `pipelines.choose`); None: never.
@@ -81,7 +82,8 @@ class Pipeline(ABC):
         self.split, self.device, self.workers = split, device, workers
         self.canvas = split.canvas
         self.labels = torch.as_tensor(labels, dtype=torch.int64).to(device)
-        self.sizes = torch.as_tensor(split.sizes, dtype=torch.int32).to(device)
+        uniform = bool((np.asarray(split.sizes) == split.canvas).all())  # then nobody has to mask anything
+        self.sizes = None if uniform else torch.as_tensor(split.sizes, dtype=torch.int32).to(device)
 
     @classmethod
     @abstractmethod
@@ -110,4 +112,5 @@ class Pipeline(ABC):
 
     def _label(self, images: torch.Tensor, rows: torch.Tensor) -> Batch:
         """A batch of images (B, 3, H, W) on the device with what belongs to their rows (B,) int64."""
-        return Batch(images, self.sizes.index_select(0, rows), self.labels.index_select(0, rows), rows)
+        sizes = None if self.sizes is None else self.sizes.index_select(0, rows)
+        return Batch(images, sizes, self.labels.index_select(0, rows), rows)

@@ -1,17 +1,18 @@
-"""NVIDIA DALI: JPEGs are decoded on the GPU (nvJPEG, with its hardware decoder), or by DALI's threads where there is none.
+"""NVIDIA DALI: JPEGs are decoded on the GPU (nvJPEG, with its hardware decoder), or by DALI's threads where there is
+none.
 
 The order stays ours: a thread reads the bytes of the batches to come (each record's checksum is checked: 2 of the 5
-microseconds that reading a 13 kB record takes), and DALI's `external_source` takes them from it. Raw records go through the
-same decoder, with the header of a PPM file before them (140,000 CIFAR images a second on two cores).
+microseconds that reading a 13 kB record takes), and DALI's `external_source` takes them from it. Raw records go through
+the same decoder, with the header of a PPM file before them (140,000 CIFAR images a second on two cores).
 
-Pixels. On the CPU DALI decodes with libjpeg-turbo and its accurate inverse DCT: 300 photographs gave Pillow's pixels on every
-value (`use_fast_idct=True`, which is left off, gave a mean difference of 0.8 levels, at most 5). On a GPU
+Pixels. On the CPU DALI decodes with libjpeg-turbo and its accurate inverse DCT: 300 photographs gave Pillow's pixels on
+every value (`use_fast_idct=True`, which is left off, gave a mean difference of 0.8 levels, at most 5). On a GPU
 `jpeg_fancy_upsampling=True` makes nvJPEG interpolate the colours as libjpeg-turbo does, but its inverse DCT and its
 hardware decoder round differently. EXIF orientation is ignored: what a store holds is upright.
 
-On the CPU images are copied from DALI's buffers into one canvas that is used again. The same by `fn.pad` wrote every byte of a
-new canvas per image and took three times the processor time of decoding (550 against 190 microseconds for photographs
-of 280x220 on a canvas of 512x512, batches of 128). On a GPU `fn.pad` pads.
+On the CPU images are copied from DALI's buffers into one canvas that is used again. The same by `fn.pad` wrote every
+byte of a new canvas per image and took three times the processor time of decoding (550 against 190 microseconds for
+photographs of 280x220 on a canvas of 512x512, batches of 128). On a GPU `fn.pad` pads.
 """
 
 from __future__ import annotations
@@ -167,7 +168,8 @@ class DaliPipeline(Pipeline):
     """See the module and `Pipeline`. `workers` threads decode; 0: the cores of this process, shared by the local ranks.
 
     Raises:
-        FastnoisyError: DALI is not installed, or the split is not known to be whole: nvJPEG must not meet damaged files.
+        FastnoisyError: DALI is not installed, or the split is not known to be whole: nvJPEG must not meet damaged
+            files.
     """
 
     class Options(Table):
@@ -177,7 +179,8 @@ class DaliPipeline(Pipeline):
             HW_DECODER_LOAD,
             ge=0,
             le=1,
-            description="share of the JPEGs that a GPU's hardware decoder is given; the others are decoded by its cores with"
+            description="share of the JPEGs that a GPU's hardware decoder is given; the others are decoded by its "
+            "cores with"
             " help of the threads; what is best depends on both: measure it",
         )
 
@@ -195,7 +198,8 @@ class DaliPipeline(Pipeline):
         extras.load("dali")
         if not split.verified:
             raise FastnoisyError(
-                f"{split.beton_path} has no stamp that says that all its records are whole, which the dali pipeline needs",
+                f"{split.beton_path} has no stamp that says that all its records are whole, which the dali pipeline "
+                "needs",
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
         super().__init__(split, labels, device, workers, options)
@@ -213,7 +217,9 @@ class DaliPipeline(Pipeline):
         return 0
 
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """See `Pipeline.iterate`. A pipeline of DALI's that fails is built anew once, with a warning, and then reported."""
+        """See `Pipeline.iterate`. A pipeline of DALI's that fails is built anew once, with a warning, and then
+        reported.
+        """
         work = [np.ascontiguousarray(rows, np.int64) for rows in batches]
         done, restarted = 0, -1
         while done < len(work):
@@ -335,7 +341,8 @@ class DaliPipeline(Pipeline):
         return np.frombuffer(data, np.uint8)
 
     def _blame(self, rows: np.ndarray) -> None:
-        """Find the record of a failed batch that is at fault, decoding each by itself, first by Pillow and then by DALI.
+        """Find the record of a failed batch that is at fault, decoding each by itself, first by Pillow and then by
+        DALI.
 
         Raises:
             FastnoisyError: there is one; names file, record and source. Or DALI cannot decode anything at the moment.
@@ -349,7 +356,8 @@ class DaliPipeline(Pipeline):
                 except _DaliError as own:
                     self._decode_made_image()
                     raise FastnoisyError(
-                        f"{self.split.beton_path}: record {row} ({self.split.sources[row]}) cannot be decoded by DALI: {own}",
+                        f"{self.split.beton_path}: record {row} ({self.split.sources[row]}) cannot be decoded by DALI: "
+                        f"{own}",
                         "Use pipeline=torch-loader, which decodes it, or convert with --store raw",
                     ) from None
 

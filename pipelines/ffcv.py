@@ -59,8 +59,8 @@ class FfcvPipeline(Pipeline):
                 f"Run: fastnoisy verify {split.beton_path.parent}",
             )
         self._epochs: list[Any] = []
-        # One for all epochs: torch keeps what was freed on a stream for that stream, and hands out 32 of them in turn. With
-        # a priority it is none of those that FFCV takes, which wait for the consumer.
+        # One for all epochs: torch keeps what was freed on a stream for that stream, and hands out 32 of them in turn.
+        # With a priority it is none of those that FFCV takes, which wait for the consumer.
         self._copies = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
         with thread_counts_kept():
             self._loader: Any = _open_loader(split, workers or cores())
@@ -231,7 +231,9 @@ def _allocate(graph: Any, batch_size: int, slots: int) -> dict[str, dict[int, An
 
 
 def _pipelines(module: Any, split: Split, decoder: object) -> dict[str, list[object] | None]:
-    """The decoder for the image field, whatever it is called in a file of foreign origin, and nothing for the others."""
+    """The decoder for the image field, whatever it is called in a file of foreign origin, and nothing for the
+    others.
+    """
     from ffcv.fields import RGBImageField
 
     handlers = module.Reader(str(split.beton_path)).handlers
@@ -281,7 +283,8 @@ def _stop(epoch: Any) -> None:
 def _decoder(canvas: tuple[int, int]) -> object:
     """An FFCV operation that decodes whole images onto canvases and hands on (images, notes).
 
-    Notes are int32 (B, 3): libjpeg-turbo's status (0: all is well), and the height and width that the slot's image covers.
+    Notes are int32 (B, 3): libjpeg-turbo's status (0: all is well), and the height and width that the slot's image
+    covers.
     They stay with the slot, so that only what the image before it covered has to be made 0 again: clearing a canvas of
     512x512 takes 36 microseconds, and a photograph of 300x200 costs 165 in all.
     """
@@ -327,7 +330,9 @@ def _mapped_file() -> type:
 
 
 def _parallel_is_safe() -> bool:
-    """Whether numba's threads may be used from two threads of Python at once: its own `workqueue` aborts the process."""
+    """Whether numba's threads may be used from two threads of Python at once: its own `workqueue` aborts the
+    process.
+    """
     import numba
 
     try:

@@ -1,7 +1,7 @@
 """The whole split decoded as uint8 on the device: an epoch costs no decoding, no copies and no workers.
 
-CIFAR is 154 MB this way. Images of one size lie in one array and a batch is one gather; images of differing size lie in one
-flat buffer with offsets, and a line of zeros at its end.
+CIFAR is 154 MB this way. Images of one size lie in one array and a batch is one gather; images of differing size lie in
+one flat buffer with offsets, and a line of zeros at its end.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ class ResidentPipeline(Pipeline):
         self, split: Split, labels: np.ndarray, device: torch.device, workers: int = 0, options: Any = None
     ) -> None:
         super().__init__(split, labels, device, workers, options)
-        height, width = self.canvas
-        self.uniform = bool((split.sizes == (height, width)).all())
         need, free = self.bytes_needed(split), available_device(device)
         if need > free:
             where = "GPU" if device.type == "cuda" else "main"
@@ -59,10 +57,10 @@ class ResidentPipeline(Pipeline):
         ends = np.cumsum(3 * self.split.sizes.astype(np.int64).prod(axis=1))
         starts = np.concatenate([[0], ends])
         offsets = torch.from_numpy(starts[:-1]).to(self.device)
-        whole = self.split.read_all_raw() if self.uniform and ends[-1] <= 4 * _STAGING else None
+        whole = self.split.read_all_raw() if self.sizes is None and ends[-1] <= 4 * _STAGING else None
         if whole is not None:
             return torch.from_numpy(whole.reshape(-1)).to(self.device), offsets
-        line = 0 if self.uniform else 3 * self.canvas[1]  # of zeros at the end, see `_gather_lines`
+        line = 0 if self.sizes is None else 3 * self.canvas[1]  # of zeros at the end, see `_gather_lines`
         pixels = torch.empty(int(ends[-1]) + line, dtype=torch.uint8, device=self.device)
         pixels[int(ends[-1]) :] = 0
         with progress.bar(f"loading {self.split.beton_path}", self.split.num_samples) as advance:
@@ -99,11 +97,11 @@ class ResidentPipeline(Pipeline):
                 raise
 
     def gather(self, rows: Tensor, out: Tensor) -> Tensor:
-        """Write the images of `rows` (B,) int64 into `out`, uint8 (B, H, W, 3): a pure function of tensors, without host
-        synchronisation on a GPU, so that it can be captured. Pixels beyond an image's size become 0.
+        """Write the images of `rows` (B,) int64 into `out`, uint8 (B, H, W, 3): a pure function of tensors, without
+        host synchronisation on a GPU, so that it can be captured. Pixels beyond an image's size become 0.
         """
         height, width = self.canvas
-        if self.uniform:
+        if self.sizes is None:
             images = self.pixels.view(-1, height * width * 3)
             return torch.index_select(images, 0, rows, out=out.view(len(rows), -1)).view(out.shape)
         if self.device.type == "cpu":  # a copy per image takes a twelfth of the time on a CPU
@@ -112,13 +110,14 @@ class ResidentPipeline(Pipeline):
         return self._gather_lines(rows, out)
 
     def _gather_lines(self, rows: Tensor, out: Tensor) -> Tensor:
-        """`gather` of images of differing size by tensor operations alone. For every line of a canvas a window as wide as the
-        canvas is copied from where the line begins in the flat buffer, or from the zeros at its end where the image has
-        ended; what a window shows of the next line is made 0. Temporaries have one number a line: 3 MB for 256 canvases of
-        512x512, where an index for every pixel would take 2 GB.
+        """`gather` of images of differing size by tensor operations alone. For every line of a canvas a window as wide
+        as the canvas is copied from where the line begins in the flat buffer, or from the zeros at its end where the
+        image has ended; what a window shows of the next line is made 0. Temporaries have one number a line: 3 MB for
+        256 canvases of 512x512, where an index for every pixel would take 2 GB.
         """
         width = self.canvas[1]
         zeros = len(self.pixels) // 3 - width  # where they begin, in pixels of three bytes each
+        assert self.sizes is not None, "images of one size are gathered whole"
         sizes = self.sizes.index_select(0, rows).long()
         h, w = sizes[:, :1], sizes[:, 1:]
         y, x = (torch.arange(side, device=self.pixels.device) for side in self.canvas)
@@ -140,7 +139,9 @@ class ResidentPipeline(Pipeline):
             covered[slot] = height, width
 
     def iterate(self, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """See `Pipeline.iterate`. On a CPU all batches share one slot: fresh pages cost more than the copy into them."""
+        """See `Pipeline.iterate`. On a CPU all batches share one slot: fresh pages cost more than the copy into
+        them.
+        """
         if self.device.type == "cpu":
             yield from self._iterate_cpu(batches)
             return
@@ -160,7 +161,7 @@ class ResidentPipeline(Pipeline):
                 slot = torch.from_numpy(np.zeros((len(rows), *self.canvas, 3), np.uint8))
                 covered = np.zeros((len(rows), 2), np.int64)
             out = slot[: len(rows)]
-            if self.uniform:
+            if self.sizes is None:
                 self.gather(indices, out)
             else:
                 self._copy(indices.numpy(), out.numpy(), covered)

@@ -53,8 +53,8 @@ class _Images(Dataset["Tensor | FastnoisyError"]):
 
 
 def _collate(samples: list[Tensor | FastnoisyError]) -> Tensor | FastnoisyError:
-    """Images (B, H, W, 3). In a worker torch's own function puts them into shared memory at once: were it left to the queue's
-    thread, a full /dev/shm would be an error of that thread, and the batch would be waited for in vain.
+    """Images (B, H, W, 3). In a worker torch's own function puts them into shared memory at once: were it left to the
+    queue's thread, a full /dev/shm would be an error of that thread, and the batch would be waited for in vain.
     """
     for sample in samples:
         if isinstance(sample, FastnoisyError):
@@ -102,8 +102,8 @@ class _Loader:
         self._rows.batches = [rows.tolist() for rows in batches]
         self._iterator = iter(self._loader)
         if getattr(self._iterator, "_worker_pids_set", False):
-            # torch's handler of SIGCHLD would raise the death of a worker wherever the main thread happens to be. Without
-            # it the death is found where the batch is asked for, five seconds later.
+            # torch's handler of SIGCHLD would raise the death of a worker wherever the main thread happens to be.
+            # Without it the death is found where the batch is asked for, five seconds later.
             signal_handling._remove_worker_pids(id(self._iterator))
             self._iterator._worker_pids_set = False
         epoch: Iterator[Tensor | FastnoisyError] = self._iterator
@@ -126,8 +126,8 @@ class _Loader:
 class TorchLoaderPipeline(Pipeline):
     """See the module and `Pipeline`. `workers` processes decode ahead; 0 decodes in this process.
 
-    The processes live until the pipeline is closed: starting them costs a quarter of a second (two, measured), which every
-    evaluation would pay again. Two epochs that run at once have loaders of their own.
+    The processes live until the pipeline is closed: starting them costs a quarter of a second (two, measured), which
+    every evaluation would pay again. Two epochs that run at once have loaders of their own.
 
     Raises:
         FastnoisyError: a process was killed, or there is no room for the batches on their way.

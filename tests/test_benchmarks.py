@@ -20,6 +20,7 @@ SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if not p.nam
 ARGUMENTS = {
     "compare.py": ["digits", "--methods", "ce,nrd"],
     "digits.py": ["--seeds", "1"],
+    "imports.py": ["--base", "HEAD"],
     "cost.py": ["--methods", "ce,dividemix,alasca(base=gce,recompute=true)"],
 }
 
@@ -58,7 +59,7 @@ def test_the_grid_of_methods(tmp_path: Path) -> None:
 
 def check(script: str, arguments: list[str], tmp_path: Path) -> dict[str, Any]:
     words = [*arguments, "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")]
-    if arguments and script not in ("cost.py", "decode.py"):
+    if arguments and script not in ("cost.py", "decode.py", "imports.py"):
         words += ["--runs", str(tmp_path / "runs")]
     command = [sys.executable, str(ROOT / "benchmarks" / script), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

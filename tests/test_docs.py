@@ -96,7 +96,25 @@ def test_every_train_command_of_the_documentation_resolves(line: str) -> None:
     assert settings.recipe.split("-")[0] in recipes.data_names()
 
 
-def test_readme_names_files_that_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    for path in re.findall(r"`((?:benchmarks|tools|docs|tests)/[\w./-]+)`", text):
+MARKDOWN = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_names_files_that_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for path in re.findall(r"`((?:benchmarks|tools|docs|tests|fastnoisy)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#\s]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 90
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in text, page.name

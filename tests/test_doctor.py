@@ -155,7 +155,8 @@ def test_the_tightest_limit_of_any_cgroup_above_is_shown(monkeypatch: pytest.Mon
     groups = "sys/fs/cgroup/system.slice"
     put(tmp_path, {
         "proc/self/cgroup": "0::/system.slice/job_7/step_0",
-        f"{groups}/memory.max": f"{64 * 2**30}", f"{groups}/memory.current": f"{2**30}", f"{groups}/cpu.max": "max 100000",
+        f"{groups}/memory.max": f"{64 * 2**30}", f"{groups}/memory.current": f"{2**30}",
+        f"{groups}/cpu.max": "max 100000",
         f"{groups}/job_7/memory.max": f"{2 * 2**30}", f"{groups}/job_7/memory.current": f"{2**30}",
         f"{groups}/job_7/cpu.max": "150000 100000",
         f"{groups}/job_7/step_0/memory.max": "max", f"{groups}/job_7/step_0/memory.current": "9",

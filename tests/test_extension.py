@@ -1,5 +1,5 @@
-"""The promise that one file adds a method, a source, a pipeline or a command, and one function an op: each is dropped into a
-copy of the package, where contract tests, help and generated reference take it up without another edit.
+"""The promise that one file adds a method, a source, a pipeline or a command, and one function an op: each is dropped
+into a copy of the package, where contract tests, help and generated reference take it up without another edit.
 """
 
 from __future__ import annotations

@@ -38,6 +38,12 @@ def test_python_numpy_torch_and_compiled_agree() -> None:
     assert kr.fold(as_tensor, 4).tolist() == expected
 
 
+def test_values_may_be_mixed_before_they_meet_the_keys() -> None:
+    keys = torch.tensor(EDGES)
+    for value in (*range(40), -1, 2**62, -(2**63)):
+        assert kr.fold_premixed(keys, torch.tensor(kr.premix(value))).tolist() == [kr.fold(k, value) for k in EDGES]
+
+
 # Every executor has to give these: wrap-around, signs and the ends of int64.
 EDGES = [
     0,

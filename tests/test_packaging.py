@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from fastnoisy import extras
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = (".py", ".toml", ".csv", ".txt")
@@ -114,3 +117,37 @@ def test_bare_checkout_without_the_link(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, cwd=checkout, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
+
+
+MODULES = {"scikit-learn": "sklearn", "Pillow": "PIL", "huggingface-hub": "huggingface_hub"}  # whose name is another
+WITH = {"llvmlite": "numba"}  # each numba needs one release of it, so that a line of its own could only disagree
+AWAITED = {"jinja2"}  # declared for what comes next, the reports
+
+
+def third_party_imports() -> dict[str, list[str]]:
+    """The packages that the code imports, wherever in a file, and by which files."""
+    found: dict[str, list[str]] = {}
+    for path in [*(ROOT / "fastnoisy").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for name in {name.split(".")[0] for name in names} - {"fastnoisy"} - sys.stdlib_module_names:
+                found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    return found
+
+
+def declared() -> set[str]:
+    """The modules of the packages that an installation without extras brings."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    required = next(k.value for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "install_requires")
+    packages = [line.partition(">=")[0] for line in ast.literal_eval(required)]
+    return {MODULES.get(package, package) for package in packages}
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
+    known = declared() | {extra.module.split(".")[0] for extra in extras.EXTRAS.values()}
+    imported = third_party_imports()
+    assert {"torch", "numba", "scipy", "ffcv", "PIL"} <= imported.keys()
+    undeclared = {name: files for name, files in imported.items() if WITH.get(name, name) not in known}
+    assert not undeclared
+    assert known - imported.keys() == AWAITED | ({"nvidia"} - imported.keys())

@@ -74,7 +74,9 @@ def make_environment(venv: Path, what: list[str]) -> Path:
 
 
 def check_wheels(python: Path) -> None:
-    """Whether the registry has wheels of the compiled packages for this Python and platform, before the large download."""
+    """Whether the registry has wheels of the compiled packages for this Python and platform, before the large
+    download.
+    """
     look = [str(python), "-m", "pip", "install", "--dry-run", "--no-deps", "--only-binary", ":all:", "--quiet"]
     done = subprocess.run([*look, "--disable-pip-version-check", "torch", "numba"], capture_output=True, text=True)
     if done.returncode:
@@ -87,7 +89,8 @@ def check_wheels(python: Path) -> None:
 
 
 def add_ffcv(python: str, pins: list[str]) -> str:
-    """Compile and install the extra ffcv into an environment, with the system packages it needs where they may be installed.
+    """Compile and install the extra ffcv into an environment, with the system packages it needs where they may be
+    installed.
 
     Args:
         python: of the environment.

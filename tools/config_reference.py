@@ -15,19 +15,19 @@ sys.path.insert(0, str(ROOT))  # the checkout, however this script was started
 
 HEAD = """# Configuration
 
-Every key of a run, as `config.toml` in a run folder holds it. On the command line a key is set by `key=value`, for example
-`optim.lr=0.05`; a wrong key lists its near misses and all known ones, and all problems come in one message.
+Every key of a run, as `config.toml` in a run folder holds it. On the command line a key is set by `key=value`, for
+example `optim.lr=0.05`; a wrong key lists its near misses and all known ones, and all problems come in one message.
 This page is made by `tools/config_reference.py`.
 
-Layers, later winning: the row of the suite's table that fits data set, method and noise (learning rate, weight decay, the
-method's own hyperparameters), the data set's recipe, its `[for.METHOD]`, the suite, the suite's `[for.METHOD]`, your overrides.
-The suite (`suite=nrd` or `suite=alasca`) fixes what one of the two papers uses for *every* method: net, epochs, schedule,
-split, augmentation, the asymmetric rule. Each method has a default suite; comparisons are made within one suite. Where a table
-has no row (a rate between, your own folder, human labels), the nearest rate of the same noise serves, else 40 % symmetric, and
-the log says so.
+Layers, later winning: the row of the suite's table that fits data set, method and noise (learning rate, weight decay,
+the method's own hyperparameters), the data set's recipe, its `[for.METHOD]`, the suite, the suite's `[for.METHOD]`,
+your overrides. The suite (`suite=nrd` or `suite=alasca`) fixes what one of the two papers uses for *every* method:
+net, epochs, schedule, split, augmentation, the asymmetric rule. Each method has a default suite; comparisons are made
+within one suite. Where a table has no row (a rate between, your own folder, human labels), the nearest rate of the
+same noise serves, else 40 % symmetric, and the log says so.
 
-A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*; all others
-make another run.
+A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*;
+all others make another run.
 """
 
 
@@ -76,7 +76,8 @@ def render() -> str:
     )
     known = [f"| `{name}` | {discovery.summary('fastnoisy.pipelines', name)} |" for name in pipelines.names()]
     parts.append(
-        "## `pipeline`\n\nA name, a call such as `pipeline=NAME(OPTION=VALUE)`, or `pipeline.OPTION=VALUE` beside a name. "
+        "## `pipeline`\n\n"
+        "A name, a call such as `pipeline=NAME(OPTION=VALUE)`, or `pipeline.OPTION=VALUE` beside a name. "
         "`auto` takes one of them and says why; an option is then used if the one that declares it is taken.\n\n"
         "| name | what it is |\n|---|---|\n" + "\n".join(known) + "\n"
     )

@@ -3,12 +3,14 @@
     python tools/method_matrix.py --out benchmarks/results            # hours on two cores; goes on where it was stopped
     python tools/method_matrix.py --methods ce,elr,dividemix --seeds 1
     python tools/method_matrix.py --tiny                              # two epochs of each, to see that all of them run
-    python tools/method_matrix.py --grid --seeds 11,12,13             # how what `digits` changes for a method was chosen
+    python tools/method_matrix.py --grid --seeds 11,12,13             # how what `digits` changes for a method was
+    chosen
 
-Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so that what
-else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on clean labels;
-memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell right
-labels from wrong ones. The grid is by test accuracy, of seeds that the table does not have.
+Each run is a process of its own, so that its CPU time and its peak memory are its own; seeds are the outer loop, so
+that what else the machine does falls on all methods alike. Accuracy is the last epoch's, of the reported predictor, on
+clean labels;
+memorised: the share of the wrong training labels that it repeats; AUC: how well the label scores of issues.csv tell
+right labels from wrong ones. The grid is by test accuracy, of seeds that the table does not have.
 """
 
 from __future__ import annotations
@@ -139,18 +141,18 @@ def train(form: str, seed: int, words: list[str], store: Path, runs: Path) -> di
 
 def read(folder: Path) -> dict[str, Any]:
     """The numbers of a finished run."""
-    import csv
-
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    final = lines[-1]
+    from fastnoisy.training.run import Run
+
+    run = Run(folder, print)
+    lines, final, labels = run.metrics, run.final, run.labels
+    assert final is not None, f"{folder} has not ended"
+    assert labels.clean is not None, "digits' labels are known"
     reported = final["reported"]
-    with np.load(folder / "labels.npz") as labels:
-        wrong = labels["given"] != labels["clean"]
-    with (folder / "issues.csv").open(newline="") as file:
-        rows = [(int(row["index"]), float(row["label_score"])) for row in csv.DictReader(file)]
+    wrong = labels.given != labels.clean
+    rows = [(issue.index, issue.label_score) for issue in run.issues()]
     scores = np.array([score for _, score in rows])
     return {
         "accuracy": final["eval"]["test"][reported]["accuracy"],
@@ -202,7 +204,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     text = markdown(header, rows)
     if short:
         epochs = [str(epoch) for epoch, _ in yardstick[0]["curve"]]
-        text += "\n\nWhere the gain is below two deviations of both, unpaired: accuracy after each epoch, mean over seeds\n\n"
+        text += "\n\nWhere the gain is below two deviations of both, unpaired: "
+        text += "accuracy after each epoch, mean over seeds\n\n"
         text += markdown(["method", *epochs], short)
     return text
 

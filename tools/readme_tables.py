@@ -10,9 +10,14 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/views.md", "docs/pipelines.md", "docs/methods.md")
+PAGES = tuple(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if "<!-- table " in path.read_text()
+)
 PENDING = {
-    "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures it.",
+    "decode": "Not measured yet: `python benchmarks/decode.py STORE --device cuda --out benchmarks/results` measures "
+    "it.",
 }
 
 
@@ -24,7 +29,8 @@ def table(name: str) -> str:
     content = json.loads(path.read_text())
     machine = content["environment"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
-    note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {where}, torch {machine['torch']}, {machine['date']})"
+    made = f"{where}, torch {machine['torch']}, {machine['date']}"
+    note = f"{content.get('note', '')} (`benchmarks/results/{name}.json`: {made})"
     return f"{content['table']}\n\n{note.strip()}"
 
 

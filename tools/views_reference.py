@@ -24,14 +24,14 @@ GROUPS = (
 
 def _group(name: str) -> str:
     from fastnoisy.augment.ops import op_names
-    from fastnoisy.augment.policy_steps import PolicyStep
+    from fastnoisy.augment.policies import Policy
     from fastnoisy.augment.registry import STEPS
     from fastnoisy.augment.steps import get_step
 
     if name in op_names():
         return "operation"
     factory: Any = STEPS[name].factory
-    return "policy" if issubclass(factory, PolicyStep) else get_step(name).stage
+    return "policy" if issubclass(factory, Policy) else get_step(name).stage
 
 
 def _limits(parameter: Any) -> str:

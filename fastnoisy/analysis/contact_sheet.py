@@ -227,5 +227,7 @@ def _draw_caption(pen: ImageDraw.ImageDraw, layout: Layout, left: int, bottom: i
 
 
 def _fit(image: np.ndarray, side: int, enlarged: bool) -> Image.Image:
-    """The image within a square: enlarged by a whole number with its pixels kept square, or shrunk with its shape kept."""
+    """The image within a square: enlarged by a whole number with its pixels kept square, or shrunk with its shape
+    kept.
+    """
     return enlarge(image, max(1, side // max(image.shape[:2]))) if enlarged else shrink(image, side)

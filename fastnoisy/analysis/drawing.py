@@ -1,4 +1,6 @@
-"""What sheets of pictures share: colours, a font with accents, text cut and wrapped to a width, pictures made to fit."""
+"""What sheets of pictures share: colours, a font with accents, text cut and wrapped to a width, pictures made to
+fit.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def shorten_line(text: str, size: int, room: int) -> str:
 
 
 def wrap(text: str, size: int, room: int) -> list[str]:
-    """The text in lines of up to `room` pixels, broken at blanks but not at no-break spaces; a wider word is shortened."""
+    """The text in lines of up to `room` pixels, broken at blanks but not at no-break spaces; a wider word is
+    shortened.
+    """
     lines = [""]
     for word in filter(None, text.split(" ")):
         longer = f"{lines[-1]} {word}".strip()

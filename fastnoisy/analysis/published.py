@@ -1,7 +1,8 @@
-"""The test accuracies that the papers print, each with the command that trains the same: `recipes/tables/published.csv`.
+"""The test accuracies that the papers print, each with the command that trains the same:
+`recipes/tables/published.csv`.
 
-NRD Tables 2 to 4, ALASCA Tables 2 to 9. Where a paper gives best and last, or top-1 and top-5 on two test sets, `which` says
-so. The semi-supervised methods in NRD's Table 3 are trained as in their own codes, which is ALASCA's suite.
+NRD Tables 2 to 4, ALASCA Tables 2 to 9. Where a paper gives best and last, or top-1 and top-5 on two test sets, `which`
+says so. The semi-supervised methods in NRD's Table 3 are trained as in their own codes, which is ALASCA's suite.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How labels change: the transition matrix of a noise as counts, as tables to read, as a heat map, and as a folder.
 
-Rows are clean classes, columns given ones. `counts` is int64 (C, C) throughout, as `noise.transition_counts` gives it, and
-`rows` says what its rows are where clean classes are not known.
+Rows are clean classes, columns given ones. `counts` is int64 (C, C) throughout, as `noise.transition_counts` gives it,
+and `rows` says what its rows are where clean classes are not known.
 """
 
 from __future__ import annotations
@@ -108,9 +108,11 @@ class Drawn:
 
 
 def draw(store: Store, split: Split, spec: NoiseSpec, seed: int) -> Drawn:
-    """Apply noise to a whole split; clean labels are those of the store, else, for noise put on labels, those before it.
+    """Apply noise to a whole split; clean labels are those of the store, else, for noise put on labels, those before
+    it.
 
-    This is what a run trains on that uses the whole split. A run that holds rows out or takes a subset draws over its own.
+    This is what a run trains on that uses the whole split. A run that holds rows out or takes a subset draws over its
+    own.
 
     Raises:
         FastnoisyError: the noise cannot be drawn on this data set.
@@ -143,7 +145,9 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 
 def matrix_table(counts: np.ndarray, class_names: Sequence[str], rows: str = "clean") -> Table:
-    """The whole matrix: a row per clean class, a column per given one under its number, percent of the row; `.` is none."""
+    """The whole matrix: a row per clean class, a column per given one under its number, percent of the row; `.` is
+    none.
+    """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     table.add_column(f"{rows} \\ given", no_wrap=True)
     for number in range(len(class_names)):
@@ -204,8 +208,8 @@ def flows_table(counts: np.ndarray, class_names: Sequence[str], rows: str = "cle
 def heat_map(counts: np.ndarray, class_names: Sequence[str], title: str, rows: str = "clean") -> Figure:
     """The matrix as a picture, each row in percent of its clean class, on a logarithmic scale from 0.1 to 100.
 
-    On a linear scale the few percent off the diagonal look like none. Up to 20 classes the cells hold their percentages;
-    every class is named as long as names are at least 5 points high, beyond that every k-th.
+    On a linear scale the few percent off the diagonal look like none. Up to 20 classes the cells hold their
+    percentages; every class is named as long as names are at least 5 points high, beyond that every k-th.
     """
     num_classes = len(class_names)
     numbered = num_classes <= MATRIX_UP_TO

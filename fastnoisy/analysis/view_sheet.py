@@ -1,8 +1,8 @@
 """A sheet of views: images, and beside each what the network is given of it, with what was done to it, epoch by epoch.
 
-A row is an image of the training split. Its first picture is the image as stored; then come, for each of a few epochs, the
-views of it that the method's streams ask for, drawn from the same keys as in training. A view is shown as the network sees
-it, after its last step, with `normalize` undone; beneath it stands what each step did to it.
+A row is an image of the training split. Its first picture is the image as stored; then come, for each of a few epochs,
+the views of it that the method's streams ask for, drawn from the same keys as in training. A view is shown as the
+network sees it, after its last step, with `normalize` undone; beneath it stands what each step did to it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from fastnoisy.analysis.drawing import (
     wrap,
 )
 from fastnoisy.analysis.text import printable
+from fastnoisy.augment import View
 from fastnoisy.augment.steps import Normalize
-from fastnoisy.augment.views import View
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, Stream
@@ -97,7 +97,8 @@ def streams(settings: Settings) -> dict[str, Stream]:
 def build_views(settings: Settings) -> dict[str, View]:
     """The views of the method's streams by name, in the method's order, as training builds them.
 
-    A view's draws depend on its name, not on its stream: one of the same name and program in another stream is the same.
+    A view's draws depend on its name, not on its stream: one of the same name and program in another stream is the
+    same.
     """
     found: dict[str, View] = {}
     for stream in streams(settings).values():
@@ -154,12 +155,12 @@ def _check_size(split: Split, views: Sequence[View], num_rows: int, num_epochs: 
 
 def seen_pixels(view: View, images: Tensor) -> Tensor:
     """A view's result, float (B, 3, h, w), as uint8 pixels: with its `normalize` undone."""
-    normalize = next(step for step in view.steps if isinstance(step, Normalize))
+    normalize = next(module for module in view.modules() if isinstance(module, Normalize))
     mean, std = normalize.mean[:, None, None], normalize.std[:, None, None]
     return (images * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 
-def _picture(view: View, images: Tensor, sizes: Tensor, indices: Tensor, key: int) -> Picture:
+def _picture(view: View, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int) -> Picture:
     """The view of a batch of one."""
     pixels = seen_pixels(view, view(images, sizes, indices, key))[0].permute(1, 2, 0).numpy()
     return Picture(pixels, [note for note in view.describe(images, sizes, indices, key)[0] if note])
@@ -177,7 +178,7 @@ def collect(settings: Settings, split: Split, rows: Sequence[int], epochs: Seque
     with pipelines.open_pipeline("torch-loader", split, split.given_labels, torch.device("cpu")) as pipeline:
         for batch in pipeline.iterate(np.array([row]) for row in rows):
             (row,) = batch.indices.tolist()
-            height, width = batch.sizes[0].tolist()
+            height, width = split.sizes[row].tolist()
             arguments = (batch.images, batch.sizes, batch.indices)
             pictures = []
             for epoch in epochs:
@@ -313,7 +314,9 @@ def _caption(shown: Shown, room: int, sized: bool) -> list[str]:
 
 
 def _lines(notes: Sequence[str], room: int) -> list[str]:
-    """What was done, wrapped: a step begins a line, what does not fit on it is indented, an operation keeps its value."""
+    """What was done, wrapped: a step begins a line, what does not fit on it is indented, an operation keeps its
+    value.
+    """
     lines = []
     for note in (part for whole in notes for part in _parts(whole)):
         items = printable(note).split(", ")

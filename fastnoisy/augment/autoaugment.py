@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from fastnoisy.augment.geometry import rotation_table
-from fastnoisy.augment.policies import ENHANCEMENTS, Policy, Slot
-from fastnoisy.augment.rows import extents
-from fastnoisy.keyed_random import below, fold
+from fastnoisy.augment.policies import ENHANCEMENTS, Operations, Policy
+from fastnoisy.augment.registry import Parameter, step
+from fastnoisy.augment.rows import valid_sizes
+from fastnoisy.keyed_random import below
 
 # pairs of (operation, probability, entry of its table of 10), as in torchvision's AutoAugmentPolicy.CIFAR10
 CIFAR10_POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
@@ -86,90 +87,92 @@ def translation_pixels(extent: Tensor, bins: int, index: Tensor | int) -> Tensor
     return 150 * extent * index // (331 * (bins - 1))
 
 
-def _with_translations(
-    names: tuple[str, ...], chosen: Tensor, values: Tensor, index: Tensor | int, bins: int, negative: Tensor,
-    images: Tensor, sizes: Tensor | None,
-) -> Tensor:  # fmt: skip
-    """`values` with those of translations put in, which follow from the valid area."""
-    height, width = extents(images, sizes)
-    for name, extent in (("translate_x", width), ("translate_y", height)):
-        pixels = translation_pixels(extent, bins, index) * (1 - 2 * negative)
-        values = torch.where(chosen == names.index(name), pixels.double(), values)
-    return values
+class _TorchvisionPolicy(Policy):
+    """What both share: translations that follow from the valid area."""
+
+    bins: int
+
+    def _values(self, chosen: Tensor, entry: Tensor, index: Tensor | int, negative: Tensor, sizes: Tensor) -> Tensor:
+        """The values of operations (B, P) by their entries in the table of values; `sizes` int64 (B, 2)."""
+        values = self._load("values", entry).view(torch.float64)
+        height, width = sizes[:, :, None].unbind(1)
+        for name, extent in (("translate_x", width), ("translate_y", height)):
+            pixels = translation_pixels(extent, self.bins, index) * (1 - 2 * negative)
+            values = torch.where(chosen == self.names.index(name), pixels.double(), values)
+        return values
 
 
-class AutoAugment(Policy):
-    """AutoAugment (Cubuk et al. 2018, arXiv:1805.09501), the policy found on CIFAR-10, as torchvision's `AutoAugment`.
+@step("autoaugment")
+class AutoAugment(_TorchvisionPolicy):
+    """AutoAugment: one of the 25 pairs of operations found on CIFAR-10, nearest pixels (torchvision's).
 
-    One of 25 pairs of operations, uniformly; each operation is applied with its own probability (of 2**16) and, where
-    it has one, a random sign.
+    Cubuk et al. 2018, arXiv:1805.09501. The pair is uniform; each of its operations is applied with its own probability
+    (of 2**16) and, where it has one, a random sign.
     """
 
+    names = AUTOAUGMENT_OPS
+    bins = 10
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(draws=5)
         rows = [row for pair in CIFAR10_POLICY for row in pair]
-        self._store("codes", torch.tensor([AUTOAUGMENT_OPS.index(name) for name, _, _ in rows]))
+        self._store("codes", torch.tensor([self.names.index(name) for name, _, _ in rows]))
         self._store("thresholds", torch.tensor([round(probability * (1 << 16)) for _, probability, _ in rows]))
         self._store("indices", torch.tensor([index for _, _, index in rows]))
-        values = [torchvision_values(name, 10, index) for name, _, index in rows]
+        values = [torchvision_values(name, self.bins, index) for name, _, index in rows]
         self._store("values", torch.tensor(values, dtype=torch.float64).view(-1))
         angles = [value if name == "rotate" else (0.0, 0.0) for (name, _, _), value in zip(rows, values, strict=True)]
         self._store("rotations", rotation_table([angle for pair in angles for angle in pair]))
+        self._store("limits", torch.tensor([len(CIFAR10_POLICY), *[1 << 16, 2] * 2]))
 
     def choose(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pair, int64 (B,), and for both its operations whether applied, bool, and negative, int64 (B, 2)."""
-        pair = below(fold(keys, 0), len(CIFAR10_POLICY))
-        slots = torch.arange(2, device=keys.device)
-        thresholds = self._load("thresholds", (2 * pair[:, None] + slots).view(-1)).view(-1, 2)
-        applied = below(fold(keys[:, None], 1 + 2 * slots), 1 << 16) < thresholds
-        return pair, applied, below(fold(keys[:, None], 2 + 2 * slots), 2)
+        numbers = below(self.numbers(keys), self.limits)
+        pair, chances, negative = numbers[:, 0], numbers[:, 1::2], numbers[:, 2::2]
+        return pair, chances < self._load("thresholds", self._rows(pair)), negative
 
-    def slots(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[Slot]:
+    @staticmethod
+    def _rows(pair: Tensor) -> Tensor:
+        """Where the tables have the operations of a pair, int64 (B, 2)."""
+        return 2 * pair[:, None] + torch.arange(2, device=pair.device)
+
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Operations:
         """Both operations of each sample."""
-        pair, applied, signs = self.choose(keys)
-        slots = []
-        for position, negative in enumerate(signs.unbind(1)):
-            row = 2 * pair + position
-            codes, entry = self._load("codes", row), 2 * row + negative
-            values = _with_translations(
-                AUTOAUGMENT_OPS, codes, self._load("values", entry).view(torch.float64),
-                self._load("indices", row), 10, negative, images, sizes,
-            )  # fmt: skip
-            chosen = torch.where(applied[:, position], codes, -1)
-            slots.append(Slot(AUTOAUGMENT_OPS, chosen, values, rotation=self._load("rotations", entry)))
-        return slots
+        pair, applied, negative = self.choose(keys)
+        row = self._rows(pair)
+        codes, entry = self._load("codes", row), 2 * row + negative
+        area = valid_sizes(keys, sizes, canvas)
+        values = self._values(codes, entry, self._load("indices", row), negative, area)
+        return Operations(torch.where(applied, codes, -1), values, self._load("rotations", entry))
 
 
-class TorchvisionRandAugment(Policy):
-    """RandAugment (arXiv:1909.13719) as torchvision's: 14 operations, identity among them, 31 bins, signed factors.
+@step("torchvision_randaugment", Parameter("n", "integer", 2, 1, 16), Parameter("m", "integer", 9, 0, 30))
+class TorchvisionRandAugment(_TorchvisionPolicy):
+    """RandAugment with torchvision's 14 operations: n of them at entry m of 31, nearest pixels.
 
-    Not equivalent to `RandAugment`: at the same m, enhancement factors lie on either side of 1 and there is no invert,
-    no solarize_add and no cutout.
-
-    Args:
-        n: operations per image, drawn uniformly with replacement.
-        m: entry of the tables, 0..30.
+    arXiv:1909.13719; identity among the operations, which are drawn uniformly with replacement; signed factors. Not
+    equivalent to `RandAugment`: at the same m, enhancement factors lie on either side of 1 and there is no invert, no
+    solarize_add and no cutout.
     """
 
-    BINS = 31
+    names = TORCHVISION_RANDAUGMENT_OPS
+    bins = 31
 
-    def __init__(self, n: int = 2, m: int = 9) -> None:
-        super().__init__()
+    def __init__(self, n: int, m: int) -> None:
+        super().__init__(draws=2 * n)
         self.n, self.m = n, m
-        values = [torchvision_values(name, self.BINS, m) for name in TORCHVISION_RANDAUGMENT_OPS]
+        values = [torchvision_values(name, self.bins, m) for name in self.names]
         self._store("values", torch.tensor(values, dtype=torch.float64).view(-1))
-        self._store("rotations", rotation_table(list(torchvision_values("rotate", self.BINS, m))))
+        self._store("rotations", rotation_table(list(torchvision_values("rotate", self.bins, m))))
+        self._store("limits", torch.tensor([len(self.names), 2]))
 
-    def choose(self, keys: Tensor, slot: int) -> tuple[Tensor, Tensor]:
-        """The operation in `slot` (0..n-1) and whether its sign is negative, int64 (B,) each."""
-        return below(fold(keys, 2 * slot), len(TORCHVISION_RANDAUGMENT_OPS)), below(fold(keys, 2 * slot + 1), 2)
+    def choose(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sample's operations and whether their signs are negative, int64 (B, n) each."""
+        chosen, negative = below(self.numbers(keys).view(-1, self.n, 2), self.limits).unbind(2)
+        return chosen, negative
 
-    def slots(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[Slot]:
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Operations:
         """The n operations of each sample."""
-        names, slots = TORCHVISION_RANDAUGMENT_OPS, []
-        for position in range(self.n):
-            chosen, negative = self.choose(keys, position)
-            values = self._load("values", 2 * chosen + negative).view(torch.float64)
-            values = _with_translations(names, chosen, values, self.m, self.BINS, negative, images, sizes)
-            slots.append(Slot(names, chosen, values, rotation=self._load("rotations", negative)))
-        return slots
+        chosen, negative = self.choose(keys)
+        values = self._values(chosen, 2 * chosen + negative, self.m, negative, valid_sizes(keys, sizes, canvas))
+        return Operations(chosen, values, self._load("rotations", negative))

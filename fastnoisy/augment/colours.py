@@ -1,8 +1,8 @@
 """Colour spaces with Pillow's pixels: RGB to HSV and back (src/libImaging/Convert.c), in integers.
 
 Pillow computes both ways in single and double precision and truncates or rounds to bytes. Compared with it on all 2**24
-inputs of either way: truncated integer quotients give its saturation, rounded ones its RGB (no quotient there is half an
-integer, as all denominators are odd), and truncated ones its hue too, except where the exact hue is one of 64 whole
+inputs of either way: truncated integer quotients give its saturation, rounded ones its RGB (no quotient there is half
+an integer, as all denominators are odd), and truncated ones its hue too, except where the exact hue is one of 64 whole
 bytes, which single precision reaches from below. Those are in `_REACHED_FROM_BELOW`, found by Pillow's own steps.
 """
 
@@ -72,6 +72,8 @@ def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def shift_hue(images: Tensor, steps: Tensor) -> Tensor:
-    """Turn the hues of uint8 (B, 3, H, W) by `steps`, int64 (B,), of 256 (Pillow's hues end at 254, yet wrap at 256)."""
+    """Turn the hues of uint8 (B, 3, H, W) by `steps`, int64 (B,), of 256 (Pillow's hues end at 254, yet wrap at
+    256).
+    """
     hue, saturation, value = rgb_to_hsv(images)
     return hsv_to_rgb((hue + steps.int()[:, None, None]) & 255, saturation, value)

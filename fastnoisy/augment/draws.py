@@ -7,21 +7,43 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastnoisy.augment.geometry import integer_sqrt
-from fastnoisy.keyed_random import below, fold
+from fastnoisy.keyed_random import below
+
+
+class Window(NamedTuple):
+    """Where a window's top left lies in the image, int64 (B,) each; negative where it begins in the padding."""
+
+    top: Tensor
+    left: Tensor
+
+
+class Box(NamedTuple):
+    """A box in the image, int64 (B,) each."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
 
 UNIT = 1 << 40  # of a fixed-point number
 TRIES = 10  # of a box
 
 
-def uniform(number: Tensor, low: float, high: float) -> Tensor:
-    """The middle of one of 65536 equal cells of [low, high], by its number, int64; in units of 2**-40."""
-    half_a_cell = round((high - low) * (UNIT >> 17))
-    return round(low * UNIT) + (2 * number + 1) * half_a_cell
+def cells(low: float, high: float) -> tuple[int, int]:
+    """Where the 65536 equal cells of [low, high] begin, and half the width of one, in units of 2**-40."""
+    return round(low * UNIT), round((high - low) * (UNIT >> 17))
+
+
+def middle(number: Tensor, begin: Tensor | int, half: Tensor | int) -> Tensor:
+    """The middle of one of the `cells`, by its number, int64; in units of 2**-40."""
+    return begin + (2 * number + 1) * half
 
 
 def to_float(units: Tensor) -> Tensor:
@@ -43,21 +65,20 @@ def to_shares(scale: tuple[float, float]) -> tuple[int, int]:
     return low, high
 
 
-def draw_boxes(keys: Tensor, shares: tuple[int, int], ratios: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
+def box_sides(numbers: Tensor, shares: tuple[int, int], ratios: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
     """Sides of ten boxes per sample, int64 (B, TRIES) each, in pixels: sqrt(area * share * ratio), and with 1 / ratio.
 
-    Uses the draws 0 .. 2 * TRIES - 1. The area must be below 2**24 / 4 pixels.
+    The area must be below 2**24 / 4 pixels.
 
     Args:
-        keys: int64 (B,).
+        numbers: draws, int64 (B, 2 * TRIES): of each try its share and its ratio.
         shares: the share of the area is uniform between these, in units of 2**-18.
         ratios: `ratio_table`; the ratio is uniform over its rows.
         area: int64 (B,), pixels.
     """
-    tries = torch.arange(TRIES, device=keys.device)
     low, high = shares
-    share = low + below(fold(keys[:, None], 2 * tries), high - low + 1)
-    ratio = ratios[below(fold(keys[:, None], 2 * tries + 1), 65536)]
+    share = low + below(numbers[:, ::2], high - low + 1)
+    ratio = ratios[below(numbers[:, 1::2], 65536)]
     area, half = area[:, None] * share, 1 << 17
     first, second = ((integer_sqrt(area * ratio[..., part]) + half) >> 18 for part in range(2))
     return first, second

@@ -7,12 +7,13 @@ own, drawn from torch's generator as one 63-bit key per sample (so `torch.manual
 
     AugmentationSequential(KorniaRandAugment(n=2, m=9), kornia.augmentation.Normalize(mean, std))
 
-Labels pass. Masks, boxes and keypoints pass unchanged where only colours change; a module that may move, mix or hide pixels
-refuses them. No gradient passes, as images are uint8 between.
+Labels pass. Masks, boxes and keypoints pass unchanged where only colours change; a module that may move, mix or hide
+pixels refuses them. No gradient passes, as images are uint8 between.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -21,13 +22,15 @@ from kornia.augmentation.random_generator import RandomGeneratorBase
 from torch import Tensor
 
 from fastnoisy.augment import ops
-from fastnoisy.augment.policies import cutout_centers
-from fastnoisy.augment.views import parse_view
+from fastnoisy.augment.program import parse_view
+from fastnoisy.augment.registry import REQUIRED
+from fastnoisy.augment.steps import SingleOp, get_step
 from fastnoisy.errors import FastnoisyError
 
 _PLAIN = "normalize(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))"  # a view ends in floats; `uint8` stops before it
 _STAY = ("table", "blend", "pixel")  # families of operations, and below them steps, that move no pixel
 _STAYING_STEPS = ("color_jitter", "normalize")
+_COMMON = {"p": 1.0, "same_on_batch": False, "keepdim": False}  # arguments of all modules
 
 
 class _PerSample(RandomGeneratorBase):
@@ -125,39 +128,37 @@ class KorniaView(_Module):
         return (images if self.normalizes else images.float() / 255).to(input.dtype)
 
 
-class KorniaRandAugment(KorniaView):
-    """RandAugment, drawn per sample (kornia's own `RandAugment` draws its operations once per batch).
+class _KorniaStep(KorniaView):
+    """One step of view programs. Takes the step's own arguments, by position or name, then those of `KorniaView`."""
 
-    Args:
-        n: operations per image.
-        m: magnitude, 0..30.
-        p, same_on_batch, keepdim: see `KorniaView`.
-    """
+    step: str
 
-    def __init__(self, n: int, m: float, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False) -> None:
-        super().__init__(f"randaugment({n!r}, {m!r})", p, same_on_batch, keepdim)
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        given = self._signature().bind(*arguments, **keywords).arguments
+        own = {name: given.pop(name) for name in tuple(given) if name not in _COMMON}
+        super().__init__(f"{self.step}({', '.join(f'{name}={value!r}' for name, value in own.items())})", **given)
+
+    @classmethod
+    def _signature(cls) -> inspect.Signature:
+        """The step's parameters (but those with one choice) and the common ones."""
+        parameters = [p for p in get_step(cls.step).parameters if len(p.choices) != 1]
+        defaults = {p.name: inspect.Parameter.empty if p.default is REQUIRED else p.default for p in parameters}
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature(
+            [inspect.Parameter(name, kind, default=default) for name, default in (defaults | _COMMON).items()]
+        )
 
 
-class KorniaAugMix(KorniaView):
-    """AugMix, with operations, depths and mixing weights drawn per sample.
+class KorniaRandAugment(_KorniaStep):
+    """`randaugment(n, m)`, drawn per sample (kornia's own `RandAugment` draws its operations once per batch)."""
 
-    Args:
-        severity: entries of the magnitude tables in use, 1..10.
-        width: chains that are mixed.
-        depth: operations per chain; -1 draws 1, 2 or 3.
-        p, same_on_batch, keepdim: see `KorniaView`.
-    """
+    step = "randaugment"
 
-    def __init__(
-        self,
-        severity: int = 3,
-        width: int = 3,
-        depth: int = -1,
-        p: float = 1.0,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
-    ) -> None:
-        super().__init__(f"augmix({severity!r}, {width!r}, {depth!r})", p, same_on_batch, keepdim)
+
+class KorniaAugMix(_KorniaStep):
+    """`augmix(severity, width, depth)`, with operations, depths and mixing weights drawn per sample."""
+
+    step = "augmix"
 
 
 class KorniaOp(_Module):
@@ -189,6 +190,7 @@ class KorniaOp(_Module):
             raise FastnoisyError(f"{name}: the values {values!r} end before they begin", "Give (lowest, highest).")
         self.flags = {"name": name, "bilinear": bilinear, "fill": fill}
         self.moves_pixels = ops.get_op(name).family not in _STAY
+        self.step = SingleOp(name)
         self._param_generator = _PerSample((float(low), float(high)))
 
     def apply_transform(
@@ -197,7 +199,8 @@ class KorniaOp(_Module):
         """The operation on images (B, 3, H, W), with the samples' `params["values"]`."""
         images = _to_uint8(input)
         keys, values = (params[name].to(input.device, non_blocking=True) for name in ("keys", "values"))
-        centers = cutout_centers(keys, 0, images, None) if ops.get_op(flags["name"]).family == "box" else None
-        options = {"bilinear": flags["bilinear"], "fill": flags["fill"], "centers": centers}
+        height, width = images.shape[2:]
+        drawn = self.step.draw(keys, None, (height, width))  # of the values' step only centres are drawn
+        options = {"bilinear": flags["bilinear"], "fill": flags["fill"], "centers": drawn.centers if drawn else None}
         images = ops.apply_op(flags["name"], images, values, **options)
         return (images.float() / 255).to(input.dtype)

@@ -3,7 +3,8 @@
 Images are uint8 (B, 3, H, W); each sample has its own value and, through `apply_ops`, its own operation. There are five
 families, so that a batch in which every sample has another operation costs one pass per family, not one per operation:
 
-- *table*: the function makes a table of new levels, (B, 3 or 1, 256) uint8, from image and value; one lookup applies all.
+- *table*: the function makes a table of new levels, (B, 3 or 1, 256) uint8, from image and value; one lookup applies
+all.
 - *affine*: the function makes an affine map, int64 (B, 6), from value and valid area; one gather applies all.
 - *blend*: the function makes a degenerate image; the result is Pillow's blend of it and the image, the value being the
   image's share.
@@ -115,30 +116,29 @@ def _blend(degenerate: Tensor, image: Tensor, factor: Tensor) -> Tensor:
     return (product.double() + degenerate).float().clamp(0, 255).to(torch.uint8)
 
 
-_STRETCH_TABLES: dict[torch.device, Tensor] = {}
+def _stretched(levels: Tensor, span: Tensor) -> Tensor:
+    """levels * (255.0 / span) in float64, rounded as Python rounds it, also where a compiler sees what is done with it.
 
-
-@torch.compiler.assume_constant_result
-def _stretch_table(device: torch.device) -> Tensor:
-    """[span - 1, level] -> level * (255.0 / span) as Python computes it; float64 (255, 256), made once per device."""
-    if device not in _STRETCH_TABLES:
-        rows = [[level * (255.0 / span) for level in range(256)] for span in range(1, 256)]
-        with torch.inference_mode(False):  # made once, used in every mode
-            _STRETCH_TABLES[device] = torch.tensor(rows, dtype=torch.float64).to(device)
-    return _STRETCH_TABLES[device]
+    A product that is subtracted from would become one fused multiply-add, which rounds once where Python rounds twice.
+    A maximum of the product's bits and 0, which changes nothing as no product is negative, keeps the two apart.
+    """
+    # 255.0 / tensor would be its reciprocal times 255 in torch, rounded twice
+    products = levels.double() * (torch.full_like(span, 255.0, dtype=torch.float64) / span)
+    return products.view(torch.int64).clamp(min=0).view(torch.float64)
 
 
 @op("table")
 def autocontrast(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Stretch each channel's range to 0..255 (ImageOps.autocontrast)."""
-    # int32: torch 2.15 compiles reductions of uint8 for a CPU so that the unused lanes of a register take part (measured)
+    # int32: torch 2.15 compiles reductions of uint8 for a CPU so that the unused lanes of a register take part
+    # (measured)
     pixels = images.int()
     high = blank_outside(pixels, sizes).amax((2, 3)).long()
     low = 255 - blank_outside(255 - pixels, sizes).amax((2, 3)).long()
-    # int(level * scale - low * scale): both products come from one table, as only a product that is rounded before the
-    # subtraction gives Pillow's value where the exact one is a whole number
-    products = _stretch_table(images.device)[(high - low - 1).clamp(min=0)]
-    stretched = (products - products.gather(2, low[:, :, None])).clamp(0, 255).to(torch.uint8)
+    # int(level * scale - low * scale), as Pillow rounds it: the exact difference may be a whole number
+    span = (high - low).clamp(min=1)[:, :, None]
+    difference = _stretched(_levels(images), span) - _stretched(low[:, :, None], span)
+    stretched = difference.clamp(0, 255).to(torch.uint8)
     return torch.where((high > low)[:, :, None], stretched, _levels(images).to(torch.uint8))
 
 
@@ -184,7 +184,8 @@ def solarize_add(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor
     """Add int(value), clip, then solarize at 128 (SolarizeAdd of ildoonet/pytorch-randaugment)."""
     # kornia's own additions end at 127 levels
     added = (_level_images(images, values) + values.clamp(-256, 256).trunc().float().view(-1, 1, 1, 1)).clamp(0, 255)
-    return _as_table((kornia.enhance.solarize(added / 255, 127.5 / 255) * 255).round())
+    threshold = added.new_full((len(added),), 127.5 / 255)  # of a Python number kornia makes a tensor on the host
+    return _as_table((kornia.enhance.solarize(added / 255, threshold) * 255).round())
 
 
 @op("table", "factor, 1 changes nothing")

@@ -1,4 +1,4 @@
-"""What a view's step is: its parameters and how they are checked, its base class, and the decorator that registers it."""
+"""What a view's step is: its parameters and their checks, its base class, and the decorator that registers it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from fastnoisy.keyed_random import fold_premixed, premix
 
 REQUIRED = object()
 Result = tuple[Tensor, Tensor | None]
@@ -66,6 +69,11 @@ class StepType:
     factory: Callable[..., Step]
     sides: int = 1
 
+    def build(self, **arguments: Any) -> Step:
+        """Make the step; arguments that are not given have their defaults."""
+        defaults = {p.name: p.default for p in self.parameters if p.default is not REQUIRED}
+        return self.factory(**{**defaults, **arguments})
+
     @property
     def signature(self) -> str:
         """As a user would write it, for example `random_crop(size, padding=0)`."""
@@ -74,16 +82,69 @@ class StepType:
 
 
 class Step(nn.Module):
-    """Base of all steps."""
+    """Base of all steps: `draw` decides, `apply` makes pixels, `words` says what was decided.
 
-    draws = False  # whether it uses its keys; the others get the sample's keys as they are
+    `draw` is what a step means: integers (and entries of float64 tables made on the host) from keys and shapes, never
+    from pixels. Another executor has to draw the same integers and make the same pixels of them. Calling the step is
+    `apply(draw)`, `describe` is `words(draw)`.
+
+    Draws are a NamedTuple of tensors whose first dimension is the batch's, so that cutting the rows of keys and sizes
+    cuts the rows of the draws; a step that draws nothing returns `()`. Draw number d of a key is `fold(key, d)`.
+
+    Args:
+        draws: how many numbers `numbers` can give per key.
+    """
+
+    _premixed: Tensor
+
+    def __init__(self, draws: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("_premixed", torch.tensor([premix(d) for d in range(draws)]).long(), persistent=False)
+
+    def numbers(self, keys: Tensor, count: int | None = None) -> Tensor:
+        """The first `count` draws of each key (all that there are if None), int64 (*keys.shape, count), in one fold."""
+        return fold_premixed(keys[..., None], self._premixed if count is None else self._premixed[:count])
+
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Any:
+        """Decide for each sample.
+
+        Args:
+            keys: int64 (B,), the samples' own keys for this step.
+            sizes: valid (height, width), integer (B, 2), or None for the whole canvas.
+            canvas: its height and width.
+        """
+        return ()
+
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """Make the pixels. (`nn.Module.apply` has no use here: a step has no submodules.)
+
+        Args:
+            images: (B, 3, H, W), uint8 up to `normalize`, float32 after it; 0 outside the valid areas.
+            sizes: as for `draw`.
+            draws: what `draw` returned.
+
+        Returns:
+            The new images, and their valid areas or None.
+        """
+        raise NotImplementedError
+
+    def words(self, draws: Any) -> list[str]:
+        """The draws in a few words, for each sample; "" for nothing. One text for all where nothing is drawn.
+
+        Reads values, so a GPU is waited for.
+        """
+        return [""]
+
+    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
+        """Draw and apply."""
+        height, width = images.shape[2:]
+        return self.apply(images, sizes, self.draw(keys, sizes, (height, width)))
 
     def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
-        """What the step does to each image, in a few words; "" for nothing. Arguments as for calling it.
-
-        It tells what `forward` does with the same keys, by the same draws. Reads values, so a GPU is waited for.
-        """
-        return [""] * len(images)
+        """What calling the step with the same arguments does to each image; of the images only the shape matters."""
+        height, width = images.shape[2:]
+        draws = self.draw(keys, sizes, (height, width))
+        return self.words(draws) * (1 if len(draws) else len(images))
 
 
 STEPS: dict[str, StepType] = {}

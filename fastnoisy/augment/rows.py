@@ -88,12 +88,13 @@ def blank_outside(images: Tensor, sizes: Tensor | None) -> Tensor:
     return images if sizes is None else images * valid_mask(images, sizes)
 
 
-def drop_full_sizes(images: Tensor, sizes: Tensor | None) -> Tensor | None:
-    """None where `sizes` is the whole canvas for every image, if that can be read without a synchronisation."""
-    if sizes is None or not selects_rows(images):
-        return sizes
-    H, W = images.shape[2:]
-    return None if bool((sizes[:, 0] == H).all() & (sizes[:, 1] == W).all()) else sizes
+def valid_sizes(keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Tensor:
+    """The valid (height, width) of each sample, int64 (B, 2), on the keys' device: of the canvas where `sizes` is
+    None.
+    """
+    if sizes is not None:
+        return sizes.long()
+    return torch.cat([keys.new_full((len(keys), 1), side) for side in canvas], 1)
 
 
 def take_pixels(images: Tensor, index: Tensor) -> Tensor:

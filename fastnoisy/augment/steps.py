@@ -1,30 +1,40 @@
 """The steps a view is made of: each a class under `@step(name, parameters)`, found by its name, documented by itself.
 
-A step is a module called as `step(images, sizes, keys)`, returning images and sizes. Steps up to `normalize` take and
-give uint8 (B, 3, H, W); `normalize` gives float32; steps after it take and give float32. `sizes` are the valid areas
-(integer (B, 2), or None where the whole canvas is valid); `keys` int64 (B,) are the samples' own keys for this step.
-`step.describe(images, sizes, keys)` says in words what it does to each sample. Every single operation of `ops` is a step
+What a step is stands in `registry.Step`: `draw`, `apply` and `words`. Steps up to `normalize` take and give uint8
+(B, 3, H, W); `normalize` gives float32; steps after it take and give float32. Every single operation of `ops` is a step
 too, with a fixed value: `rotate(10)`. Here are crops, flips, sizes and what follows `normalize`; the policies are in
-`policy_steps`.
+`policies`, `autoaugment` and `jitter`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import kornia.enhance
 import torch
 from torch import Tensor
 
-from fastnoisy.augment import geometry, ops, policies, policy_steps
-from fastnoisy.augment.draws import TRIES, draw_boxes, first_fit, ratio_table, to_shares
+from fastnoisy.augment import autoaugment, geometry, jitter, ops, policies
+from fastnoisy.augment.draws import TRIES, Box, Window, box_sides, first_fit, ratio_table, to_shares
 from fastnoisy.augment.registry import REQUIRED, STEPS, Parameter, Result, Step, StepType, step
-from fastnoisy.augment.rows import extents
+from fastnoisy.augment.rows import extents, valid_sizes
 from fastnoisy.errors import unknown_name
-from fastnoisy.keyed_random import below, fold
+from fastnoisy.keyed_random import below
 
-__all__ = ["REQUIRED", "Parameter", "Step", "StepType", "get_step", "policy_steps", "step", "step_docs", "step_names"]
+__all__ = [
+    "REQUIRED",
+    "Parameter",
+    "Step",
+    "StepType",
+    "autoaugment",
+    "get_step",
+    "jitter",
+    "policies",
+    "step",
+    "step_docs",
+    "step_names",
+]
 
 
 def step_names() -> list[str]:
@@ -57,10 +67,16 @@ def get_step(name: str) -> StepType:
     return StepType(name, doc, tuple(parameters), "uint8", functools.partial(SingleOp, name))
 
 
-def _rows(*columns: Tensor) -> list[list[int]]:
+def _rows(draws: tuple[Tensor, ...]) -> list[list[int]]:
     """Integers (B,), read and put side by side."""
-    rows: list[list[int]] = torch.stack(columns, 1).tolist()
+    rows: list[list[int]] = torch.stack(draws, 1).tolist()
     return rows
+
+
+class Centers(NamedTuple):
+    """The centres of `cutout_abs`, int64 (B, 2), (y, x) in 1/65536 pixel."""
+
+    centers: Tensor
 
 
 class SingleOp(Step):
@@ -71,36 +87,37 @@ class SingleOp(Step):
     def __init__(
         self, name: str, value: float = 0.0, bilinear: bool = False, fill: tuple[int, int, int] = (0, 0, 0)
     ) -> None:
-        super().__init__()
-        self.name, self.value, self.bilinear, self.fill = name, float(value), bilinear, fill
-        self.draws = name == "cutout_abs"
+        self.operation = ops.get_op(name)
+        super().__init__(draws=2 if self.operation.family == "box" else 0)
+        self.value, self.bilinear, self.fill = float(value), bilinear, fill
         self.register_buffer("rotation", geometry.rotation_table([self.value]), persistent=False)
 
-    def centers(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Tensor | None:
-        """The centres of `cutout_abs`; None for other operations."""
-        return policies.cutout_centers(keys, 0, images, sizes) if self.draws else None
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Any:
+        """`Centers` for `cutout_abs`; nothing for other operations."""
+        if self.operation.family != "box":
+            return ()
+        return Centers(policies.cutout_centers(self.numbers(keys), valid_sizes(keys, sizes, canvas)))
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
         B = images.shape[0]
         images = ops.apply_ops(
-            (self.name,),
+            (self.operation.name,),
             images,
             torch.zeros(B, dtype=torch.int64, device=images.device),
             torch.full((B,), self.value, dtype=torch.float64, device=images.device),
             sizes,
             fill=self.fill,
             bilinear=self.bilinear,
-            centers=self.centers(images, sizes, keys),
+            centers=draws.centers if draws else None,
             rotation=self.rotation.expand(B, 2),
         )
         return images, sizes
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The operation with its value."""
-        centers = self.centers(images, sizes, keys)
-        pixels = [None] * len(images) if centers is None else centers.tolist()
-        return [ops.get_op(self.name).text(self.value, pixel) for pixel in pixels]
+        centers = draws.centers.tolist() if draws else [None]
+        return [self.operation.text(self.value, center) for center in centers]
 
 
 @step("random_crop", Parameter("size", "integer", low=1), Parameter("padding", "integer", 0, 0))
@@ -110,48 +127,49 @@ class RandomCrop(Step):
     An area that is smaller than `size` even with its padding is cut from its top left corner, black beyond.
     """
 
-    draws = True
-
     def __init__(self, size: int, padding: int) -> None:
-        super().__init__()
+        super().__init__(draws=2)
         self.size, self.padding = size, padding
 
-    def corners(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[Tensor]:
-        """The windows' top and left in the images, int64 (B,) each; negative where they begin in the padding."""
-        rooms = [(extent + 2 * self.padding - self.size).clamp(min=0) + 1 for extent in extents(images, sizes)]
-        return [below(fold(keys, draw), room) - self.padding for draw, room in enumerate(rooms)]
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Window:
+        """Top and left."""
+        room = (valid_sizes(keys, sizes, canvas) + (2 * self.padding - self.size)).clamp(min=0) + 1
+        return Window(*(below(self.numbers(keys), room) - self.padding).unbind(1))
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        top, left = self.corners(images, sizes, keys)
-        return geometry.crop(images, sizes, top, left, self.size), None
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
+        return geometry.crop(images, sizes, draws.top, draws.left, self.size), None
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The window's top and left."""
-        return ["crop {:+d},{:+d}".format(*corner) for corner in _rows(*self.corners(images, sizes, keys))]
+        return ["crop {:+d},{:+d}".format(*corner) for corner in _rows(draws)]
+
+
+class Flips(NamedTuple):
+    """Which samples are mirrored, bool (B,)."""
+
+    flipped: Tensor
 
 
 @step("hflip", Parameter("p", "number", 0.5, 0, 1))
 class HorizontalFlip(Step):
     """Mirror left to right with probability p."""
 
-    draws = True
-
     def __init__(self, p: float) -> None:
-        super().__init__()
+        super().__init__(draws=1)
         self.threshold = round(p * (1 << 31))
 
-    def flipped(self, keys: Tensor) -> Tensor:
-        """Which samples are, bool (B,)."""
-        return below(fold(keys, 0), 1 << 31) < self.threshold
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Flips:
+        """Of 2**31."""
+        return Flips(below(self.numbers(keys)[:, 0], 1 << 31) < self.threshold)
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        return geometry.flip(images, sizes, self.flipped(keys)), sizes
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
+        return geometry.flip(images, sizes, draws.flipped), sizes
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """Whether it is mirrored."""
-        return ["flip" if flipped else "" for flipped in self.flipped(keys).tolist()]
+        return ["flip" if flipped else "" for flipped in draws.flipped.tolist()]
 
 
 @step(
@@ -169,20 +187,20 @@ class RandomResizedCrop(Step):
     so every device draws the same boxes (of areas up to 2**24 / 4 pixels).
     """
 
-    draws = True
     ratios: Tensor
 
     def __init__(self, size: int, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-        super().__init__()
+        super().__init__(draws=2 * TRIES + 2)
         self.size = size
         self.shares = to_shares(scale)
         self.bounds = tuple((round(side * (1 << 18)), round((1 << 18) / side)) for side in ratio)
         self.register_buffer("ratios", ratio_table(*ratio), persistent=False)
 
-    def boxes(self, keys: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Top, left, height and width of each sample's box, int64 (B,), within an area of `height` x `width`."""
-        half = 1 << 17
-        wide, tall = draw_boxes(keys, self.shares, self.ratios, height * width)
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Box:
+        """Share and ratio of each try, then the place."""
+        numbers, half = self.numbers(keys), 1 << 17
+        height, width = valid_sizes(keys, sizes, canvas).unbind(1)
+        wide, tall = box_sides(numbers[:, : 2 * TRIES], self.shares, self.ratios, height * width)
         fits = (wide > 0) & (wide <= width[:, None]) & (tall > 0) & (tall <= height[:, None])
         found, box_height, box_width = first_fit(fits, tall, wide)
         (narrowest, flattest), (widest, _) = self.bounds
@@ -191,18 +209,18 @@ class RandomResizedCrop(Step):
         broadest = torch.where(too_wide, (height * widest + half) >> 18, width).clamp(min=1).minimum(width)
         box_height, box_width = torch.where(found, box_height, tallest), torch.where(found, box_width, broadest)
         free_y, free_x = height - box_height, width - box_width
-        top = torch.where(found, below(fold(keys, 2 * TRIES), free_y + 1), free_y // 2)
-        left = torch.where(found, below(fold(keys, 2 * TRIES + 1), free_x + 1), free_x // 2)
-        return top, left, box_height, box_width
+        top = torch.where(found, below(numbers[:, 2 * TRIES], free_y + 1), free_y // 2)
+        left = torch.where(found, below(numbers[:, 2 * TRIES + 1], free_x + 1), free_x // 2)
+        return Box(top, left, box_height, box_width)
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        return geometry.resized_crop(images, *self.boxes(keys, *extents(images, sizes)), self.size), None
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
+        top, left, height, width = draws
+        return geometry.resized_crop(images, top, left, height, width, self.size), None
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The box's height, width, top and left."""
-        boxes = _rows(*self.boxes(keys, *extents(images, sizes)))
-        return [f"crop {height}x{width} at {top},{left}" for top, left, height, width in boxes]
+        return [f"crop {height}x{width} at {top},{left}" for top, left, height, width in _rows(draws)]
 
 
 @step("resize", Parameter("size", "integer", low=1))
@@ -213,36 +231,37 @@ class Resize(Step):
         super().__init__()
         self.size = size
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
         height, width = extents(images, sizes)
         corner = torch.zeros_like(height)
         return geometry.resized_crop(images, corner, corner, height, width, self.size), None
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The new side."""
-        return [f"resize {self.size}"] * len(images)
+        return [f"resize {self.size}"]
 
 
 @step("resize_shorter", Parameter("size", "integer", low=4), sides=2)
 class ResizeShorter(Step):
-    """Resize the shorter side of the valid area to size, antialiased, as Resize(size) of torchvision; before center_crop.
+    """Resize the shorter side of the valid area to size, antialiased, as Resize(size) of torchvision; before
+    center_crop.
 
-    What comes out lies on a canvas of 2 size x 2 size pixels; of an area that is longer, only the middle is kept, cut so
-    that a `center_crop` afterwards takes the same pixels as of the whole.
+    What comes out lies on a canvas of 2 size x 2 size pixels; of an area that is longer, only the middle is kept, cut
+    so that a `center_crop` afterwards takes the same pixels as of the whole.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
         return geometry.resize_shorter(images, sizes, self.size)
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The new shorter side."""
-        return [f"resize_shorter {self.size}"] * len(images)
+        return [f"resize_shorter {self.size}"]
 
 
 @step("center_crop", Parameter("size", "integer", low=1))
@@ -253,8 +272,8 @@ class CenterCrop(Step):
         super().__init__()
         self.size = size
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
 
         def start(extent: Tensor) -> Tensor:
             free = extent - self.size
@@ -265,9 +284,9 @@ class CenterCrop(Step):
         top, left = map(start, extents(images, sizes))
         return geometry.crop(images, sizes, top, left, self.size), None
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The window's side."""
-        return [f"center_crop {self.size}"] * len(images)
+        return [f"center_crop {self.size}"]
 
 
 @step(
@@ -287,9 +306,16 @@ class Normalize(Step):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64).mul(255).float(), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float64).mul(255).float(), persistent=False)
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
         return kornia.enhance.normalize(images.float(), self.mean, self.std), sizes
+
+
+class Holes(NamedTuple):
+    """The holes' middles, int64 (B,) each."""
+
+    row: Tensor
+    column: Tensor
 
 
 @step("cutout", Parameter("length", "integer", low=0), stage="float")
@@ -300,28 +326,24 @@ class Cutout(Step):
     clipped at the border, so an odd length leaves a square of side length - 1.
     """
 
-    draws = True
-
     def __init__(self, length: int) -> None:
-        super().__init__()
+        super().__init__(draws=2)
         self.reach = length // 2
 
-    def centers(self, images: Tensor, keys: Tensor) -> list[Tensor]:
-        """The holes' middle row and column, int64 (B,) each."""
-        return [below(fold(keys, axis), extent) for axis, extent in enumerate(images.shape[2:])]
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Holes:
+        """Anywhere on the canvas."""
+        return Holes(*below(self.numbers(keys), valid_sizes(keys, None, canvas)).unbind(1))
 
-    def holes(self, canvas: Sequence[int], row: Tensor, column: Tensor) -> Tensor:
-        """The pixels in the holes about a row and a column, int64 (B,) each, on a canvas (H, W); bool (B, 1, H, W)."""
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
         first, last = -self.reach, self.reach - 1
-        return geometry.box_mask(canvas, row + first, column + first, row + last, column + last)
+        row, column = draws
+        mask = geometry.box_mask(images.shape[2:], row + first, column + first, row + last, column + last)
+        return images.masked_fill(mask, 0.0), sizes
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        return images.masked_fill(self.holes(images.shape[2:], *self.centers(images, keys)), 0.0), sizes
-
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The hole's middle row and column."""
-        return ["cutout at {},{}".format(*center) for center in _rows(*self.centers(images, keys))]
+        return ["cutout at {},{}".format(*center) for center in _rows(draws)]
 
 
 @step(
@@ -340,31 +362,31 @@ class RandomErasing(Step):
     the area on both sides. Integers as in `random_resized_crop`. 0 is the mean colour.
     """
 
-    draws = True
     ratios: Tensor
 
     def __init__(self, p: float, scale: tuple[float, float], ratio: tuple[float, float], value: float) -> None:
-        super().__init__()
+        super().__init__(draws=2 * TRIES + 3)
         self.threshold, self.shares, self.value = round(p * (1 << 31)), to_shares(scale), float(value)
         self.register_buffer("ratios", ratio_table(*ratio), persistent=False)
 
-    def boxes(self, keys: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Top, left, height and width of each sample's box, int64 (B,); height and width 0 where nothing is erased."""
-        tall, wide = draw_boxes(keys, self.shares, self.ratios, height * width)
+    def draw(self, keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> Box:
+        """Share and ratio of each try, the place, and whether at all; height and width 0 where nothing is erased."""
+        numbers = self.numbers(keys)
+        height, width = valid_sizes(keys, sizes, canvas).unbind(1)
+        tall, wide = box_sides(numbers[:, : 2 * TRIES], self.shares, self.ratios, height * width)
         found, tall, wide = first_fit((tall < height[:, None]) & (wide < width[:, None]), tall, wide)
-        erased = found & (below(fold(keys, 2 * TRIES + 2), 1 << 31) < self.threshold)
+        erased = found & (below(numbers[:, 2 * TRIES + 2], 1 << 31) < self.threshold)
         tall, wide = tall * erased, wide * erased
-        top = below(fold(keys, 2 * TRIES), height - tall + 1)
-        left = below(fold(keys, 2 * TRIES + 1), width - wide + 1)
-        return top, left, tall, wide
+        top = below(numbers[:, 2 * TRIES], height - tall + 1)
+        left = below(numbers[:, 2 * TRIES + 1], width - wide + 1)
+        return Box(top, left, tall, wide)
 
-    def forward(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> Result:
-        """Apply it."""
-        top, left, tall, wide = self.boxes(keys, *extents(images, sizes))
+    def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
+        """See `Step.apply`."""
+        top, left, tall, wide = draws
         box = geometry.box_mask(images.shape[2:], top, left, top + tall - 1, left + wide - 1)
         return images.masked_fill(box, self.value), sizes
 
-    def describe(self, images: Tensor, sizes: Tensor | None, keys: Tensor) -> list[str]:
+    def words(self, draws: Any) -> list[str]:
         """The box's height, width, top and left."""
-        boxes = _rows(*self.boxes(keys, *extents(images, sizes)))
-        return [f"erase {tall}x{wide} at {top},{left}" * (tall * wide > 0) for top, left, tall, wide in boxes]
+        return [f"erase {tall}x{wide} at {top},{left}" * (tall * wide > 0) for top, left, tall, wide in _rows(draws)]

@@ -1,163 +1,76 @@
-"""Views: programs of steps, as `randaugment(n=1, m=3) | random_crop(32, padding=4) | hflip | normalize | cutout(5)`.
+"""What a view is, whoever executes it: a module that turns a uint8 batch into what a network trains on.
 
-A program is parsed as literals and never evaluated. Built, it is a module that turns a uint8 batch into what a network
-trains on. Between steps images are uint8, as with Pillow; floats appear first in `normalize`. What happens to a sample
-is a pure function of (key of seed and epoch, sample index, name of the view): the same in any batch, on any device,
-eager or compiled. This is the reference executor: batched torch and kornia, nothing fused by hand.
+Between steps images are uint8, as with Pillow; floats appear first in `normalize`. What happens to a sample is a pure
+function of (key of seed and epoch, sample index, name of the view, position of the step): the same in any batch, on any
+device, eager or compiled. Each step's `draw` says what happens; an executor makes the pixels (`executors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from fastnoisy import literals
-from fastnoisy.augment.registry import REQUIRED, Step, StepType
-from fastnoisy.augment.rows import blank_outside, drop_full_sizes
-from fastnoisy.augment.steps import get_step
-from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.keyed_random import fold, name_value
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.keyed_random import fold, fold_premixed, name_value, premix
 
-_EXAMPLE = "Write steps joined by |, for example: random_crop(32, padding=4) | hflip | normalize"
-
-
-@dataclass(frozen=True)
-class StepCall:
-    """One step of a program: its name and all its arguments, defaults included, in the order of its signature."""
-
-    name: str
-    arguments: tuple[Any, ...]
-
-    @property
-    def kind(self) -> StepType:
-        """What the step is."""
-        return get_step(self.name)
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """The arguments by name."""
-        return {parameter.name: value for parameter, value in zip(self.kind.parameters, self.arguments, strict=True)}
-
-    def __str__(self) -> str:
-        required = [parameter for parameter in self.kind.parameters if parameter.default is REQUIRED]
-        shown = [
-            f"{value!r}" if required == [parameter] else f"{parameter.name}={value!r}"
-            for parameter, value in zip(self.kind.parameters, self.arguments, strict=True)
-            if parameter.default is REQUIRED or value != parameter.default
-        ]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
-
-
-@dataclass(frozen=True)
-class ViewProgram:
-    """A parsed program. `str(program)` is its canonical text, which parses to an equal program."""
-
-    steps: tuple[StepCall, ...]
-
-    def __str__(self) -> str:
-        return " | ".join(map(str, self.steps))
-
-    def output_size(self, canvas: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of what comes out for images on a canvas (height, width)."""
-        for call in self.steps:
-            if "size" in call.keywords:
-                canvas = (call.kind.sides * call.keywords["size"],) * 2
-        return canvas
-
-    def build(
-        self,
-        name: str,
-        *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        channels_last: bool = False,
-    ) -> View:
-        """Make the module.
-
-        Args:
-            name: the view's name; views of different names draw different numbers for the same sample.
-            mean, std: per channel, of pixels in 0..1; used where `normalize` does not give its own.
-            channels_last: memory order of the result.
-
-        Raises:
-            FastnoisyError: the program has no `normalize`, or nobody gave a mean and a standard deviation, or they are
-                not three numbers each (of pixels in 0..1).
-        """
-        if all(call.kind.stage != "normalize" for call in self.steps):
-            raise FastnoisyError(f"the view {name!r}, {self}, has no normalize", "Add it after the uint8 steps.")
-        steps = []
-        for call in self.steps:
-            keywords = call.keywords
-            if call.kind.stage == "normalize":
-                for parameter, default in zip(call.kind.parameters, (mean, std), strict=True):
-                    if keywords[parameter.name] is not None:
-                        continue
-                    if default is None:
-                        remedy = f"Give {parameter.name} to build, or to normalize in the program."
-                        raise FastnoisyError(f"the view {name!r} has no {parameter.name} to normalize by", remedy)
-                    keywords[parameter.name] = tuple(map(float, default))
-                    if problem := parameter.problem(keywords[parameter.name]):
-                        raise FastnoisyError(f"the view {name!r}: {problem}")
-            steps.append(call.kind.factory(**keywords))
-        return View(self, name, steps, channels_last)
+if TYPE_CHECKING:
+    from fastnoisy.augment.program import ViewProgram
 
 
 class View(nn.Module):
-    """A built program. Made by `ViewProgram.build`; holds no learned state and nothing in its `state_dict`."""
+    """A built program. Made by `ViewProgram.build`; holds no learned state and nothing in its `state_dict`.
 
-    def __init__(self, program: ViewProgram, name: str, steps: list[Step], channels_last: bool) -> None:
+    Attributes:
+        program: what it does.
+        name: under which it draws its numbers.
+        dtype: of the result.
+        memory_format: of the result, `torch.channels_last` or `torch.contiguous_format`.
+    """
+
+    _positions: Tensor
+
+    def __init__(self, program: ViewProgram, name: str, dtype: torch.dtype, channels_last: bool) -> None:
         super().__init__()
-        self.program, self.name, self.channels_last = program, name, channels_last
-        self.steps = nn.ModuleList(steps)
+        self.program, self.name, self.dtype = program, name, dtype
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._name_value = name_value(name)
-        self._first_float = [call.kind.stage for call in program.steps].index("normalize")
+        positions = torch.tensor([premix(position) for position in range(len(program.steps))])
+        self.register_buffer("_positions", positions, persistent=False)
 
     def extra_repr(self) -> str:
         """The name and the program, for `print`."""
         return f"{self.name!r}: {self.program}"
 
-    def _prepare(
-        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor
-    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        """The images, blank outside their valid areas, the sizes, and the samples' keys for each step."""
+    def step_keys(self, indices: Tensor, key: int | Tensor) -> tuple[Tensor, ...]:
+        """The samples' own keys for each step, int64 (B,) each: fold(fold(fold(key, index), name), position)."""
+        if isinstance(key, int):  # made on the device: a copy from the host would synchronise
+            key = torch.full((), key, dtype=torch.int64, device=indices.device)
+        keys = fold(fold(key, indices), self._name_value)
+        return fold_premixed(keys[:, None], self._positions).unbind(1)
+
+    @staticmethod
+    def check(images: Tensor) -> None:
+        """Whether a view can be made of them.
+
+        Raises:
+            FastnoisyError: not uint8 (B, 3, H, W).
+        """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
             raise FastnoisyError(f"a view takes uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
-        if isinstance(key, int):  # made on the device: a copy from the host would synchronise
-            key = torch.full((), key, dtype=torch.int64, device=images.device)
-        keys = fold(fold(key, indices), self._name_value)
-        sizes = drop_full_sizes(images, sizes)
-        images = blank_outside(images.contiguous(), sizes)
-        steps = enumerate(self.steps)
-        return images, sizes, [fold(keys, position) if step.draws else keys for position, step in steps]
 
-    def _run(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, stop: int) -> Tensor:
-        images, sizes, keys = self._prepare(images, sizes, indices, key)
-        for step, step_keys in zip(self.steps[:stop], keys[:stop], strict=True):
-            images, sizes = step(images, sizes, step_keys)
-        return images
-
-    @torch.no_grad()
     def describe(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> list[list[str]]:
         """What the view does to each image: for each sample the words of each step, "" where a step does nothing to it.
 
         Arguments as for calling the view, whose very draws it tells. Reads values, so a GPU is waited for.
         `normalize` says nothing.
         """
-        images, sizes, keys = self._prepare(images, sizes, indices, key)
-        columns: list[list[str]] = []
-        step: Any
-        for step, step_keys in zip(self.steps, keys, strict=True):
-            columns.append(step.describe(images, sizes, step_keys))
-            images, sizes = step(images, sizes, step_keys)
-        return [list(row) for row in zip(*columns, strict=True)]
+        raise NotImplementedError
 
     def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
         """The images just before `normalize`, uint8; arguments as for calling the view."""
-        return self._run(images, sizes, indices, key, self._first_float)
+        raise NotImplementedError
 
     def forward(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
         """Make the view.
@@ -170,70 +83,7 @@ class View(nn.Module):
                 should get, lest it recompile).
 
         Returns:
-            float32 (B, 3, h, w), (h, w) being `program.output_size((H, W))`.
+            (B, 3, h, w) of the view's dtype and memory order, (h, w) being `program.output_size((H, W))`. Values are
+            float32's, rounded once where the dtype is smaller.
         """
-        images = self._run(images, sizes, indices, key, len(self.steps))
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
-
-
-def _literal(value: Any, kind: StepType) -> Any:
-    if isinstance(value, (literals.Word, literals.Call)):
-        source = value.source if isinstance(value, literals.Call) else str(value)
-        raise FastnoisyError(
-            f"{kind.name}: the argument {source!r} is not a literal", f"Allowed: {kind.signature} with plain values."
-        )
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _parse_step(call: literals.Call) -> StepCall:
-    kind = get_step(call.name)
-    names = [parameter.name for parameter in kind.parameters]
-    allowed = f"Allowed: {kind.signature}."
-    if len(call.args) > len(names):
-        raise FastnoisyError(f"{call.source!r}: too many arguments", allowed)
-    given = dict(zip(names, call.args, strict=False))
-    for key, value in call.keywords:
-        if key not in names:
-            problem = unknown_name(f"argument of {kind.name}", key, names)
-            raise FastnoisyError(f"{call.source!r}: {problem.message}", allowed)
-        if key in given:
-            raise FastnoisyError(f"{call.source!r}: {key} is given twice", allowed)
-        given[key] = value
-    arguments = []
-    for parameter in kind.parameters:
-        if parameter.name in given:
-            value = _literal(given[parameter.name], kind)
-            if problem_text := parameter.problem(value):
-                raise FastnoisyError(f"{call.source!r}: {problem_text}", allowed)
-        elif parameter.default is REQUIRED:
-            raise FastnoisyError(f"{call.source!r}: {parameter.name} is missing", allowed)
-        else:
-            value = parameter.default
-        arguments.append(value)
-    return StepCall(kind.name, tuple(arguments))
-
-
-def parse_view(text: str) -> ViewProgram:
-    """Parse a program; line breaks in it are spaces.
-
-    Raises:
-        FastnoisyError: not a program, an unknown step or argument (with near misses), an argument of the wrong type or
-            out of its bounds, or steps in an impossible order; the message quotes the step and says what is allowed.
-    """
-    text = " ".join(text.split())
-    try:
-        found = literals.parse_chain(text)
-    except FastnoisyError as error:
-        raise FastnoisyError(f"{error.message}: it is not a view", _EXAMPLE) from None
-    calls = [_parse_step(call) for call in found]
-    seen = ""
-    for call in calls:
-        stage = call.kind.stage
-        if stage == "normalize" and seen:
-            raise FastnoisyError(f"{text!r}: normalize may stand only once", "Remove one of them.")
-        if stage == "float" and not seen:
-            raise FastnoisyError(f"{text!r}: {call} works on normalized images", f"Put {call} after normalize.")
-        if stage == "uint8" and seen:
-            raise FastnoisyError(f"{text!r}: {call} works on uint8 images", f"Put {call} before normalize.")
-        seen = seen or ("normalize" if stage == "normalize" else "")
-    return ViewProgram(tuple(calls))
+        raise NotImplementedError

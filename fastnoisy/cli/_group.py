@@ -1,4 +1,4 @@
-"""A command that lists what there is, and has commands of its own."""
+"""What commands share: warnings, and a command that lists what there is and has commands of its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import click
 from fastnoisy.errors import FastnoisyError, unknown_name
 
 
+def warn(line: str) -> None:
+    """Tell a line about what is read, on standard error."""
+    click.echo(line, err=True)
+
+
 class ListGroup(click.Group):
-    """A mistyped command gets the names of those there are, and how to print one of what is listed, which was perhaps meant.
+    """A mistyped command gets the names of those there are, and how to print one of what is listed, which was perhaps
+    meant.
 
     Args:
         prints: what `show` prints, for the message: "method".

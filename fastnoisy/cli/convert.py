@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib.util
 import signal
 import sys
@@ -122,6 +121,7 @@ def command(
     OUT/SPLIT.meta/rejected.csv. The files are FFCV's .beton and can be read by any FFCV loader. A conversion that was
     stopped, by whatever, goes on when the same command is given again.
     """
+    from fastnoisy import api
     from fastnoisy.data import convert as data  # with numpy and Pillow: too slow for --help
     from fastnoisy.data.shards import Shard
 
@@ -129,9 +129,6 @@ def command(
         raise click.UsageError("--merge OUT goes without SOURCE and --shard")
     if merge is None and (source is None or out is None):
         raise click.UsageError("SOURCE and OUT are needed, or --merge OUT")
-    options = data.ConvertOptions(resize=resize, store=store, quality=quality, test_fraction=test_fraction)
-    if max_rejected is not None:
-        options = dataclasses.replace(options, max_rejected=max_rejected)
     part = None if shard is None else Shard.parse(shard)
     started = time.perf_counter()
     with stoppable("the same command goes on from there"), show_progress("converting", "rejected") as progress:
@@ -140,9 +137,11 @@ def command(
         else:
             assert source is not None
             assert out is not None
-            summary = data.convert(
-                source, out, options=options, workers=workers, timeout=timeout, shard=part, restart=restart,
-                progress=progress, say=_say,
+            summary = api.convert(
+                source, out, resize=resize, storage=store, quality=quality, test_fraction=test_fraction,
+                max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
+                shard=part,
+                restart=restart, progress=progress, say=_say,
             )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas

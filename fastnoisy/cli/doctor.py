@@ -16,7 +16,8 @@ Examples:
 @click.command(epilog=_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of text.")
 def command(as_json: bool) -> None:
-    """Show versions, extras, GPU and driver, codecs, compiler, processors, memory and disk, and how to get what is missing.
+    """Show versions, extras, GPU and driver, codecs, compiler, processors, memory and disk, and how to get what is
+    missing.
 
     Leaves with exit code 0 whatever it finds. Nothing is sent anywhere.
     """

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fastnoisy.cli._group import warn
+
 _EPILOG = """\b
 Examples:
   fastnoisy evaluate runs/a
@@ -27,11 +29,11 @@ def command(run: Path, store: str, split: str, device: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from fastnoisy.training import inference
+    from fastnoisy import api
 
-    report = inference.evaluate_run(run, store, split, device)
+    report = api.load(run, warn).evaluate(store, split, device)
     console = Console(soft_wrap=True)
-    table = Table(title=f"{run}: {report.images:,} images of {report.data}")
+    table = Table(title=f"{escape(str(run))}: {report.images:,} images of {escape(report.data)}")
     for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):
         table.add_column(column, justify="left" if column == "predictor" else "right")
     for name, numbers in report.predictors.items():

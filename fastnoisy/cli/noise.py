@@ -36,8 +36,9 @@ Examples:
 def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
     """Apply the noise SPEC to the training split of STORE: how many labels change, and from which class to which.
 
-    These are the labels that `fastnoisy train ... noise=SPEC noise_seed=N` trains on where the run uses the whole split.
-    A run with data.holdout or data.subset draws over its own rows; noise=file:FOLDER/labels.npy gives it these very labels.
+    These are the labels that `fastnoisy train ... noise=SPEC noise_seed=N` trains on where the run uses the whole
+    split. A run with data.holdout or data.subset draws over its own rows; noise=file:FOLDER/labels.npy gives it these
+    very labels.
     """
     from fastnoisy.analysis import transitions
     from fastnoisy.analysis.text import print_table, shorten_to

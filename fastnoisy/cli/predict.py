@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fastnoisy.cli._group import warn
+
 _EPILOG = """\b
 Examples:
   fastnoisy predict runs/a photo.jpg
@@ -27,14 +29,14 @@ def command(run: Path, paths: tuple[Path, ...], device: str) -> None:
     import sys
     from io import TextIOWrapper
 
+    from fastnoisy import api
     from fastnoisy.errors import FastnoisyError
-    from fastnoisy.training import inference
 
     if isinstance(sys.stdout, TextIOWrapper):  # file names need not be valid UTF-8
         sys.stdout.reconfigure(errors="surrogateescape")
     writer = csv.writer(sys.stdout)
     predicted = 0
-    for result in inference.predict_files(run, list(paths), device):
+    for result in api.load(run, warn).predict(paths, device):
         if result.problem:
             print(f"skipped {result.path}: {result.problem}", file=sys.stderr)
             continue

@@ -28,9 +28,7 @@ Keys are those of config.toml in a run folder; a wrong key lists the known ones.
 @click.argument("recipe", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--data", "store", metavar="STORE", default="", help="Folder that 'fastnoisy convert' wrote.")
-@click.option(
-    "--out", metavar="RUN", type=click.Path(path_type=Path), help="Run folder; default: runs/RECIPE-NOISE-seedN."
-)
+@click.option("--out", metavar="RUN", help="Run folder; default: runs/RECIPE-NOISE-seedN.")
 @click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the step (compile=true).")
 @click.option(
@@ -44,7 +42,7 @@ def command(
     recipe: str | None,
     overrides: tuple[str, ...],
     store: str,
-    out: Path | None,
+    out: str | None,
     resume: Path | None,
     compiled: bool,
     only_try: bool,
@@ -63,18 +61,18 @@ def command(
         raise FastnoisyError(
             f"--dry-run does not go with {'--resume' if resume else '--quiet'}", "Leave one of them out"
         )
-    from fastnoisy.training import dry_run, loop, setup  # torch is imported here, not for --help
+    from fastnoisy import api  # torch is imported here, not for --help
+    from fastnoisy.training.logs import Display
+    from fastnoisy.training.stop import Interrupted, on_signals
 
     words = [*overrides, "compile=true"] if compiled else list(overrides)
     try:
-        if resume is not None:
-            loop.resume(resume, words, quiet, store)
-        else:
-            settings = setup.resolve(str(recipe), words, store)
-            out = out or Path("runs") / setup.run_name(settings, Path(str(recipe)).stem)
-            if only_try:
-                dry_run.run(settings, out)
+        with on_signals() as stop, Display(quiet) as display:
+            if resume is not None:
+                api.load(resume).resume(*words, data=store, progress=display, stop=stop)
+            elif only_try:
+                api.dry_run(str(recipe), *words, data=store, out=out, progress=display)
             else:
-                loop.start(settings, out, quiet)
-    except loop.Interrupted as stop:
-        sys.exit(128 + stop.signal_number)
+                api.train(str(recipe), *words, data=store, out=out, progress=display, stop=stop)
+    except Interrupted as stopped:
+        sys.exit(128 + stopped.signal_number)

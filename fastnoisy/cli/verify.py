@@ -22,7 +22,8 @@ def command(store: Path, adopt: bool, workers: int | None) -> None:
     """Read every byte of STORE and decode every record, and name what is damaged.
 
     A split in which all is well gets a stamp, which the ffcv and dali pipelines ask for. With --adopt,
-    files that ffcv wrote, named train.beton, val.beton or test.beton, become a store where they lie. Exit code 0: whole;
+    files that ffcv wrote, named train.beton, val.beton or test.beton, become a store where they lie. Exit code 0:
+    whole;
     1: damaged; 2: no store.
     """
     from fastnoisy.cli.convert import show_progress

@@ -65,7 +65,8 @@ def command(
         epochs = range(epoch, epoch + (_EPOCHS if len(views) <= _MANY_VIEWS else 2))
         shown = list(view_sheet.collect(settings, split, chosen, epochs))
         words = (
-            f"{opened.path.resolve().name} / train, seed {settings.config.seed}. Each view as the network sees it, normalize "
+            f"{opened.path.resolve().name} / train, seed {settings.config.seed}. Each view as the network sees it, "
+            "normalize "
             "undone; beneath it what each step did, places as y,x."
         )
         texts = list(dict.fromkeys(str(view.program) for view in views.values()))

@@ -1,8 +1,8 @@
 """The configuration of a run: layers of TOML, then key=value overrides; all problems in one message.
 
-A run is described by plain nested tables. Layers are merged in order (later wins), overrides such as `optim.lr=0.1` come
-last, and the result is validated once. `to_toml` writes what `read_toml` reads. What the texts of a configuration mean (its
-noise, its views, the options of its method, network and pipeline) is parsed by `training/setup.py`, once.
+A run is described by plain nested tables. Layers are merged in order (later wins), overrides such as `optim.lr=0.1`
+come last, and the result is validated once. `to_toml` writes what `read_toml` reads. What the texts of a configuration
+mean (its noise, its views, the options of its method, network and pipeline) is parsed by `training/setup.py`, once.
 """
 
 from fastnoisy.config.tables import (

@@ -1,4 +1,6 @@
-"""Plain nested tables: layers merged, key=value overrides, TOML in and out, all problems of a validation in one message."""
+"""Plain nested tables: layers merged, key=value overrides, TOML in and out, all problems of a validation in one
+message.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ NAMED = ("method", "model", "pipeline")  # tables with a name and the options of
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge nested tables, later layers winning key by key.
 
-    A later `method`, `base`, `model` or `pipeline` table that names another one starts afresh: options belong to the name they
-    were set for.
+    A later `method`, `base`, `model` or `pipeline` table that names another one starts afresh: options belong to the
+    name they were set for.
     """
     result: dict[str, Any] = {}
     for layer in layers:
@@ -58,8 +60,8 @@ def parse_value(text: str) -> Any:
 
 
 def parse_call(text: str) -> dict[str, Any]:
-    """`alasca` or `alasca(base=gce(q=0.5), lam=2.0)` as a table with `name` and the options, a call among them as a table
-    too; literals and bare words only.
+    """`alasca` or `alasca(base=gce(q=0.5), lam=2.0)` as a table with `name` and the options, a call among them as a
+    table too; literals and bare words only.
 
     Raises:
         FastnoisyError: the text is neither.
@@ -103,7 +105,8 @@ def call_table(value: Any) -> dict[str, Any]:
 
 
 def call_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with `method`, `method.base`, `model` and `pipeline` as tables, where they are written as a name or a call.
+    """The same with `method`, `method.base`, `model` and `pipeline` as tables, where they are written as a name or a
+    call.
 
     Raises:
         FastnoisyError: one of these texts is neither.
@@ -141,7 +144,9 @@ def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
 
 
 def check_depth(tables: Any, where: str) -> None:
-    """Raise FastnoisyError where tables and lists nest deeper than any configuration does: Python's stack would end first."""
+    """Raise FastnoisyError where tables and lists nest deeper than any configuration does: Python's stack would end
+    first.
+    """
     level, depth = [tables], 0
     while level:
         if (depth := depth + 1) > literals.MAX_DEPTH:

@@ -1,6 +1,8 @@
-"""The fields of a run's configuration: type, default, bounds, meaning, and whether a run that goes on may have another value.
+"""The fields of a run's configuration: type, default, bounds, meaning, and whether a run that goes on may have another
+value.
 
-A field that is marked with `_RESUME` may change in a run that goes on: it neither changes shapes nor which sample is seen when.
+A field that is marked with `_RESUME` may change in a run that goes on: it neither changes shapes nor which sample is
+seen when.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _OUTER = r"\bouter\b(?!\s*=)"
 _CROP_SHARE = 0.875  # of ImageNet's usual evaluation: 224 of 256
 VIEW_NAMES = ("student", "teacher", "weak", "eval")
 _RESUME: Any = {"resume": True}
-_MAX_LR = 1e30  # float32 ends at 3.4e38; a loss that ceases to be finite earlier is found by the run itself
+_MAX_LR = 1e4  # a network that learns has lr below 100; float32 weights overflow within a few steps beyond this
 
 
 class Table(BaseModel):
@@ -45,7 +47,8 @@ class DataConfig(Table):
     )
     order: Literal["random", "blocked"] = Field(
         "random",
-        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is random",
+        description="blocked: in windows of pages, for files larger than memory or on a slow disk; within one it is "
+        "random",
     )
     window: int = Field(
         256, ge=1, description="pages (2 MiB each, more for large canvases) of a window of the blocked order"
@@ -78,9 +81,8 @@ class DataConfig(Table):
 
 
 class ViewsConfig(Table):
-    """View programs, see `fastnoisy.augment.views`. A value that is another view's name stands for its program."""
+    """View programs, see `fastnoisy.augment.program`. A value that is another view's name stands for its program."""
 
-    executor: Literal["kornia"] = Field("kornia", description="what runs the programs")
     size: int = Field(
         32,
         ge=1,
@@ -101,7 +103,8 @@ class ViewsConfig(Table):
     def _size_is_used(self) -> ViewsConfig:
         if self.size != 32 and not self.mention_size(self.model_dump()):
             raise ValueError(
-                f"size={self.size} has no effect: no program of this run uses the word size. Write it into a program, for "
+                f"size={self.size} has no effect: no program of this run uses the word size. Write it into a program, "
+                "for "
                 'example views.student="random_resized_crop(size) | hflip | normalize"'
             )
         return self
@@ -194,6 +197,12 @@ class Config(Table):
         description="CPU threads, at most 1024; 0: all that this process may use",
         json_schema_extra=_RESUME,
     )
+    eval_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="images of a batch of evaluation; default: batch_size, at least 256",
+        json_schema_extra=_RESUME,
+    )
     eval_every: int = Field(
         1,
         ge=1,
@@ -205,7 +214,8 @@ class Config(Table):
     )
     select: str = Field(
         "",
-        description="report the epoch that is best on this set of clean or held-out images (val, holdout), instead of the last",
+        description="report the epoch that is best on this set of clean or held-out images (val, holdout), instead of "
+        "the last",
     )
     eval: dict[str, str] = Field(
         default_factory=dict,
@@ -229,7 +239,8 @@ class Config(Table):
         """Batch statistics need two images in every micro-batch."""
         if self.batch_size < 2 * self.accumulate:
             raise ValueError(
-                f"batch_size={self.batch_size} cut by accumulate={self.accumulate} leaves less than two images a micro-batch, "
+                f"batch_size={self.batch_size} cut by accumulate={self.accumulate} leaves less than two images a "
+                "micro-batch, "
                 f"which batch statistics need: set batch_size to {2 * self.accumulate} or more"
                 + (", or lower accumulate" if self.accumulate > 1 else "")
             )
@@ -237,8 +248,8 @@ class Config(Table):
 
 
 def changed(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
-    """The values that differ between two resolved configurations: dotted key -> (before, after), None where one has no such
-    key. Spellings of one value (1 and 1.0, a list and a tuple, a default left out and written) are no difference.
+    """The values that differ between two resolved configurations: dotted key -> (before, after), None where one has no
+    such key. Spellings of one value (1 and 1.0, a list and a tuple, a default left out and written) are no difference.
     """
 
     def plain(value: Any) -> Any:
@@ -250,7 +261,9 @@ def changed(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _resumable(model: type[BaseModel], prefix: str = "") -> list[tuple[str, bool]]:
-    """The dotted keys that may change in a run that goes on, each with whether it is a table, in the order of the types."""
+    """The dotted keys that may change in a run that goes on, each with whether it is a table, in the order of the
+    types.
+    """
     found: list[tuple[str, bool]] = []
     for name, info in model.model_fields.items():
         kind: Any = info.annotation

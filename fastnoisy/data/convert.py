@@ -1,8 +1,9 @@
 """Conversion of a source into a store: many processes encode, one writes, in the source's order.
 
-`encode` is a pure function of one image and the one writer takes the records in order; so the bytes depend on the source
-and the options alone, not on the number of workers, of shards, or of interruptions. Nothing bears the final name until
-all of it is written; until then it grows in a folder beside it, from which the same command goes on (see partial.py).
+`encode` is a pure function of one image and the one writer takes the records in order; so the bytes depend on the
+source and the options alone, not on the number of workers, of shards, or of interruptions. Nothing bears the final name
+until all of it is written; until then it grows in a folder beside it, from which the same command goes on (see
+partial.py).
 """
 
 from __future__ import annotations
@@ -94,7 +95,6 @@ def convert(
         return shards.finished(target, identity)
     run = functools.partial(pool.ordered, workers=count, timeout=timeout, start=start)
     with writing(target), Partial(target, identity, restart=restart) as partial:
-        run = functools.partial(run, private=(partial.lock,))
         try:
             plan, complete = _plan(partial, rows, options, run)
         except FastnoisyError:
@@ -234,8 +234,8 @@ class _Rows:
         return _Rows, self._arguments
 
     def may_be_mended(self, number: int, row: int, error: OSError | FastnoisyError) -> bool:
-        """See `faults.may_be_mended`. Where a list's image is missing, one that has been read is looked for: if it has gone,
-        too, the disk has, and with it any image.
+        """See `faults.may_be_mended`. Where a list's image is missing, one that has been read is looked for: if it has
+        gone, too, the disk has, and with it any image.
         """
         split = self.splits[number]
         again = may_be_mended(error, split.paths[row], self.source.listed)
@@ -280,7 +280,9 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | pool.L
 
 
 def _way_of_sample(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> str | None:
-    """In a worker, by the header: whether an image of the sample will be made `smaller`, or `kept` as the plain JPEG it is."""
+    """In a worker, by the header: whether an image of the sample will be made `smaller`, or `kept` as the plain JPEG it
+    is.
+    """
     try:
         content = rows.splits[number].read(sample[i])
     except (OSError, FastnoisyError):
@@ -320,7 +322,9 @@ def _compiled(
 
 
 def _try_again(part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]]) -> None:
-    """Look again at the images of an earlier run that may be readable now; from the first that is, rows are made anew."""
+    """Look again at the images of an earlier run that may be readable now; from the first that is, rows are made
+    anew.
+    """
     rows = list(part.again)
     with contextlib.closing(run(functools.partial(_work_of, work, rows), range(len(rows)))) as results:
         for row, result in zip(rows, results, strict=True):
@@ -336,7 +340,9 @@ def _work_of(work: Callable[[int], Any], rows: list[int], i: int) -> Any:
 def _plan(
     partial: Partial, rows: _Rows, options: ConvertOptions, run: Callable[..., Generator[Any, None, None]]
 ) -> tuple[Plan, bool]:
-    """The plan, and whether every image had its say; where not, an earlier run's is made again, and its rows with it."""
+    """The plan, and whether every image had its say; where not, an earlier run's is made again, and its rows with
+    it.
+    """
     noted = partial.details.get("plan")
     if noted is not None:
         canvas = (noted["canvas"][0], noted["canvas"][1])

@@ -2,8 +2,9 @@
 
 A JPEG is kept byte for byte only if every decoder reads it alike: 8-bit grey or YCbCr, baseline or progressive,
 upright, of the wanted size, and whole. Everything else is decoded, turned upright, brought to 8-bit RGB, resized
-(antialiased bilinear, as torchvision does with Pillow images) and stored as JPEG (4:2:0, or 4:4:4 where that would change
-it too much) or as raw pixels. What cannot be decoded is rejected with the reason; a broken image never ends a conversion.
+(antialiased bilinear, as torchvision does with Pillow images) and stored as JPEG (4:2:0, or 4:4:4 where that would
+change it too much) or as raw pixels. What cannot be decoded is rejected with the reason; a broken image never ends a
+conversion.
 """
 
 from __future__ import annotations
@@ -279,8 +280,9 @@ def _store(rgb: Image.Image, plan: Plan, shrink: Shrink) -> Record:
 def _jpeg(rgb: Image.Image, quality: int, own_size: bool) -> bytes:
     """The image as JPEG of that quality, or better where it would change too much.
 
-    At its own size and a quality of 90 or more, an image is meant to be kept as it is; then at most 2 levels of mean error
-    are let pass. Of Caltech's photographs 1.5 % need more for that; drawings, palettes and strong colours often do.
+    At its own size and a quality of 90 or more, an image is meant to be kept as it is; then at most 2 levels of mean
+    error are let pass. Of Caltech's photographs 1.5 % need more for that; drawings, palettes and strong colours often
+    do.
     """
     rgb.info = {}  # Pillow would carry a comment or a profile of the original over into the file
     data = b""

@@ -1,4 +1,6 @@
-"""Whose fault it is that an image cannot be read: its own, so that it is left out, or the machine's, so that nothing is."""
+"""Whose fault it is that an image cannot be read: its own, so that it is left out, or the machine's, so that nothing
+is.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ class SplitSummary:
         stored: images in the store; `raw` of them as pixels, the others as JPEG.
         raw: see `stored`.
         rejected: images left out, with the reasons in `SPLIT.meta/rejected.csv`.
-        lost: those of them that could not be read, took too long or ended their process: another conversion may have them.
+        lost: those of them that could not be read, took too long or ended their process: another conversion may have
+            them.
         noted: images about which something should be known, in `SPLIT.meta/notes.csv`: the first frame of several.
         num_bytes: of the .beton file.
         canvas: (height, width).
@@ -54,7 +55,8 @@ class Summary:
 
 
 def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: bool = False) -> None:
-    """Stop as soon as it is certain that too many are rejected, not at the end, and list those so far in the unfinished folder.
+    """Stop as soon as it is certain that too many are rejected, not at the end, and list those so far in the unfinished
+    folder.
 
     Args:
         part, split: what there is, and what there is to be.

@@ -1,11 +1,14 @@
 """The compiled walk of `jpeg_scan`, apart from it since it needs numba: a JPEG's header and codes, read to the end.
 
-A step looks up the next `BITS` bits and learns how many bits the codes in them take, together with the bits of values that
-follow the codes, and by how many coefficients they advance. An entry is uint16: bits taken in the lowest 6, above them the
-advance, with 64 added where the block ends by its code for that; `_ALONE` above where one symbol must be read by itself: its
-code is longer than `BITS`, or is none. Entries of AC codes start behind any coefficient, those of DC codes at a block's start.
+A step looks up the next `BITS` bits and learns how many bits the codes in them take, together with the bits of values
+that
+follow the codes, and by how many coefficients they advance. An entry is uint16: bits taken in the lowest 6, above them
+the advance, with 64 added where the block ends by its code for that; `_ALONE` above where one symbol must be read by
+itself: its code is longer than `BITS`, or is none. Entries of AC codes start behind any coefficient, those of DC codes
+at a block's start.
 
-Numbers are unsigned where they can be, for numba would look after negative indices, and take uint64 and int64 together as
+Numbers are unsigned where they can be, for numba would look after negative indices, and take uint64 and int64 together
+as
 float64. Every read is within the file: where lengths, codes or markers are not what they should be, the walk ends.
 """
 
@@ -35,7 +38,9 @@ _inner = kept(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # only called by 
 
 @_inner
 def _num_codes(data, at, highest):  # type: ignore[no-untyped-def]
-    """How many codes the 16 counts at a place are of; -1 where libjpeg refuses the table, or a symbol is above `highest`."""
+    """How many codes the 16 counts at a place are of; -1 where libjpeg refuses the table, or a symbol is above
+    `highest`.
+    """
     num, code = np.int64(0), np.int64(0)
     for length in range(1, 17):
         count = np.int64(data[_U(at + length - 1)])
@@ -54,7 +59,9 @@ def _num_codes(data, at, highest):  # type: ignore[no-untyped-def]
 
 @_inner
 def _singles(data, at, dc, entries, lengths):  # type: ignore[no-untyped-def]
-    """Entries of one symbol each, uint16 (2**BITS,), and the lengths of their codes, 0 where the symbol stands alone."""
+    """Entries of one symbol each, uint16 (2**BITS,), and the lengths of their codes, 0 where the symbol stands
+    alone.
+    """
     entries[:] = _ALONE << 6
     lengths[:] = 0
     code, value = 0, at + 16
@@ -111,8 +118,9 @@ def _same(data, at, num, key, start):  # type: ignore[no-untyped-def]
 def _table(data, dc_at, ac_at, taken, keys, tables, notes):  # type: ignore[no-untyped-def]
     """The place among `TABLES` of a pair of tables whose counts stand at these places; -1 where they are not valid.
 
-    A pair that is met for the first time gets entries of one symbol each, made in a microsecond; those of several symbols,
-    which take ten times that, come when it is met again. `taken` are places that must stay, for this file needs them.
+    A pair that is met for the first time gets entries of one symbol each, made in a microsecond; those of several
+    symbols, which take ten times that, come when it is met again. `taken` are places that must stay, for this file
+    needs them.
     """
     num_dc, num_ac = _num_codes(data, dc_at, 15), _num_codes(data, ac_at, 255)
     if num_dc < 0 or num_ac < 0:
@@ -158,7 +166,9 @@ def _table(data, dc_at, ac_at, taken, keys, tables, notes):  # type: ignore[no-u
 
 @_inner
 def _symbol(bits, data, at):  # type: ignore[no-untyped-def]
-    """The symbol whose code the highest of 64 bits begin with, and above its 8 bits the code's length; -1 where none is."""
+    """The symbol whose code the highest of 64 bits begin with, and above its 8 bits the code's length; -1 where none
+    is.
+    """
     code, first, value = np.int64(0), np.int64(0), at + 16
     for length in range(1, 17):
         count = np.int64(data[_U(at + length - 1)])
@@ -172,7 +182,9 @@ def _symbol(bits, data, at):  # type: ignore[no-untyped-def]
 
 @_inner
 def _eight(data, position):  # type: ignore[no-untyped-def]
-    """The next 8 bytes, the first one highest: one load. All ones, which `_bytewise` has to look at, where they end sooner."""
+    """The next 8 bytes, the first one highest: one load. All ones, which `_bytewise` has to look at, where they end
+    sooner.
+    """
     if position + _EIGHT > _U(len(data)):
         return _ALL
     a, b = _U(data[position]), _U(data[position + _U(1)])
@@ -184,7 +196,8 @@ def _eight(data, position):  # type: ignore[no-untyped-def]
 
 @_inner
 def _bytewise(data, position, bits, count, missing):  # type: ignore[no-untyped-def]
-    """At least 56 bits, the next one highest. `missing` of them are not there, but zeros in the place of a marker or the end.
+    """At least 56 bits, the next one highest. `missing` of them are not there, but zeros in the place of a marker or
+    the end.
 
     Bits below `count` are zero, or already what will stand there.
     """
@@ -206,7 +219,8 @@ def _bytewise(data, position, bits, count, missing):  # type: ignore[no-untyped-
 def _walk(data, start, mcus, interval, blocks, bases, dc_ats, ac_ats, tables):  # type: ignore[no-untyped-def]
     """Whether all codes of a scan that starts there are ones, and the image's end follows at once.
 
-    Of each MCU's blocks: `bases`, where their entries start in `tables`, and where their tables' counts stand in the file.
+    Of each MCU's blocks: `bases`, where their entries start in `tables`, and where their tables' counts stand in the
+    file.
     """
     position, bits, count, missing = _U(start), _ZERO, _ZERO, _ZERO
     restart, left = 0, interval
@@ -293,7 +307,9 @@ def _walk(data, start, mcus, interval, blocks, bases, dc_ats, ac_ats, tables):  
 
 @kept()
 def scan(data, height, width, keys, tables, notes):  # type: ignore[no-untyped-def]
-    """Whether the bytes of a plain JPEG, by its header of that size, are one baseline image to the end; no where in doubt."""
+    """Whether the bytes of a plain JPEG, by its header of that size, are one baseline image to the end; no where in
+    doubt.
+    """
     dc_at, ac_at = np.full(4, -1), np.full(4, -1)
     frame, quantisers, interval, position = np.int64(0), 0, np.int64(0), np.int64(2)
     while position + 4 <= len(data) and data[position] == 0xFF:

@@ -11,19 +11,16 @@
 A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
 killed. The journal says which these are, and they are tried again.
 
-A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed process
-loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are read
-back and compared with their checksums before they are believed, so a crash of the machine loses only them.
+A line of the journal is written when the bytes of its rows have been handed to the operating system, so a killed
+process loses a fraction of a second. Every few seconds the disk is made to hold both; rows after the last such mark are
+read back and compared with their checksums before they are believed, so a crash of the machine loses only them.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
 import time
 import zlib
 from array import array
@@ -37,7 +34,7 @@ import numpy as np
 from fastnoisy.data import beton
 from fastnoisy.data.sync import Sync, forget_cached
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.files import FileLock, HeldError, flush, replacing
 
 COMMIT_ROWS = 64  # rows in a line of the journal, at most
 COMMIT_SECONDS = 0.5
@@ -58,7 +55,6 @@ class Partial:
         path: the folder in which it grows.
         store: the folder in it that will be `target`.
         details: what else was noted with `note`, empty at first.
-        lock: the open file that is locked, which workers must not keep.
 
     Raises:
         FastnoisyError: another process holds the lock, or the folder holds another conversion.
@@ -70,7 +66,7 @@ class Partial:
         self.path = partial_path(target)
         self.store = self.path / "store"
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        self.lock = _take_lock(self.path, target)
+        self._lock = _take_lock(self.path, target)
         try:
             if os.path.lexists(target) and not self.store.exists():  # whoever had the lock has just finished
                 self.discard()
@@ -92,8 +88,8 @@ class Partial:
         self.details = details
         with replacing(self.path / "job.json") as partial:
             partial.write_text(json.dumps({"identity": self._identity, "details": details}, indent=1), encoding="utf-8")
-            _fsync(partial)
-        _fsync(self.path)
+            flush(partial)
+        flush(self.path)
 
     def finish(self) -> None:
         """Give the store its name, once the disk holds all of it, and remove the rest.
@@ -103,10 +99,10 @@ class Partial:
             OSError: the disk fails.
         """
         for path in [*self.store.rglob("*"), self.store]:
-            _fsync(path)
+            flush(path)
         refuse_existing(self.target)
         os.rename(self.store, self.target)
-        _fsync(self.target.parent)
+        flush(self.target.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -115,9 +111,7 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the lock; the folder stays."""
-        if self.lock >= 0:
-            os.close(self.lock)
-        self.lock = -1
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +160,8 @@ class Part:
 
     Attributes:
         next_row: the first of `rows` that is not there yet.
-        kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after another.
+        kept: the rows that were stored; `checksums`: crc32 of their bytes; `sizes`: height and width, one after
+            another.
         rejected, noted: rows and texts.
         again: those rejected rows that are to be tried again.
         num_raw: how many were stored as pixels.
@@ -226,7 +221,9 @@ class Part:
             self._sync = Sync(self.next_row, [self._writer.descriptor, self._journal.descriptor])
 
     def forget(self, row: int) -> None:
-        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is appended."""
+        """Take a row out of the journal, with all that follow and a few before, to be made anew; before any is
+        appended.
+        """
         first = self.rows.start
         for offset, outcomes in read_journal(self.journal_path):
             first += len(outcomes)
@@ -360,7 +357,9 @@ def read_journal(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
 
 def row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """As `read_journal`, but whole lines: `rows` and, where there are any to be tried again, their places in it, `again`."""
+    """As `read_journal`, but whole lines: `rows` and, where there are any to be tried again, their places in it,
+    `again`.
+    """
     for offset, text in _lines(path):
         entry = json.loads(text)
         if "rows" in entry:
@@ -389,32 +388,19 @@ def refuse_existing(target: Path) -> None:
         raise FastnoisyError(f"{target} exists already", "remove it, or choose another name")
 
 
-def _take_lock(folder: Path, target: Path) -> int:
-    holder = ""
-    for _ in range(20):  # a second: a process that was killed keeps it until its workers are gone
+def _take_lock(folder: Path, target: Path) -> FileLock:
+    while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return FileLock(folder / "lock", patience=1.0)  # a killed process keeps it until its workers are gone
         except FileNotFoundError:  # whoever had it has just finished
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                os.close(descriptor)
-                time.sleep(0.05)
-                continue
-            # else a file system without locks: better unguarded than not at all
-        if os.fstat(descriptor).st_nlink:  # not removed between opening and locking
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            return descriptor
-        os.close(descriptor)
-    remedy = "wait for it"
-    if any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS")):
-        remedy = "of several ranks, each converts its own part with --shard auto"
-    raise FastnoisyError(f"another process is converting to {target}" + (f": {holder}" if holder else ""), remedy)
+        except HeldError as held:
+            remedy = "wait for it"
+            if any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS")):
+                remedy = "of several ranks, each converts its own part with --shard auto"
+            by = f": {held.holder}" if held.holder else ""
+            raise FastnoisyError(f"another process is converting to {target}{by}", remedy) from None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -424,11 +410,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     if keys == ["fingerprint"]:
         return "other images: the source's paths or labels have changed since"
     return "; ".join(f"{key} {old.get(key)!r}, now {new.get(key)!r}" for key in keys if key != "fingerprint")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,9 +1,13 @@
-"""The JPEGs that most files are, read in one pass over their header and decoded without what Pillow does for all others.
+"""The JPEGs that most files are, read in one pass over their header and decoded without what Pillow does for all
+others.
 
-Opening and loading with Pillow's reader costs half as much again as the reduced decode itself (of 300x200 photographs: 50 us
-beside 100): it tries plugins, makes objects of every segment and reads in blocks. Here a header is taken only where nothing
-in it could mean more than its frame: no EXIF, XMP, Photoshop or multi-picture segments, every length right. All else gets
-None, and is for Pillow's reader to judge. The decoder is Pillow's own, by `Image.frombytes`, and gives the same pixels.
+Opening and loading with Pillow's reader costs half as much again as the reduced decode itself (of 300x200 photographs:
+50 us
+beside 100): it tries plugins, makes objects of every segment and reads in blocks. Here a header is taken only where
+nothing
+in it could mean more than its frame: no EXIF, XMP, Photoshop or multi-picture segments, every length right. All else
+gets None, and is for Pillow's reader to judge. The decoder is Pillow's own, by `Image.frombytes`, and gives the same
+pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ _REDUCED = 8  # libjpeg's least scale: 1 / 8, where only the mean of each block 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Of an 8-bit grey or YCbCr JPEG with Huffman codes, stored upright: its height and width, and whether it is grey."""
+    """Of an 8-bit grey or YCbCr JPEG with Huffman codes, stored upright: its height and width, and whether it is
+    grey.
+    """
 
     height: int
     width: int
@@ -67,10 +73,11 @@ def read_header(data: bytes) -> Header | None:
 
 
 def is_whole(data: bytes, header: Header, scan: Scan | None = None) -> bool:
-    """Whether a plain JPEG of at least 8x8 pixels decodes to its end, which is found by a decode at an eighth of its size.
+    """Whether a plain JPEG of at least 8x8 pixels decodes to its end, which is found by a decode at an eighth of its
+    size.
 
-    That reads every code of every block, and so finds what is cut off or no code at all. No for smaller ones. Where `scan`
-    is certain, there is no need to decode.
+    That reads every code of every block, and so finds what is cut off or no code at all. No for smaller ones. Where
+    `scan` is certain, there is no need to decode.
     """
     if min(header.height, header.width) < _REDUCED:
         return False

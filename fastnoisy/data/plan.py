@@ -1,4 +1,6 @@
-"""What a conversion is told, and what it decides for itself before the first image: which rows, what size, how stored."""
+"""What a conversion is told, and what it decides for itself before the first image: which rows, what size, how
+stored.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ class ConvertOptions:
             shape is not kept), `none`, which rejects images with more than 2048 pixels on a side; None means `none` for
             images up to 64x64 or of a fixed size, else `max=512`.
         store: `raw` pixels, `jpg`, or `auto`: raw on a canvas up to 64x64, else jpg.
-        quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs, and from 90 on one that is
-            made at its own size gets a better one where it would be changed by more than 2 levels on average.
+        quality: of the JPEGs that are made, 1 to 100; those stored byte for byte keep theirs, and from 90 on one that
+            is made at its own size gets a better one where it would be changed by more than 2 levels on average.
         max_rejected: the share of rejected images in a split above which the conversion fails, 0 to 1.
         test_fraction: the share of each class that is moved from the only split into `test`; 0 to below 1.
 

@@ -1,7 +1,8 @@
 """A function over many items in worker processes: results in order, in bounded memory, whatever becomes of a worker.
 
-Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then go
-to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other workers
+Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then
+go to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other
+workers
 have become idle: how long it takes and what memory is left depend on them, and what becomes of it must not. Only where
 that process ends as well it comes back as `Lost`, with the reason. Time is kept by the kernel: a timer that ends the
 worker is set before each item, so even a codec that never returns to Python, or a worker whose parent was killed, does
@@ -29,7 +30,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -47,7 +48,9 @@ PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What stands in for a result that another time might bring, as where the worker died of it each time: why, on one line."""
+    """What stands in for a result that another time might bring, as where the worker died of it each time: why, on one
+    line.
+    """
 
     reason: str
 
@@ -71,7 +74,6 @@ def ordered(
     workers: int,
     timeout: float = TIMEOUT,
     chunk: int | None = None,
-    private: Sequence[int] = (),
     start: str | None = None,
 ) -> Generator[Any, None, None]:
     """The results of `work` on each item, in the items' order. Close the generator to stop early.
@@ -82,7 +84,6 @@ def ordered(
         workers: processes; at least 1.
         timeout: seconds that one item may take.
         chunk: items handed to a worker at once; chosen by their number where None.
-        private: open files that a worker must not keep, such as a lock's.
         start: how processes are made: `fork` or `spawn`; by platform where None.
 
     Yields:
@@ -93,7 +94,7 @@ def ordered(
     """
     if chunk is None:
         chunk = max(1, min(MAX_CHUNK, len(items) // (4 * workers)))
-    pool = _Pool(work, workers, timeout, private, start or ("fork" if sys.platform == "linux" else "spawn"))
+    pool = _Pool(work, workers, timeout, start or ("fork" if sys.platform == "linux" else "spawn"))
     try:
         yield from pool.run(items, chunk)
     finally:
@@ -102,7 +103,9 @@ def ordered(
 
 @dataclass(slots=True)
 class _Task:
-    """Items `first` to below `last`; `careful` where each is answered for by itself, `alone` where no other is worked on."""
+    """Items `first` to below `last`; `careful` where each is answered for by itself, `alone` where no other is worked
+    on.
+    """
 
     first: int
     last: int
@@ -120,7 +123,7 @@ class _Worker:
         _widen(their_results.fileno())
         # A forked worker must not hold the parent's ends: a worker whose parent is gone sees it by the closed pipe.
         ends = [end for worker in (self, *pool.workers) for end in (worker.results, worker._tasks_to)]
-        inherited = [*(end.fileno() for end in ends), *pool.private] if pool.forks else []
+        inherited = [end.fileno() for end in ends] if pool.forks else []
         arguments = (their_tasks, their_results, inherited, pool.work, pool.timeout)
         self.process = pool.context.Process(target=_serve, args=arguments, daemon=True)
         try:
@@ -157,10 +160,8 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(
-        self, work: Callable[[int], Any], count: int, timeout: float, private: Sequence[int], start: str
-    ) -> None:
-        self.work, self.timeout, self.private, self.forks = work, timeout, private, start == "fork"
+    def __init__(self, work: Callable[[int], Any], count: int, timeout: float, start: str) -> None:
+        self.work, self.timeout, self.forks = work, timeout, start == "fork"
         self.context: Any = multiprocessing.get_context(start)
         self.count = count
         self.workers: list[_Worker] = []
@@ -260,7 +261,9 @@ def _reason(code: int, timeout: float) -> str:
 
 
 def _widen(pipe: int) -> None:
-    """Let a pipe hold a chunk's results, so that a worker need not wait in the midst of them for this process to read."""
+    """Let a pipe hold a chunk's results, so that a worker need not wait in the midst of them for this process to
+    read.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a user may have 16,384 pages in pipes; then it stays at 64 KiB
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -1,9 +1,10 @@
 """Pillow's antialiased bilinear resize of a photograph to less, on the same integers in a third of the time.
 
-Pillow weighs pixels by 22-bit integers, along rows first, rounds to 8 bits and does the same along columns: so there is one
-right answer, and every pixel here is Pillow's. What differs is the order of the work: both passes run along columns, the
-first of them over the image turned on its side, so that each weight meets a whole row of bytes and the compiler uses the
-processor's widest registers. Photographs of 300x200 made 224x149 take 92 us instead of 321 (one core of an AMD EPYC).
+Pillow weighs pixels by 22-bit integers, along rows first, rounds to 8 bits and does the same along columns: so there is
+one right answer, and every pixel here is Pillow's. What differs is the order of the work: both passes run along
+columns, the first of them over the image turned on its side, so that each weight meets a whole row of bytes and the
+compiler uses the processor's widest registers. Photographs of 300x200 made 224x149 take 92 us instead of 321 (one core
+of an AMD EPYC).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _PROBES = ((31, 47, 20, 30), (40, 33, 13, 11), (64, 48, 63, 47), (90, 120, 10, 1
 
 
 class Shrink(Compiled):
-    """Resizes images to less, as `Image.resize(size, BILINEAR)` does; by that until prepared, and wherever it may differ."""
+    """Resizes images to less, as `Image.resize(size, BILINEAR)` does; by that until prepared, and wherever it may
+    differ.
+    """
 
     def _load(self) -> None:
         from fastnoisy.data import shrink_passes  # numba takes a third of a second to import
@@ -63,10 +66,11 @@ def _in_range(height: int, width: int, new_height: int, new_width: int) -> bool:
 
 @functools.lru_cache(maxsize=256)  # up to 15 MB a process
 def _weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `size` pixels along a side of `length`: pixels that are weighed, and weights, int32 and uint32 (size, K).
+    """For each of `size` pixels along a side of `length`: pixels that are weighed, and weights, int32 and uint32 (size,
+    K).
 
-    Pixel j weighs max(0, 1 - distance / scale), which is an integer over 2 length; see Pillow's `precompute_coeffs`. K is a
-    multiple of 4, and weights that fill up are 0.
+    Pixel j weighs max(0, 1 - distance / scale), which is an integer over 2 length; see Pillow's `precompute_coeffs`. K
+    is a multiple of 4, and weights that fill up are 0.
     """
     centre = (2 * np.arange(size, dtype=np.int64)[:, None] + 1) * length
     taps = -(-(2 * length // size + 1) // _CHUNK) * _CHUNK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +16,7 @@ from types import FrameType
 from fastnoisy import progress
 from fastnoisy.data.store import Store, open_store
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.files import FileLock, replacing
 
 _CHUNK = 1 << 24
 
@@ -25,16 +24,18 @@ _CHUNK = 1 << 24
 def stage(store: Path, folder: Path) -> Path:
     """Copy a store into `folder`, unless its equal lies there already.
 
-    The copy's name is the store's with a digest of its tables and checksums, so that another store of that name, or a store
-    that was converted anew, gets a copy of its own. One process of a node copies, under a lock, and the others wait for it.
-    The copy appears under its name once every record in it has the checksum of the original. A process that is told to end
-    (SIGTERM) removes what it has copied so far; what one has left that was killed outright is removed by the next.
+    The copy's name is the store's with a digest of its tables and checksums, so that another store of that name, or a
+    store that was converted anew, gets a copy of its own. One process of a node copies, under a lock, and the others
+    wait for it. The copy appears under its name once every record in it has the checksum of the original. A process
+    that is told to end (SIGTERM) removes what it has copied so far; what one has left that was killed outright is
+    removed by the next.
 
     Returns:
         The folder of the copy.
 
     Raises:
-        FastnoisyError: no store there, `folder` lies within it, no room, a disk that fails, or a damaged record; names what.
+        FastnoisyError: no store there, `folder` lies within it, no room, a disk that fails, or a damaged record; names
+            what.
     """
     open_store(store).close()  # says what is wrong with it before anything is copied
     if folder.resolve().is_relative_to(store.resolve()):  # the next copy would hold this one, too
@@ -44,7 +45,7 @@ def stage(store: Path, folder: Path) -> Path:
     target = folder / f"{store.resolve().name}-{_identity(store)[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _terminable(), _lock(folder / f".{target.name}.lock"):
+        with _terminable(), FileLock(folder / f".{target.name}.lock", patience=None):
             _sweep(target)
             if not _is_whole(store, target):
                 _copy(store, target)
@@ -65,7 +66,9 @@ def _files(store: Path) -> list[Path]:
 
 
 def _identity(store: Path) -> str:
-    """A digest of what the store holds: names and sizes of its files, its tables' digests and its records' checksums."""
+    """A digest of what the store holds: names and sizes of its files, its tables' digests and its records'
+    checksums.
+    """
     digest = hashlib.sha256()
     for name in _files(store):
         digest.update(f"{name}\0{(store / name).stat().st_size}\0".encode("utf-8", "surrogateescape"))
@@ -131,12 +134,15 @@ def _check(original: Store, copied: Store, folder: Path, advance: progress.Advan
 def _other_bytes(store: Path, folder: Path, what: str) -> FastnoisyError:
     return FastnoisyError(
         f"the copy of {store} in {folder} is not what was read: bytes of {what} differ, while the original is whole",
-        "Start again; if it happens again, the disk fails: name another folder with data.stage, or leave data.stage out",
+        "Start again; if it happens again, the disk fails: name another folder with data.stage, or leave data.stage "
+        "out",
     )
 
 
 def _sweep(target: Path) -> None:
-    """Remove unfinished copies of that name: under the lock, so nobody is at work on them. Each may be as large as a store."""
+    """Remove unfinished copies of that name: under the lock, so nobody is at work on them. Each may be as large as a
+    store.
+    """
     pattern = re.compile(rf"\.partial-\d+-{re.escape(target.name)}")
     for path in list(target.parent.iterdir()):
         if pattern.fullmatch(path.name):
@@ -145,7 +151,9 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what is half done is removed; left alone where something else handles it."""
+    """Let SIGTERM unwind the stack, so that what is half done is removed; left alone where something else handles
+    it.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -158,14 +166,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock; it goes with the process, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

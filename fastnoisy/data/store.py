@@ -47,6 +47,7 @@ class Split:
         given_labels: int64 (N,).
         clean_labels: int64 (N,), or None where they are not known. For metrics only.
         sizes: int32 (N, 2), height and width.
+        checksums: uint32 (N,), crc32 of each record's bytes.
         beton_path: the .beton file.
         info: what meta.json says.
 
@@ -87,13 +88,13 @@ class Split:
         self.given_labels = labels.get("given", np.zeros(0))
         self.clean_labels = labels.get("clean")
         self.sizes = _read_arrays(self._meta / "sizes.npy")["sizes"]
-        self._checksums = _read_arrays(self._meta / "checksums.npy")["checksums"]
+        self.checksums = _read_arrays(self._meta / "checksums.npy")["checksums"]
         for place, right in (
             ("labels.npz", _is_column(self.given_labels, reader.labels) and self.given_labels.min() >= 0),
             ("labels.npz", self.given_labels.max(initial=0) < len(self.class_names)),
             ("labels.npz", self.clean_labels is None or self.clean_labels.shape == self.given_labels.shape),
             ("sizes.npy", _is_column(self.sizes, reader.sizes)),
-            ("checksums.npy", self._checksums.dtype == np.uint32 and self._checksums.shape == (reader.num_samples,)),
+            ("checksums.npy", self.checksums.dtype == np.uint32 and self.checksums.shape == (reader.num_samples,)),
             ("meta.json", bool((self.sizes <= self.canvas).all()) and self.num_samples == reader.num_samples),
         ):
             if not right:
@@ -158,7 +159,7 @@ class Split:
             FastnoisyError: the disk fails or the bytes have changed; names file, record and source.
         """
         data = self._reader.read(self._row(i))
-        if zlib.crc32(data) != self._checksums[i]:
+        if zlib.crc32(data) != self.checksums[i]:
             raise self._damaged(i, "its bytes have changed since it was written")
         return data
 
@@ -198,7 +199,7 @@ class Split:
             first, last = int(run[0]), int(run[-1])
             data = self._reader.read_at(int(starts[first]), int(starts[last] + lengths[last] - starts[first]))
             images[first : last + 1] = np.frombuffer(data, np.uint8).reshape(len(run), *self.canvas, 3)
-        for i, checksum in enumerate(self._checksums):
+        for i, checksum in enumerate(self.checksums):
             if zlib.crc32(images[i]) != checksum:
                 raise self._damaged(i, "its bytes have changed since it was written")
         return images

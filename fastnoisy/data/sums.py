@@ -1,4 +1,6 @@
-"""SHA256SUMS: the digests of a folder's files, in the form that `sha256sum --check` reads, so that no byte is unwatched."""
+"""SHA256SUMS: the digests of a folder's files, in the form that `sha256sum --check` reads, so that no byte is
+unwatched.
+"""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ class Sync:
 def forget_cached(descriptor: int) -> None:
     """Let what is read of a file from now on come from the disk.
 
-    Pages that could not be written count as clean: tried on Linux 6.18 with ext4 on a full loop device, they still read as
-    written after fsync had failed, and as what the disk holds only after this call. Pages not written yet are kept.
+    Pages that could not be written count as clean: tried on Linux 6.18 with ext4 on a full loop device, they still read
+    as written after fsync had failed, and as what the disk holds only after this call. Pages not written yet are kept.
     """
     if hasattr(os, "posix_fadvise"):  # not on macOS
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

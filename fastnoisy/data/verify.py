@@ -4,7 +4,8 @@ Header and tables are guarded by the digest in meta.json, records by their check
 zero, and the files of SPLIT.meta by SHA256SUMS; so no changed byte goes unseen. A split in which all is well gets a
 stamp; the others lose theirs.
 
-A folder of .beton files that ffcv wrote has no SPLIT.meta. Where that is asked for, its records are decoded, and it becomes
+A folder of .beton files that ffcv wrote has no SPLIT.meta. Where that is asked for, its records are decoded, and it
+becomes
 a store where they are: the folders are written that a conversion would have left. Never unasked, for a store that has
 lost its folders looks the same, and would become one without class names, clean labels and sources.
 """
@@ -66,7 +67,8 @@ def verify(
     if not present and not adopt:
         raise FastnoisyError(
             f"{path} has .beton files and no SPLIT.meta folder beside them",
-            f"a store has lost these and is damaged: copy it again; files that ffcv wrote: fastnoisy verify {path} --adopt",
+            f"a store has lost these and is damaged: copy it again; files that ffcv wrote: fastnoisy verify {path} "
+            "--adopt",
         )
     for left in path.glob(".partial-*-adopted") if adopt else ():
         shutil.rmtree(left, ignore_errors=True)
@@ -158,8 +160,8 @@ def _adopt(
 ) -> list[str]:
     """Make a store of .beton files without .meta, if all their records are sound.
 
-    The folders are written aside and then named, so that what is stopped before leaves none of them. One that an adoption
-    has left which was stopped between two names, or was of fewer files, is written anew.
+    The folders are written aside and then named, so that what is stopped before leaves none of them. One that an
+    adoption has left which was stopped between two names, or was of fewer files, is written anew.
     """
     strange = [name for name in names if name not in SPLIT_NAMES]
     if strange:

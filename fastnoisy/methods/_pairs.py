@@ -1,4 +1,6 @@
-"""What methods of two networks on one batch share: prediction by both, and the selection of samples with a small loss."""
+"""What methods of two networks on one batch share: prediction by both, and the selection of samples with a small
+loss.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastnoisy.distributed import Group
 from fastnoisy.methods.base import Context, Forward, Method, StepBatch
 from fastnoisy.models.heads import Outputs
 
@@ -37,11 +40,11 @@ class TwoNetworks(Method):
         ]
 
 
-class KeptShare(nn.Module):
+class KeptCount(nn.Module):
     """How many samples of a batch a small-loss selection keeps: int((1 - R(t)) * B).
 
     Args:
-        rate: the share tau that is forgotten in the end.
+        rate: tau, the rate at which samples are forgotten in the end.
         warmup: T_k. `gradual`: R(t) = tau * t / (T_k - 1) before it; `plain`: all samples are kept before it.
     """
 
@@ -60,12 +63,20 @@ class KeptShare(nn.Module):
 
 
 def smallest(losses: Tensor, count: Tensor) -> Tensor:
-    """Which samples have the `count` smallest losses: a mask of fixed shape, bool (B,); ties go to the earlier place."""
+    """Which samples have the `count` smallest losses: a mask of fixed shape, bool (B,); ties go to the earlier
+    place.
+    """
     order = torch.argsort(losses.detach(), stable=True)
     ranks = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     return ranks < count
 
 
-def mean_over(losses: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the losses (B,) under a mask; 0 where it selects nothing."""
-    return (losses * mask).sum() / mask.sum().clamp(min=1)
+def mean_over(losses: Tensor, mask: Tensor, group: Group) -> Tensor:
+    """The mean of losses under a mask of the global batch, as this rank's loss; 0 where the mask selects nothing.
+
+    Args:
+        losses: (B_r,), of this rank's rows.
+        mask: bool (B,), of all ranks' rows.
+    """
+    own = group.own(mask, len(losses))
+    return group.part((losses * own).sum() / mask.sum().clamp(min=1), len(losses), len(mask))

@@ -12,15 +12,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fastnoisy import losses, methods
+from fastnoisy import losses, methods, mixing
 from fastnoisy.config import Table, call_table
-from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.methods.base import Context, Forward, Method, Pass, Progress, Record, StepBatch, Stream, TrainingSet
-from fastnoisy.models.heads import Network, Outputs
+from fastnoisy.methods._wrapper import Wrapper
+from fastnoisy.methods.base import Context, Forward, Method, Progress, Record, StepBatch, TrainingSet
+from fastnoisy.models.heads import Outputs
 from fastnoisy.sample_memory import SampleMemory
 
 
-class Alasca(Method):
+class Alasca(Wrapper):
     """ALASCA: sub-classifiers on every stage learn adaptively smoothed labels; the base method's loss is left alone.
 
     loss = base + lam * sum_i CE(sub_i, conf * e_yhat + (1 - conf) * rest), over the whole batch.
@@ -51,7 +51,8 @@ class Alasca(Method):
             None,
             ge=0,
             le=1,
-            description="a_t from half of the epochs on; default: 0.7, around the semi-supervised DivideMix and ELR+ 0.9",
+            description="a_t from half of the epochs on; default: 0.7, around the semi-supervised DivideMix and ELR+ "
+            "0.9",
         )
         ramp_epochs: int = Field(30, ge=1, description="length of the aaai ramp; 3 on Clothing1M")
         stages: list[int] | None = Field(
@@ -70,32 +71,14 @@ class Alasca(Method):
     options: Options
 
     def __init__(self, context: Context, options: Options) -> None:
-        super().__init__(context, options)
-        del self.networks  # the base's
-        self.base = methods.build(call_table(options.base), context.with_heads(options.stages, options.recompute))
-        self.streams: Mapping[str, Stream] = self.base.streams
-        self.passes: tuple[Pass, ...] = self.base.passes
-        self.unsupported = dict(self.base.unsupported)
+        inner = context.with_heads(options.stages, options.recompute)
+        super().__init__(context, options, methods.build(call_table(options.base), inner))
         dtype = torch.bfloat16 if options.memory_dtype == "bfloat16" else context.memory_dtype
         self.memories = nn.ModuleList(
             SampleMemory(context.num_samples, context.num_classes, options.memory_weight, dtype)
             for _ in (self.base.networks[: 1 if options.shared_ema else None] if options.ema == "on" else ())
         )
         self.ramp_end = _ramp_end(self.base) if options.ramp_end is None else options.ramp_end
-
-    @classmethod
-    def option_problems(cls, options: Options) -> list[str]:
-        """Problems of the wrapped method's own options."""
-        try:
-            table = call_table(options.base)
-        except FastnoisyError as error:
-            return [f"method.base: {error}"]
-        if table.get("name") == "alasca":
-            return ["method.base: ALASCA cannot wrap itself"]
-        bases = [name for name in methods.names() if name != "alasca"]
-        if table["name"] not in bases:
-            return [f"method.base: {unknown_name('method', table['name'], bases)}"]
-        return [f"method.base: {problem}" for problem in methods.problems(table)]
 
     @classmethod
     def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -115,9 +98,8 @@ class Alasca(Method):
     def _sub_loss(self, forward: Forward, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             targets, logs = self.targets(forward, progress)
-            if forward.partners is not None and forward.partner_weight is not None:
-                share = forward.partner_weight.reshape(-1, 1).to(targets.dtype)
-                targets = share * targets + (1 - share) * targets.index_select(0, forward.partners)
+            if forward.partners is not None and forward.own_weight is not None:
+                targets = mixing.mix(targets, forward.partners, forward.own_weight.reshape(-1, 1), self.group)
         total = torch.stack([losses.soft_cross_entropy(z, targets, "mean") for z in forward.sub_logits]).sum()
         return total, {**logs, "sub_loss": total.detach()}
 
@@ -139,41 +121,14 @@ class Alasca(Method):
         logs = {"confidence": confidence.mean(), "corrected": (labels != forward.labels).float().mean()}
         return targets, logs
 
-    def plan(self, epoch: int) -> tuple[Pass, ...]:
-        """The base's."""
-        return self.base.plan(epoch)
-
-    def before_epoch(self, epoch: int, training: TrainingSet) -> dict[str, Tensor]:
-        """The base's."""
-        return self.base.before_epoch(epoch, training)
-
-    def before_pass(self, name: str) -> None:
-        """The base's."""
-        self.base.before_pass(name)
-
-    def after_backward(self, progress: Progress) -> None:
-        """The base's."""
-        self.base.after_backward(progress)
-
-    def after_step(self, progress: Progress) -> None:
-        """The base's."""
-        self.base.after_step(progress)
-
-    def predictions(self, images: Tensor) -> dict[str, Tensor]:
-        """Those of `predictors`, from one forward of each of the base's networks."""
-        return self.predictors([network(images) for network in self.base.networks], images)
-
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
-        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts (A5),
-        over all networks; and the base's own predictors beside it, which come first around a semi-supervised method.
+        """`ensemble`, reported: the mean of main and deepest sub-classifier's logits, as the authors' code predicts
+        (A5), over all networks; and the base's own predictors beside it, which come first around a semi-supervised
+        method.
         """
         ensemble = {"ensemble": torch.stack([output.ensemble for output in outputs]).mean(dim=0)}
         own = self.base.predictors(outputs, images)
         return {**own, **ensemble} if self.base.semi_supervised else {**ensemble, **own}
-
-    def primary_network(self) -> Network:
-        """The base's."""
-        return self.base.primary_network()
 
     def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label, softmax(sharpening * z)_y; without memory the ensemble's.
@@ -192,8 +147,8 @@ class Alasca(Method):
 def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -> Tensor:
     """yhat, (B,) int64: see the class. Predictions are the forward's own, not averaged (methods.md 2.3).
 
-    Of mixed inputs the main classifier's prediction is that for the plain image, where the base has one; where it has none
-    (Mixup) nothing is corrected, for what is predicted may be the partner.
+    Of mixed inputs the main classifier's prediction is that for the plain image, where the base has one; where it has
+    none (Mixup) nothing is corrected, for what is predicted may be the partner.
     """
     mixed = forward.partners is not None
     if options.lca == "off" or (mixed and forward.memory_logits is None):
@@ -209,7 +164,9 @@ def corrected_labels(forward: Forward, epoch: Tensor, options: Alasca.Options) -
 
 
 def ramp(epoch: Tensor, epochs: int, options: Alasca.Options, end: float) -> Tensor:
-    """a_t, 0-dimensional float64 on the epoch's device; the linear one goes from `ramp_start` to `end` (methods.md 2.4)."""
+    """a_t, 0-dimensional float64 on the epoch's device; the linear one goes from `ramp_start` to `end` (methods.md
+    2.4).
+    """
     t = epoch.to(torch.float64)
     if options.ramp == "none":
         return torch.ones_like(t)

@@ -16,9 +16,9 @@ from fastnoisy.methods.base import Progress, SingleNetwork
 class AdaptiveLabelSmoothing(SingleNetwork):
     """ALS: label smoothing by how much each label is believed, on the main classifier; for ALASCA's analysis.
 
-    loss = beta CE + (1 - beta) Omega, beta = p_y without gradient, Omega = mean over k of -log p_k; CE alone in the warm-up.
-    "ALASCA: Rethinking Label Smoothing for Deep Learning Under Label Noise", ICML 2022 workshop, Eq. 1 and 2; as printed Omega
-    is C times as large (scale=sum), which is not label smoothing.
+    loss = beta CE + (1 - beta) Omega, beta = p_y without gradient, Omega = mean over k of -log p_k; CE alone in the
+    warm-up. "ALASCA: Rethinking Label Smoothing for Deep Learning Under Label Noise", ICML 2022 workshop, Eq. 1 and 2;
+    as printed Omega is C times as large (scale=sum), which is not label smoothing.
     """
 
     class Options(Table):

@@ -1,11 +1,11 @@
 """The Method contract: what the loop asks of a method, and what a method tells a wrapper.
 
-A method is an `nn.Module` that owns its networks and its state, all registered, so that all of it is in every checkpoint.
-It declares *streams* (which rows, which views of each) and the *passes* of an epoch (which streams feed its steps, how
-many), and turns one batch of each stream into a `Record`. It never sees a clean label.
+A method is an `nn.Module` that owns its networks and its state, all registered, so that all of it is in every
+checkpoint. It declares *streams* (which rows, which views of each) and the *passes* of an epoch (which streams feed its
+steps, how many), and turns one batch of each stream into a `Record`. It never sees a clean label.
 
-In a step there is no host synchronisation (no `.item()`, no data-dependent shapes): selections are masks of fixed shape,
-and whatever changes with time comes in as 0-dimensional tensors, so that nothing recompiles at a milestone.
+In a step there is no host synchronisation (no `.item()`, no data-dependent shapes): selections are masks of fixed
+shape, and whatever changes with time comes in as 0-dimensional tensors, so that nothing recompiles at a milestone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fastnoisy import models
 from fastnoisy.config import Table
+from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
 from fastnoisy.models.heads import Network, Outputs
@@ -76,7 +77,7 @@ class Progress:
     Attributes:
         epoch, step: 0-dimensional int64 tensors on the device; the step counts within the pass.
         epochs: how many the run will have.
-        fraction: 0-dimensional float64 on the device, the share of the pass's steps that were done before this one.
+        fraction: 0-dimensional float64 on the device: how much of the pass was done before this step, 0 to 1.
     """
 
     epoch: Tensor
@@ -107,8 +108,9 @@ class Forward:
         sub_logits: (B, C) of each sub-classifier, shallowest first.
         labels, indices: (B,) int64, of the samples of this forward.
         memory_logits: (B, C) that a memory shall see; the main logits where None.
-        partners: (B,) int64 positions within this forward that inputs were mixed with, or None.
-        partner_weight: (B,) or 0-dimensional: the own share of each mixed input, or None.
+        partners: (B,) int64, what inputs were mixed with, or None: positions in the *global* batch, that is in the
+            rows of this forward on all ranks as `Context.group` gathers them.
+        own_weight: (B,) or 0-dimensional: the weight of the own image in each mixed input, or None.
     """
 
     network: int
@@ -118,7 +120,7 @@ class Forward:
     indices: Tensor
     memory_logits: Tensor | None = None
     partners: Tensor | None = None
-    partner_weight: Tensor | None = None
+    own_weight: Tensor | None = None
 
 
 @dataclass
@@ -141,7 +143,7 @@ class NoiseFacts:
     """What a method may know of the noise, and never which labels are wrong.
 
     Attributes:
-        rate: the share of the training labels that is wrong: measured where clean labels are known, else None.
+        rate: how many of the training labels are wrong, 0 to 1: measured where clean labels are known, else None.
         kind: of the configured noise: `symmetric`, `asymmetric`, `pairflip`, `instance`, `human`, `file` or `none`.
         nominal: the configured rate; 0 where the noise has none.
     """
@@ -166,6 +168,7 @@ class Context:
         num_samples: rows of the data set, for memories addressed by row.
         taps: stages that trained networks carry sub-classifiers on; None: the network's `default_taps`; (): none.
         recompute: whether sub-classifiers are computed again in the backward; see `Network`.
+        group: the ranks; selections, means over them and mixing run over the global batch through it.
         memory_dtype: dtype of per-sample memories.
         batch_size: the global batch of a pass whose `batch_factor` is 1.
         seed: the run's, for draws of the method's own (mixing partners and weights).
@@ -183,6 +186,7 @@ class Context:
     seed: int = 0
     noise: NoiseFacts = NoiseFacts()
     recompute: bool = False
+    group: Group = ONE
 
     def noise_rate(self, named: float | None) -> float:
         """The rate that a method which must know it goes by: the one that its options name, else the known one.
@@ -199,8 +203,8 @@ class Context:
         return rate or 0.0
 
     def network(self) -> Network:
-        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is drawn
-        first: with and without heads it starts from the same weights.
+        """A freshly initialised network to train, with sub-classifiers where `taps` asks for them. The backbone is
+        drawn first: with and without heads it starts from the same weights.
         """
         backbone = models.build(self.model, self.num_classes, restored=self.restored)
         taps = backbone.default_taps if self.taps is None else self.taps
@@ -217,8 +221,8 @@ class TrainingSet:
 
     Attributes:
         predict: runs over the training set's evaluation view and gives each of `Method.predictions` as (N, C) float32
-            logits on the CPU; rows that were not asked for are zero: between epochs all but `rows`, at the end those that
-            are neither trained on nor held out.
+            logits on the CPU; rows that were not asked for are zero: between epochs all but `rows`, at the end those
+            that are neither trained on nor held out.
         labels: int64 (N,) on the CPU, the given labels of all rows of the data set.
         rows: int64 (n,) on the CPU, ascending, the rows that the epoch, or at the end the run, trains on.
     """
@@ -233,14 +237,13 @@ class Method(nn.Module):
     one-line description.
 
     Class attributes:
-        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance. `plan` says
-            which passes an epoch has, where they are not all of them.
+        streams, passes: see `Stream` and `Pass`; a method whose options change them sets them on the instance. `plan`
+            says which passes an epoch has, where they are not all of them.
         suite: the set-up used where the user names none.
         networks_needed, needs_noise_rate: what the method's listing says.
         remembers: what is kept of every training sample, and how many numbers; empty: nothing.
         semi_supervised: whether it takes labels from some samples: ALASCA's ramp then ends higher, and its own networks
             predict.
-        over_global_batch: whether selections, means and mixing run over the global batch of all ranks.
         unsupported: settings that the method does not work with, each with the reason. Known: `accumulate`.
     """
 
@@ -251,8 +254,7 @@ class Method(nn.Module):
     networks_needed: ClassVar[int] = 1
     needs_noise_rate: ClassVar[bool] = False
     remembers: ClassVar[str] = ""
-    semi_supervised: ClassVar[bool] = False
-    over_global_batch: ClassVar[bool] = True
+    semi_supervised: bool = False
 
     streams: Mapping[str, Stream] = {"train": Stream()}
     passes: tuple[Pass, ...] = (Pass(),)
@@ -263,6 +265,7 @@ class Method(nn.Module):
         super().__init__()
         self.options = options
         self.num_classes = context.num_classes
+        self.group = context.group
         self.networks = nn.ModuleList()
 
     @classmethod
@@ -272,7 +275,9 @@ class Method(nn.Module):
 
     @classmethod
     def spelled_out(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """A run's options as they are written down, where a run may be begun again from another folder: absolute paths."""
+        """A run's options as they are written down, where a run may be begun again from another folder: absolute
+        paths.
+        """
         return options
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
@@ -296,15 +301,22 @@ class Method(nn.Module):
     def after_backward(self, progress: Progress) -> None:
         """Called when the global batch's gradients are complete, before the optimiser's step (gradient masks)."""
 
-    def after_step(self, progress: Progress) -> None:
-        """Called after the optimiser's step (moving averages of weights)."""
+    def after_step(self, progress: Progress, sound: Tensor) -> None:
+        """Called after the optimiser's step (moving averages of weights).
+
+        Args:
+            sound: 0-dimensional bool on the device, whether this step's loss and gradients and all earlier ones were
+                finite. Where it is false the weights were left alone, and so must be what follows them.
+        """
 
     def predictions(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, C) of each predictor the method has, for normalised images; the first is the one reported."""
         return self.predictors([network(images) for network in self.networks], images)
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
-        """The predictors, from what each of `networks` says of the images: a wrapper adds its own to the same forward."""
+        """The predictors, from what each of `networks` says of the images: a wrapper adds its own to the same
+        forward.
+        """
         return {"main": outputs[0].logits}
 
     def predict(self, images: Tensor) -> Tensor:
@@ -350,7 +362,7 @@ class AveragedBackbone(nn.Module):
     """An exponential moving average of a backbone's weights: ema <- decay * ema + (1 - decay) * theta.
 
     Starts as a copy of the initial weights (NRD 1.3). BatchNorm buffers follow `buffers`: `batch`: they are this copy's
-    own, moved by its own train-mode forwards; `ema`: float buffers are averaged with the same decay and integer ones copied;
+    own, moved by its own train-mode forwards; `ema`: floats are averaged with the same decay, others copied;
     `student`: all are copied. Under the last two its forwards run in evaluation mode (decision N2).
     """
 
@@ -371,25 +383,33 @@ class AveragedBackbone(nn.Module):
             return self.average(images)
 
     @torch.no_grad()
-    def update(self, source: Backbone, decay: Tensor | None = None) -> None:
+    def update(self, source: Backbone, sound: Tensor, decay: Tensor | None = None) -> None:
         """One step of the average, after the optimiser's step. No host synchronisation.
 
         Args:
+            sound: 0-dimensional bool; where it is false nothing moves.
             decay: 0-dimensional, this step's; None: the constant one. Buffers always follow the constant one.
         """
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(source.parameters())
         if decay is None:
-            torch._foreach_lerp_(averages, weights, 1 - self.decay)
+            self._lerp(averages, weights, sound)
         else:
-            torch._foreach_mul_(averages, decay.to(averages[0].dtype))
-            torch._foreach_add_(averages, torch._foreach_mul(weights, (1 - decay).to(averages[0].dtype)))
+            kept = torch.where(sound, decay, torch.ones_like(decay))
+            torch._foreach_mul_(averages, kept.to(averages[0].dtype))
+            torch._foreach_add_(averages, torch._foreach_mul(weights, (1 - kept).to(averages[0].dtype)))
         if self.buffer_rule == "batch":
             return
         pairs = list(zip(self.average.buffers(), source.buffers(), strict=True))
-        floats = [(a, b) for a, b in pairs if a.is_floating_point() and self.buffer_rule == "ema"]
-        if floats:
-            torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - self.decay)
-        for a, b in pairs:
-            if not (a.is_floating_point() and self.buffer_rule == "ema"):
-                a.copy_(b)
+        averaged = [pair for pair in pairs if self.buffer_rule == "ema" and pair[0].is_floating_point()]
+        self._lerp([own for own, _ in averaged], [other for _, other in averaged], sound)
+        for own, other in pairs:
+            if not (self.buffer_rule == "ema" and own.is_floating_point()):
+                own.copy_(other)  # of a step that was not sound they are put back by now, to what the copy has
+
+    def _lerp(self, own: list[Tensor], others: list[Tensor], sound: Tensor) -> None:
+        if own:
+            # A weight per tensor, all one: with a number instead it could not depend on a flag that the host never
+            # sees. The same bits in float32 and float64; eagerly a launch per tensor, in a compiled step one.
+            weight = sound.to(own[0].dtype) * (1 - self.decay)
+            torch._foreach_lerp_(own, others, [weight] * len(own))

@@ -17,8 +17,8 @@ class Bootstrapping(SingleNetwork):
 
     soft: loss = -sum_k t_k log p_k, t = (1 - beta) e_y + beta p; hard: the same with the one-hot argmax of p in t.
     Reed et al., "Training Deep Neural Networks on Noisy Labels with Bootstrapping", ICLR 2015 workshop.
-    `beta` is the weight on the prediction, as in the GJS code and NRD's Table 5 (0.3 to 0.9); Reed et al. call 1 - beta so.
-    As in the GJS code the prediction is not detached and logarithms are clamped at log 1e-7, in both variants.
+    `beta` is the weight on the prediction, as in the GJS code and NRD's Table 5 (0.3 to 0.9); Reed et al. call 1 - beta
+    so. As in the GJS code the prediction is not detached and logarithms are clamped at log 1e-7, in both variants.
     """
 
     class Options(Table):

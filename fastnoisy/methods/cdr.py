@@ -12,12 +12,12 @@ from fastnoisy.methods.base import Context, Progress, SingleNetwork
 
 
 class RobustEarlyLearning(SingleNetwork):
-    """CDR: cross-entropy; only the weights with the largest |weight * gradient| follow the gradient, the others just decay.
+    """CDR: cross-entropy; weights with a large |weight * gradient| follow the gradient, the others just decay.
 
-    g <- (1 - tau) g where |w g| is among the int((1 - tau) n) largest of all n convolution and linear weights together, else 0;
-    biases and BatchNorm keep theirs. tau is the noise rate. Weight decay and momentum act on all of them.
-    Xia et al., "Robust Early-Learning: Hindering the Memorization of Noisy Labels", ICLR 2021; the official code's ratio,
-    1 - tau from the first step on (its gradual schedule is overwritten there).
+    g <- (1 - tau) g where |w g| is among the int((1 - tau) n) largest of all n convolution and linear weights together,
+    else 0; biases and BatchNorm keep theirs. tau is the noise rate. Weight decay and momentum act on all of them. Xia
+    et al., "Robust Early-Learning: Hindering the Memorization of Noisy Labels", ICLR 2021; the official code's ratio, 1
+    - tau from the first step on (its gradual schedule is overwritten there).
     """
 
     class Options(Table):

@@ -20,9 +20,10 @@ class Decoupling(TwoNetworks):
 
     S: where the predictions differ, in the first `warmup` epochs the whole batch.
     loss_k = sum over S of CE(z_k) / max(0.1 B, |S|).
-    Malach & Shalev-Shwartz, "Decoupling 'when to update' from 'how to update'", NeurIPS 2017. `rule=alasca` is what ALASCA's
-    code does: the disagreeing samples from the first step on wherever there is one, else the whole batch in the warm-up and
-    nothing after it; the mean over them.
+    Malach & Shalev-Shwartz, "Decoupling 'when to update' from 'how to update'", NeurIPS 2017. `rule=alasca` is what
+    ALASCA's
+    code does: the disagreeing samples from the first step on wherever there is one, else the whole batch in the warm-up
+    and nothing after it; the mean over them.
     """
 
     class Options(Table):
@@ -40,16 +41,18 @@ class Decoupling(TwoNetworks):
         """Both networks on the same view; the selection is a mask of fixed shape."""
         batch = batches["train"]
         first, second = self.forwards(batch)
-        differ = first.logits.argmax(dim=1) != second.logits.argmax(dim=1)
+        differ = self.group.gather(first.logits.argmax(dim=1) != second.logits.argmax(dim=1))
         warm = progress.epoch < self.options.warmup
         per_net = [losses.cross_entropy(out.logits, batch.labels) for out in (first, second)]
         if self.options.rule == "alasca":
             mask = torch.where(differ.any(), differ, warm.expand_as(differ))
-            loss = mean_over(per_net[0], mask) + mean_over(per_net[1], mask)
+            loss = mean_over(per_net[0], mask, self.group) + mean_over(per_net[1], mask, self.group)
         else:
             mask = differ | warm
             divisor = mask.sum().clamp(min=0.1 * len(mask))
-            loss = ((per_net[0] + per_net[1]) * mask).sum() / divisor
+            own = self.group.own(mask, len(batch.labels))
+            total = ((per_net[0] + per_net[1]) * own).sum() / divisor
+            loss = self.group.part(total, len(own), len(mask))
         return Record(loss, [first, second], {"disagreement": differ.double().mean()})
 
 

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from fastnoisy import keyed_random, losses, mixing
@@ -24,16 +22,18 @@ from fastnoisy.models.heads import Network
 
 
 class DivideMix(TwoNetworks):
-    """DivideMix: each network's losses split the data into clean and wrong labels for the other, which trains by MixMatch.
+    """DivideMix: each network's losses split clean from wrong labels for the other, which trains by MixMatch.
 
-    After a warm-up with cross-entropy, each epoch: a two-component Gaussian mixture of each net's per-sample losses gives w_i,
-    the probability of the lower component. Net k takes the other net's split: labelled where w > threshold, else unlabelled.
-    Targets: labelled sharpen(w e_y + (1 - w) p), unlabelled sharpen(mean of both nets), each over two views; all are mixed
-    with lam ~ Beta(alpha, alpha), max(lam, 1 - lam). loss = soft CE + lam_u ramp(t) mean (p - t)^2 + KL(uniform || mean p).
-    Li et al., "DivideMix: Learning with Noisy Labels as Semi-supervised Learning", ICLR 2020; as in the official CIFAR code.
-    Otherwise here: a part smaller than a batch is filled with the labels nearest to the threshold, and a last batch that is
-    not full is left out. The official WebVision and Clothing1M code gives the network the labelled half of a mixed batch
-    alone; here it sees both halves, and `lam_u=0` leaves the other half the penalty on the mean prediction.
+    After a warm-up with cross-entropy, each epoch: a two-component Gaussian mixture of each net's per-sample losses
+    gives w_i, the probability of the lower component. Net k takes the other net's split: labelled where w > threshold,
+    else unlabelled.
+    Targets: labelled sharpen(w e_y + (1 - w) p), unlabelled sharpen(mean of both nets), each over two views; all are
+    mixed with lam ~ Beta(alpha, alpha), max(lam, 1 - lam). loss = soft CE + lam_u ramp(t) mean (p - t)^2 + KL(uniform
+    || mean p). Li et al., "DivideMix: Learning with Noisy Labels as Semi-supervised Learning", ICLR 2020; as in the
+    official CIFAR code.
+    Otherwise here: a part smaller than a batch is filled with the labels nearest to the threshold, and a last batch
+    that is not full is left out. The official WebVision and Clothing1M code gives the network the labelled half of a
+    mixed batch alone; here it sees both halves, and `lam_u=0` leaves the other half the penalty on the mean prediction.
     """
 
     class Options(Table):
@@ -156,18 +156,19 @@ class DivideMix(TwoNetworks):
             targets = torch.cat([refined, refined, guessed, guessed])
             seen = [(own[0] + own[1]) / 2, (own[2] + own[3]) / 2]
         key = keyed_random.fold(keyed_random.fold(self.keys[net], progress.epoch), progress.step)
-        share, others = self.weights(key), mixing.partners(key, len(targets))
-        out = trained(mixing.mix(torch.cat(views), others, share))
-        targets = mixing.mix(targets, others, share)
+        weight = self.weights(key)
+        others = mixing.partners(key, self.group, *(len(view) for view in views))
+        out = trained(mixing.mix(torch.cat(views), others, weight, self.group))
+        targets = mixing.mix(targets, others, weight, self.group)
         half = 2 * len(labelled.labels)
         supervised = losses.soft_cross_entropy(out.logits[:half], targets[:half], "mean")
         consistency = losses.squared_error(out.logits[half:], targets[half:], "mean")
         amount = ((progress.epoch + progress.fraction - options.warmup) / options.ramp).clamp(0, 1)
         loss = supervised + (options.lam_u * amount).to(consistency.dtype) * consistency
-        loss = loss + losses.uniform_prior_penalty(out.logits)
+        loss = loss + losses.uniform_prior_penalty(out.logits, self.group)
         forward = Forward(
             net, out.logits, out.sub_logits, _twice(labelled.labels, unlabelled.labels),
-            _twice(labelled.indices, unlabelled.indices), _twice(*seen), others, share,
+            _twice(labelled.indices, unlabelled.indices), _twice(*seen), others, weight,
         )  # fmt: skip
         return Record(loss, [forward], {"supervised": supervised.detach(), "consistency": consistency.detach()})
 
@@ -185,9 +186,12 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
 
 def clean_component(values: np.ndarray) -> np.ndarray:
     """The probability, float64 (n,), of the component with the lower mean in a mixture of two Gaussians fitted to the
-    per-sample losses (n,): 10 iterations, tolerance 1e-2, variances at least 5e-4, as in the official code. All ones where
-    all losses are equal.
+    per-sample losses (n,): 10 iterations, tolerance 1e-2, variances at least 5e-4, as in the official code. All ones
+    where all losses are equal.
     """
+    from sklearn.exceptions import ConvergenceWarning  # a second to import, which `fastnoisy methods` would pay
+    from sklearn.mixture import GaussianMixture
+
     if np.ptp(values) == 0:
         return np.ones(len(values))
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)

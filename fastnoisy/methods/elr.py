@@ -15,8 +15,9 @@ from fastnoisy.sample_memory import SampleMemory
 class EarlyLearningRegularization(SingleNetwork):
     """ELR: cross-entropy plus lam * ln(1 - <t, p>), t a moving average per sample of the network's own probabilities.
 
-    Memory per sample: t <- beta t + (1 - beta) p~ / sum(p~), p~ = softmax(z) clamped to [1e-4, 1 - 1e-4], updated before use.
-    Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
+    Memory per sample: t <- beta t + (1 - beta) p~ / sum(p~), p~ = softmax(z) clamped to [1e-4, 1 - 1e-4], updated
+    before use. Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in
+    the official code.
     """
 
     class Options(Table):
@@ -42,8 +43,8 @@ class EarlyLearningRegularization(SingleNetwork):
 
     def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label; of rows that were never visited the network's own."""
-        share = self.memory.share_of(training.labels)
-        return torch.where(share.isnan(), super().clean_probability(training), share)
+        found = self.memory.probability_of(training.labels)
+        return torch.where(found.isnan(), super().clean_probability(training), found)
 
 
 METHOD = EarlyLearningRegularization

@@ -29,14 +29,14 @@ from fastnoisy.sample_memory import SampleMemory
 
 
 class EarlyLearningRegularizationPlus(TwoNetworks):
-    """ELR+: ELR with mixup, two networks, and a memory of what the other network's weight average says of the plain image.
+    """ELR+: ELR with mixup, two networks, and a memory of what the other network's average says of the image.
 
-    Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 - beta) p,
-    p what the other net's average says of x; q = lam t + (1 - lam) t_partner.
-    loss = soft CE(z, y') + r lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2), s = 1 in the first step.
-    The average's decay rises as exp(-5 (1 - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With
-    `reweight` (CIFAR-100 in the official code) y' is multiplied by q and renormalised.
-    Liu et al., "Early-Learning Regularization Prevents Memorization of Noisy Labels", NeurIPS 2020; as in the official code.
+    Net k on x' = lam x + (1 - lam) x_partner, lam ~ Beta(alpha, alpha), max(lam, 1 - lam). Memory: t <- beta t + (1 -
+    beta) p, p what the other net's average says of x; q = lam t + (1 - lam) t_partner. loss = soft CE(z, y') + r
+    lam_elr ln(1 - <q, p~>), r = exp(-5 (1 - s / S)^2), s = 1 in the first step. The average's decay rises as exp(-5 (1
+    - (s + 1) / 40,000)^2) * 0.997; its BatchNorm statistics are its own. With `reweight` (CIFAR-100 in the official
+    code) y' is multiplied by q and renormalised. Liu et al., "Early-Learning Regularization Prevents Memorization of
+    Noisy Labels", NeurIPS 2020; as in the official code.
     """
 
     class Options(Table):
@@ -84,21 +84,23 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         images, memory = batch.views[f"student_{net + 1}"], self.memories[net]
         assert isinstance(memory, SampleMemory)
         key = keyed_random.fold(keyed_random.fold(self.keys[net], progress.epoch), progress.step)
-        share, others = self.weights(key), mixing.partners(key, len(batch.labels))
+        weight, others = self.weights(key), mixing.partners(key, self.group, len(batch.labels))
+
+        def mixed(values: Tensor) -> Tensor:
+            return mixing.mix(values, others, weight, self.group)
+
         seen = self.averages[1 - net](images)
-        remembered = mixing.mix(memory.update(batch.indices, losses.probabilities(seen)), others, share)
-        out = self.networks[net](mixing.mix(images, others, share))
+        remembered = mixed(memory.update(batch.indices, losses.probabilities(seen)))
+        out = self.networks[net](mixed(images))
         labels = F.one_hot(batch.labels, self.num_classes).to(remembered.dtype)
-        loss = elr_plus_loss(
-            out.logits, mixing.mix(labels, others, share), remembered, options.lam * self._ramp(net), self.reweights
-        )
-        forward = Forward(net, out.logits, out.sub_logits, batch.labels, batch.indices, seen, others, share)
+        loss = elr_plus_loss(out.logits, mixed(labels), remembered, options.lam * self._ramp(net), self.reweights)
+        forward = Forward(net, out.logits, out.sub_logits, batch.labels, batch.indices, seen, others, weight)
         return Record(loss, [forward])
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: Progress, sound: Tensor) -> None:
         """Move the average of the net that has trained; its decay depends on how many steps that net has made."""
         net, options = self.networks[self.active], self.options
-        self.steps[self.active] += 1
+        self.steps[self.active] += sound
         done = self.steps[self.active].double()
         if options.ema_steps:
             decay = sigmoid_ramp(done + 1, options.ema_steps) * options.ema_decay
@@ -107,7 +109,7 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
         average = self.averages[self.active]
         assert isinstance(average, AveragedBackbone)
         assert isinstance(net, Network)
-        average.update(net.backbone, decay)
+        average.update(net.backbone, sound, decay)
 
     def _ramp(self, net: int) -> Tensor:
         step = self.steps[net].double() + 1
@@ -116,8 +118,8 @@ class EarlyLearningRegularizationPlus(TwoNetworks):
     def clean_probability(self, training: TrainingSet) -> Tensor:
         """The remembered probability of the given label, mean of both memories; elsewhere the predictor's."""
         memories = [memory for memory in self.memories if isinstance(memory, SampleMemory)]
-        share = torch.stack([memory.share_of(training.labels) for memory in memories]).nanmean(dim=0)
-        return torch.where(share.isnan(), super().clean_probability(training), share)
+        found = torch.stack([memory.probability_of(training.labels) for memory in memories]).nanmean(dim=0)
+        return torch.where(found.isnan(), super().clean_probability(training), found)
 
 
 def sigmoid_ramp(step: Tensor, length: int) -> Tensor:

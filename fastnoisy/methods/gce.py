@@ -16,9 +16,10 @@ class GeneralizedCrossEntropy(SingleNetwork):
 
     loss = (1 - p_y^q) / q, p_y clamped to at least floor; a clamped sample has no gradient.
     Zhang & Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", NeurIPS 2018.
-    The clamp is the GJS code's; ALASCA's code uses floor=1e-4. With `truncate` (0.5 in the paper) samples with p_y <= k are
-    left out from epoch `prune_start` on, loss = w ((1 - p_y^q) / q - (1 - k^q) / q); w is renewed every `prune_every` epochs on
-    the evaluation view by the current weights, where the paper takes the best checkpoint on clean images.
+    The clamp is the GJS code's; ALASCA's code uses floor=1e-4. With `truncate` (0.5 in the paper) samples with p_y <= k
+    are left out from epoch `prune_start` on, loss = w ((1 - p_y^q) / q - (1 - k^q) / q); w is renewed every
+    `prune_every` epochs on the evaluation view by the current weights, where the paper takes the best checkpoint on
+    clean images.
     """
 
     class Options(Table):

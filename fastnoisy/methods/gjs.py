@@ -17,13 +17,14 @@ from fastnoisy.models.heads import Network
 class GeneralizedJensenShannon(Method):
     """GJS: Jensen-Shannon divergence between label and predictions on two draws of the view, so that they agree.
 
-    loss = Z * JSD_(w, (1-w)/2, (1-w)/2)(e_y, p(x_1), p(x_2)), Z = -1 / ((1-w) ln(1-w)), gradient through both views, which
-    are two independent draws of the student's program (more with `views`, each weighted (1-w)/views). One network.
-    Englesson & Azizpour, "Generalized Jensen-Shannon Divergence Loss for Learning with Noisy Labels", NeurIPS 2021.
-    Each view has BatchNorm statistics of its own; with `concatenate` one forward sees all views at once. The record is
-    of the first view alone: around GJS, ALASCA's heads, memory and correction use that one, as around NRD the student's.
-    With `concatenate` the heads run on every view, because their BatchNorm shares the pass; only the first view's
-    logits are used.
+    loss = Z * JSD_(w, (1-w)/2, (1-w)/2)(e_y, p(x_1), p(x_2)), Z = -1 / ((1-w) ln(1-w)), gradient through both views,
+    which are two independent draws of the student's program (more with `views`, each weighted (1-w)/views). One
+    network. Englesson & Azizpour, "Generalized Jensen-Shannon Divergence Loss for Learning with Noisy Labels", NeurIPS
+    2021. Each view has BatchNorm statistics of its own; with `concatenate` one forward sees all views at once. The
+    record is
+    of the first view alone: around GJS, ALASCA's heads, memory and correction use that one, as around NRD the
+    student's. With `concatenate` the heads run on every view, because their BatchNorm shares the pass; only the first
+    view's logits are used.
     """
 
     class Options(Table):

@@ -10,16 +10,16 @@ from pydantic import Field
 
 from fastnoisy import losses
 from fastnoisy.config import Table
-from fastnoisy.methods._pairs import KeptShare, TwoNetworks, mean_over, smallest
+from fastnoisy.methods._pairs import KeptCount, TwoNetworks, mean_over, smallest
 from fastnoisy.methods.base import Context, Progress, Record, StepBatch
 
 
 class JoCoR(TwoNetworks):
     """JoCoR: two networks under one loss with a symmetric KL term; only the samples with the smallest joint loss train.
 
-    l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t) as
-    in Co-teaching, but with half of the nominal rate for asymmetric noise, as in the official code.
-    Wei et al., "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
+    l = (1 - c)(CE(z_1) + CE(z_2)) + c (KL(p_2 || p_1) + KL(p_1 || p_2)), mean over the int((1 - R(t)) B) smallest; R(t)
+    as in Co-teaching, but with half of the nominal rate for asymmetric noise, as in the official code. Wei et al.,
+    "Combating Noisy Labels by Agreement: A Joint Training Method with Co-Regularization", CVPR 2020.
     """
 
     class Options(Table):
@@ -47,17 +47,18 @@ class JoCoR(TwoNetworks):
         super().__init__(context, options)
         halved = options.noise_rate is None and context.noise.kind == "asymmetric"
         rate = context.noise.nominal / 2 if halved else context.noise_rate(options.noise_rate)
-        self.kept = KeptShare(rate, options.warmup, options.warmup_mode)
+        self.kept = KeptCount(rate, options.warmup, options.warmup_mode)
 
     def step(self, batches: Mapping[str, StepBatch], progress: Progress) -> Record:
         """Both networks on the same view, one loss."""
         batch = batches["train"]
         first, second = self.forwards(batch)
         joint = losses.jocor(first.logits, second.logits, batch.labels, self.options.co_lambda)
-        mask = smallest(joint, self.kept(progress.epoch, len(batch.labels)))
+        whole = self.group.gather(joint)
+        mask = smallest(whole, self.kept(progress.epoch, len(whole)))
         agree = first.logits.argmax(dim=1) == second.logits.argmax(dim=1)
         logs = {"kept": mask.double().mean(), "agreement": agree.double().mean()}
-        return Record(mean_over(joint, mask), [first, second], logs)
+        return Record(mean_over(joint, mask, self.group), [first, second], logs)
 
 
 METHOD = JoCoR

@@ -15,9 +15,9 @@ from fastnoisy.methods.base import Progress, SingleNetwork
 class JensenShannon(SingleNetwork):
     """JS: weighted Jensen-Shannon divergence between the given label and the prediction.
 
-    loss = Z * JSD_(w, 1-w)(e_y, p) with w the label's weight and Z = -1 / ((1-w) ln(1-w)): near cross-entropy as w -> 0,
-    near mean absolute error as w -> 1.
-    Englesson & Azizpour, "Generalized Jensen-Shannon Divergence Loss for Learning with Noisy Labels", NeurIPS 2021.
+    loss = Z * JSD_(w, 1-w)(e_y, p) with w the label's weight and Z = -1 / ((1-w) ln(1-w)): near cross-entropy as w ->
+    0, near mean absolute error as w -> 1. Englesson & Azizpour, "Generalized Jensen-Shannon Divergence Loss for
+    Learning with Noisy Labels", NeurIPS 2021.
     """
 
     class Options(Table):

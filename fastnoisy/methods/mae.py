@@ -12,7 +12,8 @@ class MeanAbsoluteError(SingleNetwork):
     """MAE: one minus the probability of the given label; tolerates wrong labels, learns slowly.
 
     loss = 1 - p_y, the limit of normalised JS as its label weight goes to 1, and GCE with q = 1 without its clamp.
-    Ghosh, Kumar & Sastry, "Robust Loss Functions under Label Noise for Deep Neural Networks", AAAI 2017, who scale it by
+    Ghosh, Kumar & Sastry, "Robust Loss Functions under Label Noise for Deep Neural Networks", AAAI 2017, who scale it
+    by
     2. A reference beside Table 5, which has no row of it.
     """
 

@@ -38,15 +38,16 @@ class Mixup(SingleNetwork):
         """One forward of the mixed images."""
         batch = batches["train"]
         key = keyed_random.fold(keyed_random.fold(self.key, progress.epoch), progress.step)
-        share, others = self.weights(key), mixing.partners(key, len(batch.labels))
-        out = self.networks[0](mixing.mix(batch.views["student"], others, share))
+        weight, others = self.weights(key), mixing.partners(key, self.group, len(batch.labels))
+        out = self.networks[0](mixing.mix(batch.views["student"], others, weight, self.group))
         own = losses.cross_entropy(out.logits, batch.labels, "mean")
-        partners = losses.cross_entropy(out.logits, batch.labels.index_select(0, others), "mean")
+        labels = self.group.gather(batch.labels).index_select(0, others)
+        partners = losses.cross_entropy(out.logits, labels, "mean")
         forward = Forward(
-            0, out.logits, out.sub_logits, batch.labels, batch.indices, partners=others, partner_weight=share
+            0, out.logits, out.sub_logits, batch.labels, batch.indices, partners=others, own_weight=weight
         )
-        share = share.to(own.dtype)  # drawn in float64; two 0-dimensional tensors would make a loss of that
-        return Record(share * own + (1 - share) * partners, [forward])
+        weight = weight.to(own.dtype)  # drawn in float64; two 0-dimensional tensors would make a loss of that
+        return Record(weight * own + (1 - weight) * partners, [forward])
 
 
 METHOD = Mixup

@@ -38,9 +38,9 @@ class NoiseRobustDistillation(Method):
     """NRD: weighted Jensen-Shannon divergence between label, student and EMA teacher, each net on its own view.
 
     loss = Z * JSD_w(e_y, softmax(student(x_s)), softmax(teacher(x_t))), teacher without gradient (Eq. 19, 25-27);
-    after each step teacher <- decay * teacher + (1 - decay) * student (Eq. 24). The student is reported, the teacher logged.
-    "Neural Vicinal Risk Minimization: Noise-robust Distillation for Noisy Labels", AISafety workshop, IJCAI 2024. Z is that of
-    the GJS code by default (N1), the teacher's BatchNorm statistics are its own (N2).
+    after each step teacher <- decay * teacher + (1 - decay) * student (Eq. 24). The student is reported, the teacher
+    logged. "Neural Vicinal Risk Minimization: Noise-robust Distillation for Noisy Labels", AISafety workshop, IJCAI
+    2024. Z is that of the GJS code by default (N1), the teacher's BatchNorm statistics are its own (N2).
     """
 
     class Options(Table):
@@ -100,10 +100,10 @@ class NoiseRobustDistillation(Method):
         forward = Forward(0, out.logits, out.sub_logits, batch.labels, batch.indices)
         return Record(loss, [forward], {"teacher_agreement": agree})
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: Progress, sound: Tensor) -> None:
         """Move the teacher, from the first step on."""
         if not self.frozen:
-            self.teacher.update(self.primary_network().backbone)
+            self.teacher.update(self.primary_network().backbone, sound)
 
     def predictors(self, outputs: Sequence[Outputs], images: Tensor) -> dict[str, Tensor]:
         """Student (reported, decision N3) and teacher."""

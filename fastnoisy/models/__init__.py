@@ -1,7 +1,7 @@
 """Networks: backbones by name, and the sub-classifier heads that attach to any of them.
 
-A backbone is registered with `@backbone("name")` on a function `(num_classes, **options) -> Backbone`; every file of this
-folder is looked at, so a new file needs no list. Any other name is timm's (`timm_nets.py`).
+A backbone is registered with `@backbone("name")` on a function `(num_classes, **options) -> Backbone`; every file of
+this folder is looked at, so a new file needs no list. Any other name is timm's (`timm_nets.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnoisy.errors import FastnoisyError, unknown_name
-from fastnoisy.models.base import Backbone, backbones
+from fastnoisy.models.base import Backbone, backbones, without_step_counts
 from fastnoisy.models.timm_nets import check_name, timm_backbone
 
 
@@ -82,4 +82,5 @@ def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Ba
     except (TypeError, ValueError) as error:
         raise FastnoisyError(f"model {name} cannot be built with {options}: {error}") from error
     net.name = name
+    without_step_counts(net)
     return net

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from fastnoisy.errors import FastnoisyError
 
@@ -24,6 +25,24 @@ def backbone(name: str) -> Callable[[_Builder], _Builder]:
     return register
 
 
+def without_step_counts(net: nn.Module) -> None:
+    """Take `num_batches_tracked` out of every BatchNorm of a network, in place.
+
+    Nothing reads it where the momentum is a number, and counting is a launch per layer and step. Weights that bring the
+    counts (timm's, torchvision's) load as if they had none; ours load where counts are wanted, for torch fills in what
+    is missing.
+    """
+    for module in net.modules():
+        if isinstance(module, _NormBase) and module.num_batches_tracked is not None:
+            module.num_batches_tracked = None
+            module.register_load_state_dict_pre_hook(_drop_step_count)
+
+
+def _drop_step_count(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    # torch adds it, too, to a dictionary without version, such as safetensors'
+    state.pop(f"{prefix}num_batches_tracked", None)
+
+
 class Backbone(nn.Module):
     """A classifier cut into stages.
 
@@ -31,7 +50,8 @@ class Backbone(nn.Module):
         name: what it was built as, for messages.
         stage_channels: width of each stage's output.
         stage_reductions: how many input pixels one output pixel of each stage stands for, per side.
-        head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the end.
+        head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the
+            end.
         min_tap_reduction: stages of a lower reduction carry no sub-classifier unless they are named.
     """
 
@@ -58,12 +78,13 @@ class Backbone(nn.Module):
         """The error where sub-classifiers are asked of a network that has no stage to carry them."""
         return FastnoisyError(
             f"{self.name} has no feature maps before its last stage that could carry sub-classifiers",
-            "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without sub-classifiers",
+            "Choose a network of several stages, such as resnet34_cifar or resnet50, or a method without "
+            "sub-classifiers",
         )
 
     def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
-        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s), one after the other: what is done with one
-        before the next is asked for has its backward after the later stages', when their activations are gone.
+        """Images (B, 3, H, W) to each stage's output, (B, c_s, H / r_s, W / r_s), one after the other: what is done
+        with one before the next is asked for has its backward after the later stages', when their activations are gone.
         """
         raise NotImplementedError
 

@@ -1,9 +1,9 @@
 """Pre-activation residual networks for small images.
 
-`gjs_preact34` is the narrow three-stage net that the GJS code calls PreActResNet-34 and that produced the baseline rows of
-NRD's Table 2 (decision N11). `preact_small` is the same shape with a free depth and width, for tests, quick looks and CPUs.
-`preact_resnet18` and `preact_resnet34` have the full width; `dividemix_preact18` is the variant that DivideMix and ELR+
-train; `wrn_28_4` is a Wide ResNet (ALASCA's Table 8).
+`gjs_preact34` is the narrow three-stage net that the GJS code calls PreActResNet-34 and that produced the baseline rows
+of NRD's Table 2 (decision N11). `preact_small` is the same shape with a free depth and width, for tests, quick looks
+and CPUs. `preact_resnet18` and `preact_resnet34` have the full width; `dividemix_preact18` is the variant that
+DivideMix and ELR+ train; `wrn_28_4` is a Wide ResNet (ALASCA's Table 8).
 """
 
 from __future__ import annotations
@@ -150,10 +150,11 @@ def dividemix_preact18(num_classes: int) -> Backbone:
 
 
 def wide_resnet(num_classes: int, depth: int, widen: int, dropout: float) -> PreActResNet:
-    """Wide ResNet (Zagoruyko & Komodakis 2016): stem of 16, three stages of (depth - 4) / 6 blocks, 16/32/64 times `widen`.
+    """Wide ResNet (Zagoruyko & Komodakis 2016): stem of 16, three stages of (depth - 4) / 6 blocks, 16/32/64 times
+    `widen`.
 
-    Init of the official code (github.com/szagoruyko/wide-residual-networks): convolutions normal with variance 2 / fan-out,
-    linear bias zero.
+    Init of the official code (github.com/szagoruyko/wide-residual-networks): convolutions normal with variance 2 /
+    fan-out, linear bias zero.
     """
     blocks = (depth - 4) // 6
     net = PreActResNet(num_classes, (blocks,) * 3, (16 * widen, 32 * widen, 64 * widen), stem_width=16, dropout=dropout)

@@ -1,7 +1,7 @@
 """Post-activation residual networks with a 3x3 stem for 32x32 images (He et al. 2015; kuangliu's CIFAR variant).
 
-`resnet34_cifar` is the trunk of ALASCA's tables (21,282,122 parameters at 10 classes), `resnet18_cifar` its smaller sister;
-`resnet32_cifar` is the narrow net of three stages of ALASCA's Table 8.
+`resnet34_cifar` is the trunk of ALASCA's tables (21,282,122 parameters at 10 classes), `resnet18_cifar` its smaller
+sister; `resnet32_cifar` is the narrow net of three stages of ALASCA's Table 8.
 """
 
 from __future__ import annotations

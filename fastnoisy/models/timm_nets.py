@@ -48,9 +48,10 @@ class TimmBackbone(Backbone):
     """A whole timm model: its own `forward` gives the main classifier's logits.
 
     A stage is the last feature map of each reduction that timm's `feature_info` names, the last stage what
-    `forward_features` gives; where that is no map (tokens of a transformer), it is handed to the classifier as it is. A model
-    with fewer than two reductions (plain vision transformers) or without `forward_intermediates` is one stage: it trains as
-    any other, and refuses sub-classifiers.
+    `forward_features` gives; where that is no map (tokens of a transformer), it is handed to the classifier as it is. A
+    model
+    with fewer than two reductions (plain vision transformers) or without `forward_intermediates` is one stage: it
+    trains as any other, and refuses sub-classifiers.
 
     Sub-classifiers stand at a reduction of 4 or more unless stages are named: on a ResNet-50's stem, at 2, the one kxk
     convolution would have 67 million weights.
@@ -85,7 +86,8 @@ class TimmBackbone(Backbone):
         if not self.places:
             yield model.forward_features(images)
             return
-        # With the last place among them, since some models (hiera) run no further than the deepest place that is asked for.
+        # With the last place among them, since some models (hiera) run no further than the deepest place that is asked
+        # for.
         last, maps = model.forward_intermediates(images, indices=self.places)
         yield from maps[:-1]
         yield last.permute(0, 3, 1, 2) if self.nhwc else last
@@ -111,8 +113,9 @@ class TimmBackbone(Backbone):
 
 
 class InceptionResNetV2(TimmBackbone):
-    """timm's `inception_resnet_v2` in four stages: after the 35x35, 17x17 and 8x8 blocks (320, 1,088 and 2,080 channels) and
-    at the end (1,536). Sub-classifiers have a 3x3 convolution of stride 3 at each (methods.md 2.5, ALASCA's code).
+    """timm's `inception_resnet_v2` in four stages: after the 35x35, 17x17 and 8x8 blocks (320, 1,088 and 2,080
+    channels) and at the end (1,536). Sub-classifiers have a 3x3 convolution of stride 3 at each (methods.md 2.5,
+    ALASCA's code).
     """
 
     head_kernel = 3
@@ -155,8 +158,8 @@ def timm_backbone(
     """timm's model of a name, with timm's init.
 
     Args:
-        pretrained: start from timm's weights of that name (`resnet50.tv_in1k` says which; without a tag, timm's default),
-            which must lie in timm's cache. The classifier always starts fresh, from torch's global generator,
+        pretrained: start from timm's weights of that name (`resnet50.tv_in1k` says which; without a tag, timm's
+            default), which must lie in timm's cache. The classifier always starts fresh, from torch's global generator,
             also where the weights bring one for as many classes: it was trained on clean labels.
         weights: a file of these weights instead (.safetensors, .pth).
         download: fetch the weights where the cache does not hold them; nothing is fetched otherwise.

@@ -1,7 +1,7 @@
 """Label noise: pure functions of labels (and images), rate and seed, drawn once before training and saved with the run.
 
-Every function returns new int64 labels (N,) and leaves its input alone. Rates are shares in [0, 1]. A run names its noise
-by the text of a `NoiseSpec`, such as `symmetric:0.4`.
+Every function returns new int64 labels (N,) and leaves its input alone. Rates are shares in [0, 1]. A run names its
+noise by the text of a `NoiseSpec`, such as `symmetric:0.4`.
 
 | file | what it holds |
 |---|---|

@@ -44,7 +44,9 @@ def dataset_of(class_names: Sequence[str]) -> str:
 
 
 def next_in_superclass() -> list[int]:
-    """For each fine class of CIFAR-100 the next one of its super-class in alphabetical order, the first after the last."""
+    """For each fine class of CIFAR-100 the next one of its super-class in alphabetical order, the first after the
+    last.
+    """
     members: dict[int, list[int]] = {}
     for fine, coarse in enumerate(CIFAR100_COARSE_OF_FINE):
         members.setdefault(coarse, []).append(fine)

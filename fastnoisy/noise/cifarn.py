@@ -1,7 +1,8 @@
 """CIFAR-N: labels that people gave to CIFAR's training images (Wei et al. 2022, github.com/UCSC-REAL/cifar-10-100n).
 
-The published files are pickles within torch's zip format. A pickle is a program; torch's restricted loader runs none, and
-the three names of numpy that these need stand for classes of ours, so numpy's own unpickling code sees no byte of them.
+The published files are pickles within torch's zip format. A pickle is a program; torch's restricted loader runs none,
+and the three names of numpy that these need stand for classes of ours, so numpy's own unpickling code sees no byte of
+them.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def human(path: Path | str, key: str, clean: np.ndarray | None = None) -> np.nda
 
     Args:
         path: `CIFAR-10_human.pt` or `CIFAR-100_human.pt` as published, or an `.npz` with the same keys.
-        key: `aggre`, `worse`, `random1` to `random3` (CIFAR-10), `noisy`, `noisy_coarse` (CIFAR-100), or the official key,
-            such as `worse_label`.
+        key: `aggre`, `worse`, `random1` to `random3` (CIFAR-10), `noisy`, `noisy_coarse` (CIFAR-100), or the official
+            key, such as `worse_label`.
         clean: (N,) true labels of the rows they are for; the file's own must equal them on every row.
 
     Raises:
@@ -107,7 +108,8 @@ def _compare(theirs: np.ndarray, ours: np.ndarray, what: str) -> None:
     if len(differing):
         first = differing[0]
         raise FastnoisyError(
-            f"{what} differs from this data set's labels on {len(differing)} of {len(ours)} rows, first on row {first}: "
+            f"{what} differs from this data set's labels on {len(differing)} of {len(ours)} rows, first on row "
+            f"{first}: "
             f"{theirs[first]} there, {ours[first]} here",
             "The rows are probably in another order (TensorFlow's, for example) or of another data set; the published "
             "files follow CIFAR's python version",

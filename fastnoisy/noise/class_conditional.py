@@ -1,7 +1,7 @@
 """Noise that depends on the class alone: symmetric, asymmetric, pair flips.
 
-The draws follow the published codes call by call (numpy's legacy generator, or Python's for DivideMix), so a seed gives the
-very labels that the published tables were made with. That is why some of them loop over samples.
+The draws follow the published codes call by call (numpy's legacy generator, or Python's for DivideMix), so a seed gives
+the very labels that the published tables were made with. That is why some of them loop over samples.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def asymmetric(labels: np.ndarray, rate: float, dataset: str, seed: int, rule: s
 
     CIFAR-10: truck -> automobile, bird -> airplane, cat <-> dog, deer -> horse; other classes stay clean.
 
-    * `sequential` (default; the codes of GJS, ELR, ALASCA): class by class, `rate` of the class's members flip. Members are
-      looked up in the array being modified, so cats already called dogs are drawn again with the dogs: at 0.4 24 %
+    * `sequential` (default; the codes of GJS, ELR, ALASCA): class by class, `rate` of the class's members flip. Members
+      are looked up in the array being modified, so cats already called dogs are drawn again with the dogs: at 0.4 24 %
       of the cats and 40 % of the dogs end up wrong, 18.4 % of all labels of CIFAR-10 (seed 1) instead of 20 %.
     * `snapshot`: the same with members looked up in the clean labels, so that each class has exactly `rate`.
     * `no_dog_cat`: `sequential` without dog -> cat, as ALASCA's text has it.
@@ -74,9 +74,10 @@ def asymmetric(labels: np.ndarray, rate: float, dataset: str, seed: int, rule: s
 
     CIFAR-100:
 
-    * `superclass` (default; GJS): the first rate * N samples of a permutation go to the next class of their super-class.
-    * `index_blocks` (the codes of ELR, FINE, ALASCA, with seed 0): each sample flips with probability `rate` to the next
-      class within the block of five consecutive classes that it lies in. These blocks are NOT super-classes.
+    * `superclass` (default; GJS): the first rate * N samples of a permutation go to the next class of their
+    super-class.
+    * `index_blocks` (the codes of ELR, FINE, ALASCA, with seed 0): each sample flips with probability `rate` to the
+      next class within the block of five consecutive classes that it lies in. These blocks are NOT super-classes.
 
     Args:
         labels: (N,) integers.

@@ -22,8 +22,9 @@ def from_file(path: Path | str, num_samples: int, num_classes: int, class_names:
     """Labels from a file, int64 (N,).
 
     * `.npy`: a vector; `.npz`: its array `given`, as in a run's labels.npz.
-    * `.csv`, `.txt`: one label per line; or lines under a header with a column `label` or `given_label`. A column `index`
-      says which row of the data set each line is about, each row once; without it lines are in the order of the rows.
+    * `.csv`, `.txt`: one label per line; or lines under a header with a column `label` or `given_label`. A column
+      `index` says which row of the data set each line is about, each row once; without it lines are in the order of the
+      rows.
 
     Args:
         num_samples: N, the rows of the data set.
@@ -53,7 +54,8 @@ def from_file(path: Path | str, num_samples: int, num_classes: int, class_names:
         )
         raise FastnoisyError(
             f"label file {path} cannot be read: {said}",
-            "It must hold one class per training row: a vector saved with numpy.save, 'given' in an .npz, or lines of text",
+            "It must hold one class per training row: a vector saved with numpy.save, 'given' in an .npz, or lines of "
+            "text",
         ) from error
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise FastnoisyError(f"label file {path} must hold a vector of integers, got {labels.dtype} {labels.shape}")

@@ -29,14 +29,14 @@ def instance_dependent(
 ) -> np.ndarray:
     """Labels replaced by the class that the image looks like to a random projection.
 
-    * `cores`: one projection W (S, C) for all classes, of the raw pixels 0 to 255 (H, W, 3 flattened). These scores are in
-      the thousands, so the softmax gives almost all weight to one class. Flip rates are normal, those outside (0, 1)
+    * `cores`: one projection W (S, C) for all classes, of the raw pixels 0 to 255 (H, W, 3 flattened). These scores are
+      in the thousands, so the softmax gives almost all weight to one class. Flip rates are normal, those outside (0, 1)
       rejected. With seed 0 equal to the published code, draw by draw.
-    * `pdn`: one projection (S, C) for each true class, of (pixel/255 - 0.5) / 0.25. Flip rates are truncated normal. The
-      published code's numbers in float64 instead of float32.
+    * `pdn`: one projection (S, C) for each true class, of (pixel/255 - 0.5) / 0.25. Flip rates are truncated normal.
+      The published code's numbers in float64 instead of float32.
 
-    Cutting the normal off moves its mean away from 0 and 1: at rate 0.05 about 10 % of the labels flip; from 0.2 to 0.8 the
-    mean stays within 0.006 of the rate. Rate 0 leaves every label as it is.
+    Cutting the normal off moves its mean away from 0 and 1: at rate 0.05 about 10 % of the labels flip; from 0.2 to 0.8
+    the mean stays within 0.006 of the rate. Rate 0 leaves every label as it is.
 
     Args:
         images: uint8 (N, H, W, 3), RGB.
@@ -57,8 +57,8 @@ def from_reader(
     """`instance_dependent` with images that are read in chunks.
 
     Args:
-        read: rows, int64 (n,), to their images, uint8 (n, H, W, 3). Called with few rows at a time, so that the set never
-            has to be in memory.
+        read: rows, int64 (n,), to their images, uint8 (n, H, W, 3). Called with few rows at a time, so that the set
+            never has to be in memory.
     """
     if variant not in INSTANCE_VARIANTS:
         raise unknown_name("variant of instance-dependent noise", variant, INSTANCE_VARIANTS)
@@ -157,7 +157,7 @@ def _rejected_normal(generator: np.random.RandomState, mean: float, count: int) 
 
 def _truncated_normal(generator: np.random.RandomState, mean: float, count: int) -> np.ndarray:
     """Normal numbers (count,) given that they lie in [0, 1], by inversion: the draws of scipy.stats.truncnorm."""
-    from scipy.special import ndtr, ndtri  # comes with scikit-learn
+    from scipy.special import ndtr, ndtri  # a tenth of a second to import
 
     low, high = ndtr(-mean / SPREAD), ndtr((1 - mean) / SPREAD)
     drawn = mean + SPREAD * ndtri(low + generator.random_sample(count) * (high - low))

@@ -111,7 +111,9 @@ class NoiseSpec:
 
     @property
     def keeps_truth(self) -> bool:
-        """Whether the labels before this noise are the clean ones: noise that is put on labels implies that they are."""
+        """Whether the labels before this noise are the clean ones: noise that is put on labels implies that they
+        are.
+        """
         return self.kind not in ("none", "file")
 
     def absolute(self) -> NoiseSpec:
@@ -171,14 +173,16 @@ class NoiseSpec:
         remedy = f"Write noise=pairflip:{self.rate!r}, which flips each class to the next one"
         if not dataset:
             raise FastnoisyError(
-                "asymmetric noise is made for the classes of CIFAR-10 and CIFAR-100 in their order, and this data set has "
+                "asymmetric noise is made for the classes of CIFAR-10 and CIFAR-100 in their order, and this data set "
+                "has "
                 f"{_shown(class_names)}",
                 remedy,
             )
         rules = ASYMMETRIC_RULES[dataset]
         if self.option and self.option not in rules:
             raise FastnoisyError(
-                f"noise {self}: this data set has the classes of {_TITLES[dataset]}, whose rules are {', '.join(rules)}",
+                f"noise {self}: this data set has the classes of {_TITLES[dataset]}, whose rules are "
+                f"{', '.join(rules)}",
                 f"Write noise=asymmetric:{self.rate!r}:{rules[0]}, or pairflip:{self.rate!r}",
             )
         return dataset
@@ -191,7 +195,8 @@ class NoiseSpec:
         if dataset and dataset != wanted:
             fitting = [key for key, labels in cifarn.LABEL_SETS.items() if labels.dataset == dataset]
             raise FastnoisyError(
-                f"noise human:{self.option} is of {_TITLES[wanted]}, and this data set has the classes of {_TITLES[dataset]}",
+                f"noise human:{self.option} is of {_TITLES[wanted]}, and this data set has the classes of "
+                f"{_TITLES[dataset]}",
                 f"Write noise=human:{' or human:'.join(fitting)}",
             )
         if self.path:

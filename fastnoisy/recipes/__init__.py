@@ -1,11 +1,12 @@
-"""Recipes: one TOML file per data set; `<data>-<method>` composes it with a suite, a row of the papers' tables and a method.
+"""Recipes: one TOML file per data set; `<data>-<method>` composes it with a suite, a row of the papers' tables and a
+method.
 
 A file holds the keys of a configuration, and beside them:
 
 * `summary`: one line for listings;
 * `table`: the data set whose rows of the papers' tables it takes (see `rows.py`); without it, it has its own numbers;
-* `[suite.NAME]`: keys that the set-up of one paper fixes for every method (net, schedule, split, augmentation, ...), and
-  `asymmetric`, the rule that `noise=asymmetric:RATE` means there;
+* `[suite.NAME]`: keys that the set-up of one paper fixes for every method (net, schedule, split, augmentation, ...),
+  and `asymmetric`, the rule that `noise=asymmetric:RATE` means there;
 * `[for.METHOD]`, at the top or within a suite: keys for one method alone.
 
 Layers, later winning: the row, the file, its `[for.METHOD]`, `[suite.NAME]`, its `[for.METHOD]`, the user's overrides.
@@ -54,7 +55,8 @@ def split_name(name: str, methods: list[str]) -> tuple[str, str]:
 def compose(
     data: str, method: str, suite: str, overrides: Mapping[str, Any] | None = None, base: str | None = None
 ) -> dict[str, Any]:
-    """The tables of `<data>-<method>` under a suite, with the user's overrides; `noise` in them is parsed, a `NoiseSpec`.
+    """The tables of `<data>-<method>` under a suite, with the user's overrides; `noise` in them is parsed, a
+    `NoiseSpec`.
 
     Args:
         overrides: nested tables; a wrapper's `base` in table form.

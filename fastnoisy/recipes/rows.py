@@ -1,6 +1,7 @@
 """The papers' hyperparameters as data: one row per data set, method and noise, in `tables/SUITE.csv`.
 
-`nrd.csv` is Table 5 of NRD, all 126 cells, as printed. `alasca.csv` is ALASCA's set-up (D.1.2 and the settings of the methods
+`nrd.csv` is Table 5 of NRD, all 126 cells, as printed. `alasca.csv` is ALASCA's set-up (D.1.2 and the settings of the
+methods
 it builds on): a line stands for every rate it lists. Columns:
 
     data, method    which data set and which method; a wrapper takes the row of the method it wraps

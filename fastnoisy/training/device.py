@@ -1,17 +1,21 @@
-"""The device and the CPU threads of a run."""
+"""The device and the CPU threads of a run, and how its caller gets them back as they were."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch.utils.data._utils import signal_handling
 
 from fastnoisy.errors import FastnoisyError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory, streams
-    that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
+    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory,
+    streams that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
 
     Raises:
         FastnoisyError: a GPU is asked for and there is none.
@@ -29,3 +33,23 @@ def choose_device(name: str) -> torch.device:
 def set_threads(threads: int) -> None:
     """Use `threads` CPU threads; 0: as many as this process may run on."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def caller_unchanged() -> Iterator[None]:
+    """Put the caller's thread count, current GPU, random state of the CPU and handler of SIGCHLD back at the end."""
+    random = torch.get_rng_state()  # DataLoader draws a seed from it
+    threads = torch.get_num_threads()
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random)
+        if signal.getsignal(signal.SIGCHLD) != handler:  # DataLoader's, which watches its workers, and they are gone
+            signal.signal(signal.SIGCHLD, handler)
+            signal_handling._SIGCHLD_handler_set = False  # so that the next DataLoader sets it again
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if device is not None:
+            torch.cuda.set_device(device)

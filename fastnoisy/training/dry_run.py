@@ -18,11 +18,11 @@ import torch
 
 from fastnoisy.batch import Batch
 from fastnoisy.methods.base import Pass
-from fastnoisy.training import evaluate, setup
-from fastnoisy.training.logs import duration
-from fastnoisy.training.loop import Trainer
+from fastnoisy.training import setup
+from fastnoisy.training.logs import Event, Observer, duration
+from fastnoisy.training.loop import Job, opened, silent
+from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.settings import Settings
-from fastnoisy.training.step import memory_format
 
 STEPS = 3
 
@@ -50,7 +50,7 @@ class DryRun:
     total_seconds: float
 
 
-def run(settings: Settings, out: Path, quiet: bool = False) -> DryRun:
+def run(settings: Settings, out: Path, observe: Observer = silent) -> DryRun:
     """Try a run: one step to warm up, then `STEPS` measured ones, and one batch of evaluation.
 
     Args:
@@ -59,65 +59,69 @@ def run(settings: Settings, out: Path, quiet: bool = False) -> DryRun:
     Raises:
         FastnoisyError: as a run's start.
     """
-    trainer = Trainer(setup.prepare(settings), out, quiet)
-    with trainer.opened():
-        found = _measure(trainer)
-    for line in _lines(trainer, found):
-        trainer.display.line(line)
+    job = Job.of(setup.prepare(settings), RunFolder(out), observe)
+    with opened(job):
+        found = _measure(job)
+    for line in _lines(job, found):
+        job.say(line)
     return found
 
 
-def _measure(trainer: Trainer) -> DryRun:
-    settings, device, method = trainer.config, trainer.device, trainer.method
+def _measure(job: Job) -> DryRun:
+    config, device, method = job.config, job.setup.device, job.state.method
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     method.train()
-    method.before_pass(_last_plan(trainer)[0].name)
-    supply = _endless(trainer)
+    method.before_pass(_last_plan(job)[0].name)
+    supply = _endless(job)
     seconds, waits, images = [], [], 0
     for step in range(1 + STEPS):
         start = time.perf_counter()
         given = next(supply)
         waited = time.perf_counter() - start
-        trainer.progress.move(0, step, 1 + STEPS)
-        trainer.stepper(given, trainer.progress, 0)
-        trainer.display.step("trying", step + 1, 1 + STEPS)
+        job.progress.move(0, step, 1 + STEPS)
+        job.stepper(given, job.progress)
+        job.observe(Event("step", "trying", step + 1, 1 + STEPS))
         _synchronise(device)
         seconds.append(time.perf_counter() - start)
         waits.append(waited)
         images = sum(len(batch.indices) for batch in given.values())
-    trainer.meter.check_finite(0, 1 + STEPS, "")
+    job.state.meter.check_finite(0, 1 + STEPS, "")
     pace = statistics.median(seconds[1:])
-    rows = trainer.labels.train[: settings.batch_size]
-    form = memory_format(settings, device)
+    rows = job.setup.labels.train[: job.evaluator.batch_size]
     timed = []
     for _ in range(2):  # the first chooses kernels
         start = time.perf_counter()
-        evaluate.collect_logits(method, trainer.pipeline, trainer.setup.eval_view, rows, settings.batch_size, form)
+        job.evaluator.logits(job.pipeline, rows)
         timed.append(time.perf_counter() - start)
-    steps = _steps(trainer)
-    test = sum(p.split.num_samples for p in trainer.eval_pipelines.values()) + len(trainer.labels.holdout)
-    rounds = math.ceil(settings.epochs / settings.eval_every) + 1
-    batches = (rounds * test + len(trainer.labels.train)) / settings.batch_size
+    steps = _steps(job)
+    test = sum(p.split.num_samples for p in job.eval_pipelines.values()) + len(job.setup.labels.holdout)
+    rounds = math.ceil(config.epochs / config.eval_every) + bool(config.select)
+    batches = (rounds * test + len(job.setup.labels.train)) / len(rows)
     total = seconds[0] + steps * pace + batches * timed[1]
-    share = sum(waits[1:]) / sum(seconds[1:])
-    return DryRun(seconds[0], pace, images / pace, share, timed[1], _peak(device), total)
+    waiting = sum(waits[1:]) / sum(seconds[1:])
+    return DryRun(seconds[0], pace, images / pace, waiting, timed[1], _peak(device), total)
 
 
-def _last_plan(trainer: Trainer) -> tuple[Pass, ...]:
+def _last_plan(job: Job) -> tuple[Pass, ...]:
     """The passes of the last epoch: what most epochs are like, a warm-up is not."""
-    return trainer.method.plan(trainer.config.epochs - 1)
+    return job.state.method.plan(job.config.epochs - 1)
 
 
-def _steps(trainer: Trainer) -> int:
+def _steps(job: Job) -> int:
     """Steps of all epochs. A selection, whose size is not known yet, counts as the whole training part."""
-    return sum(trainer.steps(spec) for epoch in range(trainer.config.epochs) for spec in trainer.method.plan(epoch))
+    plans = [job.state.method.plan(epoch) for epoch in range(job.config.epochs)]
+    return sum(job.feed.steps(spec, job.state.populations) for plan in plans for spec in plan)
 
 
-def _endless(trainer: Trainer) -> Iterator[dict[str, Batch]]:
+def _endless(job: Job) -> Iterator[dict[str, Batch]]:
     """Batches of the first pass, epoch after epoch: a small data set may not have enough steps in one."""
+    spec = _last_plan(job)[0]
     for epoch in range(2 + STEPS):
-        yield from trainer.supply(_last_plan(trainer)[0], epoch, 0)
+        rows = job.feed.batches(spec, job.state.populations, epoch)
+        supply = [job.pipeline.iterate(rows[name]) for name in spec.streams]
+        for given in zip(*supply, strict=False):
+            yield dict(zip(spec.streams, given, strict=True))
 
 
 def _synchronise(device: torch.device) -> None:
@@ -131,17 +135,17 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _lines(trainer: Trainer, found: DryRun) -> list[str]:
-    settings, out, on_gpu = trainer.config, trainer.out, trainer.device.type == "cuda"
+def _lines(job: Job, found: DryRun) -> list[str]:
+    config, out, on_gpu = job.config, job.folder.path, job.setup.device.type == "cuda"
     where = "GPU memory at its peak" if on_gpu else "memory of the whole process at its peak"
     return [
-        f"dry run: {STEPS} steps of batch {settings.batch_size} after one to warm up ({found.warm_up_seconds:.2f} s)",
+        f"dry run: {STEPS} steps of batch {config.batch_size} after one to warm up ({found.warm_up_seconds:.2f} s)",
         f"  speed    {found.images_per_second:,.0f} img/s, {1000 * found.step_seconds:.0f} ms a step, "
         f"{found.wait_share:.0%} of it waiting for data",
         f"  memory   {found.peak_bytes / 2**30:.2f} GiB, {where}",
-        f"  ETA      {duration(found.total_seconds)} for {settings.epochs} epochs, {_steps(trainer):,} steps, "
+        f"  ETA      {duration(found.total_seconds)} for {config.epochs} epochs, {_steps(job):,} steps, "
         "evaluations included",
         f"nothing was written; {out} holds a run already, so train with another --out"
-        if (out / "config.toml").exists()
+        if job.folder.config_path.exists()
         else "nothing was written; leave out --dry-run to train",
     ]

@@ -35,8 +35,8 @@ def eval_sets(config: Config, store: Store, class_names: list[str]) -> list[Eval
     """The store's own test split (or val, where it has no test), and the sets named under `eval`.
 
     Raises:
-        FastnoisyError: a store or split is missing, or has other classes than the run; or one of `eval` has the name of the
-            run's own.
+        FastnoisyError: a store or split is missing, or has other classes than the run; or one of `eval` has the name of
+            the run's own.
     """
     sets: list[EvalSet] = []
     own = test_split(config, store)

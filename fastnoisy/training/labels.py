@@ -1,13 +1,17 @@
-"""The labels of a run: subset, hold-out and noise as pure functions of its configuration; what is trained on in an epoch."""
+"""The labels of a run: subset, hold-out and noise as pure functions of its configuration; what is trained on in an
+epoch.
+
+labels.npz keeps them, with what they were drawn for and a digest over all of it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +21,7 @@ from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.methods.base import NoiseFacts
-from fastnoisy.noise import NoiseSpec, check_range
+from fastnoisy.noise import NoiseSpec
 from fastnoisy.order import Population, balanced, stratified
 from fastnoisy.training.settings import Settings
 
@@ -30,12 +34,14 @@ class Labels:
         given: int64 (N,), what is trained on, noise included.
         clean: int64 (N,) or None; for metrics alone. Where the store knows none, labels before synthetic noise serve.
         train, holdout: int64 rows, ascending.
+        origin: what they were drawn for, of labels that were read; None where they were just drawn.
     """
 
     given: np.ndarray
     clean: np.ndarray | None
     train: np.ndarray
     holdout: np.ndarray
+    origin: Origin | None = None
 
     @classmethod
     def draw(cls, settings: Settings, split: Split) -> Labels:
@@ -72,63 +78,121 @@ class Labels:
         wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
         return NoiseFacts(None if wrong is None else float(wrong.mean()), noise.kind, noise.rate)
 
-    def save(self, path: Path, spec: str, split: Split) -> None:
-        """labels.npz: given, train, holdout, noise, digests of the data they belong to, and clean where known."""
-        arrays = {"given": self.given, "train": self.train, "holdout": self.holdout, "noise": np.array(spec)}
-        arrays |= {f"{name}_digest": np.array(digest) for name, digest in _digests(split).items()}
-        if self.clean is not None:
-            arrays["clean"] = self.clean
-        with replacing(path) as partial:
-            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of them: what a checkpoint says of the labels that it was trained on."""
+        return _digest(self.arrays())
 
-    @classmethod
-    def read(cls, path: Path, split: Split) -> Labels:
-        """Labels of an earlier run.
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name; without `clean` where it is not known."""
+        return {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
 
-        They are rows' labels, so row for row the split must be the one they were drawn for: a store converted anew after a
+
+@dataclass(frozen=True)
+class Origin:
+    """What the labels in a labels.npz were drawn for.
+
+    Attributes:
+        config: the resolved configuration that the run began with, as plain tables.
+        data: digests of the split; see `_data_digests`.
+    """
+
+    config: dict[str, Any]
+    data: dict[str, str]
+
+    def check(self, split: Split) -> str:
+        """Whether the labels belong to this split.
+
+        They are rows' labels, so row for row it must be the one they were drawn for: a store converted anew after a
         folder was renamed has as many rows in another order. Another `--resize` or a copy elsewhere changes none of it.
 
+        Returns:
+            A line to say where the images are stored otherwise; empty where nothing differs.
+
         Raises:
-            FastnoisyError: unreadable, or of another data set.
+            FastnoisyError: it is another split; says in what.
         """
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                found = {key: archive[key] for key in archive}
-            labels = cls(found["given"], found.get("clean"), found["train"], found["holdout"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise FastnoisyError(f"the run's labels {path} cannot be read: {error}") from error
-        if len(labels.given) != split.num_samples:
+        found = _data_digests(split)
+        if self.data.get("rows") != found["rows"]:
             raise FastnoisyError(
-                f"the run was trained on {len(labels.given)} rows, this data set has {split.num_samples}",
+                f"the run was trained on {self.data.get('rows')} rows, this data set has {found['rows']}",
                 "Name the run's own data set with --data",
             )
-        for name, digest in _digests(split).items():
-            if str(found.get(f"{name}_digest", digest)) != digest:  # labels written before there were digests have none
+        for name, what in _WHAT.items():
+            if self.data.get(name) != found[name]:
                 raise FastnoisyError(
-                    f"the run was trained on other data than {split.beton_path}: {_WHAT[name]}",
+                    f"the run was trained on other data than {split.beton_path}: {what}",
                     "Name the run's own data set with --data, or start a new run on this one",
                 )
-        check_range(labels.given, len(split.class_names), str(path))
-        return labels
+        if self.data.get("pixels") != found["pixels"]:
+            return (
+                f"note: {split.beton_path} holds the run's images in other bytes than when it began (another --resize?)"
+            )
+        return ""
 
 
-_WHAT = {
+_WHAT = {  # the coarsest first
     "classes": "the class names differ",
     "sources": "its rows are other images, or the same in another order",
     "published": "the labels it was published with differ",
 }
 
 
-def _digests(split: Split) -> dict[str, str]:
-    """SHA-256 of what says which row is which image and what its label means: by a key of `_WHAT`, the coarsest first."""
+def _data_digests(split: Split) -> dict[str, str]:
+    """What says which row is which image and what its label means, by the keys of `_WHAT`; how many rows; their
+    bytes.
+    """
     sources = hashlib.sha256()
     for source in split.sources:
         sources.update(source.encode("utf-8", "surrogateescape") + b"\0")
     return {
+        "rows": str(split.num_samples),
         "classes": hashlib.sha256(json.dumps(split.class_names).encode()).hexdigest(),
         "sources": sources.hexdigest(),
         "published": hashlib.sha256(split.given_labels.astype("<i8").tobytes()).hexdigest(),
+        "pixels": hashlib.sha256(split.checksums.astype("<u4").tobytes()).hexdigest(),
     }
+
+
+def write_labels(path: Path, labels: Labels, config: Mapping[str, Any], split: Split) -> None:
+    """Write labels.npz: given, train, holdout, clean where known, `origin` (see `Origin`, as JSON) and a digest of it
+    all.
+    """
+    origin = json.dumps({"config": dict(config), "data": _data_digests(split)})
+    arrays = {**labels.arrays(), "origin": np.array(origin)}
+    with replacing(path, durable=True) as partial:
+        np.savez_compressed(partial, digest=np.array(_digest(arrays)), **arrays)  # type: ignore[arg-type]
+
+
+def read_labels(path: Path) -> Labels:
+    """Read labels.npz.
+
+    Raises:
+        FastnoisyError: it cannot be read, or is not what was written.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {key: archive[key] for key in archive}
+        if str(found.pop("digest")) != _digest(found):
+            raise ValueError("its contents have changed since they were written")
+        origin = Origin(**json.loads(str(found.pop("origin"))))
+        return Labels(found["given"], found.get("clean"), found["train"], found["holdout"], origin)
+    except (
+        Exception
+    ) as error:  # zipfile, zlib, numpy and json raise a dozen kinds on damaged bytes (10,269 bit flips tried)
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise FastnoisyError(
+            f"the run's labels {path} are damaged: {said}",
+            "Put back a copy of the file, or start a new run: a run cannot go on under other labels",
+        ) from error
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def training_population(settings: Config, labels: Labels, epoch: int) -> Population:

@@ -1,438 +1,445 @@
-"""The training loop, to be read top to bottom.
+"""The training loop, to be read top to bottom: epoch, pass, step, evaluation, checkpoint.
 
-`start` makes a run folder and trains; `resume` goes on where a run folder's newest whole checkpoint stands. Both end with
-an evaluation of the training set and `issues.csv`. Which sample is trained when, and what its views look like, are pure
-functions of the configuration, so a resumed run needs a position and no generator's state.
+`start` makes a run folder and trains; `resume` goes on where the newest whole checkpoint of one stands. What changes
+while it trains is `Job.state` alone. Which sample is trained when, and what its views look like, are pure functions of
+the configuration, so a run that goes on needs a position and no generator's state.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from fastnoisy import config, machine, pipelines
+from fastnoisy import machine, pipelines
 from fastnoisy.batch import Batch
+from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.methods.base import Pass, Progress, TrainingSet
-from fastnoisy.order import Population, batches, num_batches
-from fastnoisy.training import checkpoint, evaluate, folder, issues, optim, preflight, setup, summary
-from fastnoisy.training.checkpoint import Position
+from fastnoisy.methods.base import Progress, TrainingSet
+from fastnoisy.order import Population
+from fastnoisy.training import checkpoint, evaluate, issues, optim, preflight, setup, summary
+from fastnoisy.training.checkpoint import Checkpoint, Origin
+from fastnoisy.training.evaluate import Evaluator
+from fastnoisy.training.feed import Feed
 from fastnoisy.training.labels import training_population
-from fastnoisy.training.logs import Display, Meter, MetricsFile, Stopwatch, epoch_line
+from fastnoisy.training.logs import Event, Observer, Stopwatch, epoch_line
+from fastnoisy.training.meter import Meter
+from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.selection import Selection
 from fastnoisy.training.settings import Settings
-from fastnoisy.training.step import Stepper, memory_format
+from fastnoisy.training.setup import Setup
+from fastnoisy.training.state import Position, TrainState, load_method
+from fastnoisy.training.step import Stepper
+from fastnoisy.training.stop import Interrupted, Stop
+
+__all__ = ["Interrupted", "Job", "Stop", "opened", "resume", "start", "train"]
 
 
-class Interrupted(Exception):  # noqa: N818, it is no error
-    """The run was asked to stop; its state is on disk. `signal_number` says by what."""
-
-    def __init__(self, signal_number: int, path: Path) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
-        self.signal_number, self.path = signal_number, path
+def silent(event: Event) -> None:
+    """An observer that shows nothing."""
 
 
-def start(settings: Settings, out: Path, quiet: bool = False) -> dict[str, Any]:
+@dataclass
+class Job:
+    """What the loop works with; all of it but `state` stays as it is.
+
+    Attributes:
+        setup: the resolved run: configuration, data, labels, method, views.
+        folder: where it is written.
+        state: what a checkpoint holds.
+        observe: told what happens.
+        stop: asked to stop by whoever holds it.
+        progress: the position as tensors on the device.
+        saved: the newest checkpoint and its position; None before the first.
+        pipeline, eval_pipelines: open within `opened`.
+    """
+
+    setup: Setup
+    folder: RunFolder
+    state: TrainState
+    stepper: Stepper
+    feed: Feed
+    evaluator: Evaluator
+    progress: Progress
+    observe: Observer = silent
+    stop: Stop = field(default_factory=Stop)
+    saved: tuple[Path, Position] | None = None
+    pipeline: pipelines.Pipeline = field(init=False)
+    eval_pipelines: dict[str, pipelines.Pipeline] = field(init=False)
+
+    @classmethod
+    def of(cls, prepared: Setup, folder: RunFolder, observe: Observer, stop: Stop | None = None) -> Job:
+        """At the beginning of a run."""
+        config, device, method = prepared.config, prepared.device, prepared.method
+        clean = prepared.labels.clean
+        meter = Meter(None if clean is None else torch.from_numpy(clean).to(device), device)
+        progress = Progress.start(config.epochs, device)
+        optimizer = optim.build(method, config.optim, device)
+        stepper = Stepper(method, optimizer, prepared.views, config, device, meter)
+        state = TrainState(
+            method, optimizer, stepper.scaler, meter, Selection(config.select), dict(prepared.populations)
+        )
+        feed = Feed(method.streams, prepared.order, config.batch_size, config.drop_last)
+        evaluator = Evaluator.of(config, method, prepared.eval_view, device)
+        return cls(prepared, folder, state, stepper, feed, evaluator, progress, observe, stop or Stop())
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self.setup.config
+
+    def say(self, line: str) -> None:
+        """Tell the observer a line."""
+        self.observe(Event("note", line))
+
+
+# -- beginning and going on -------------------------------------------------------------------------------------------
+
+
+def start(settings: Settings, out: Path, observe: Observer = silent, stop: Stop | None = None) -> dict[str, Any]:
     """Train a configuration into a new run folder; returns the final line of metrics.jsonl.
+
+    Where it raises before anything was trained, no folder stays behind.
 
     Raises:
         FastnoisyError: bad data, nothing that fits, a folder that already holds a run, a loss that is not finite.
-        Interrupted: by SIGINT or SIGTERM; a checkpoint was written.
+        Interrupted: `stop` was asked; a checkpoint was written.
     """
-    folder.refuse_existing(out)
-    prepared = setup.prepare(settings)
-    trainer = Trainer(prepared, out, quiet)
-    folder.make(out)
+    _refuse_ranks()
+    folder = RunFolder(out)
+    folder.refuse_existing()
+    job = Job.of(setup.prepare(settings), folder, observe, stop)
+    with folder.new(job.say), opened(job):  # what cannot fit or be opened is refused before anything is written
+        folder.write_config(settings)
+        folder.write_labels(job.setup.labels, settings, job.setup.split)
+        return train(job)
+
+
+def resume(
+    out: Path, words: Sequence[str] = (), store: str = "", observe: Observer = silent, stop: Stop | None = None
+) -> dict[str, Any]:
+    """Go on with a run from its newest whole checkpoint; returns the final line of metrics.jsonl.
+
+    Args:
+        words: overrides of what may change in a run that goes on; they are kept in its config.toml.
+        store: the folder of its data set, where that has moved.
+
+    Raises:
+        FastnoisyError: no run or no whole checkpoint there, a configuration or a file that does not fit it, or another
+            process that is at work in the folder.
+        Interrupted: `stop` was asked; a checkpoint was written.
+    """
+
+    def say(line: str) -> None:
+        observe(Event("note", line))
+
+    _refuse_ranks()
+    folder = RunFolder(out)
+    folder.require()
+    with folder.locked(say):
+        found = folder.newest(say) if folder.has_checkpoint else None
+        kept = folder.read_labels() if found or folder.labels_path.exists() else None
+        began = found.origin.config if found else kept.origin.config if kept and kept.origin else None
+        settings = folder.read_config(began, say, words, store)
+        if found and kept and kept.digest != found.origin.labels:
+            raise FastnoisyError(
+                f"{folder.labels_path} is not what checkpoint {found.path.name} was trained on",
+                "Put the run's own labels.npz back, or start a new run",
+            )
+        prepared = setup.prepare(settings, kept, restored=found is not None)
+        job = Job.of(prepared, folder, observe, stop)
+        if found:
+            _restore(job, found)
+        else:
+            say("no checkpoint yet: the run starts from its beginning")
+        with opened(job):  # before anything of the run is changed
+            if found:
+                folder.set_aside_after(found, say)
+                _reconcile_best(job)
+            folder.metrics.rewind(found.origin.metrics if found else None, job.state.position.epoch, say)
+            folder.write_config(settings)
+            if not found:
+                folder.write_labels(prepared.labels, settings, prepared.split)
+            return train(job)
+
+
+def _refuse_ranks() -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise FastnoisyError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same "
+            "one",
+            "Start it without torchrun",
+        )
+
+
+def _restore(job: Job, found: Checkpoint) -> None:
+    """Continue from a checkpoint."""
+    if found.position.epoch > job.config.epochs:
+        raise FastnoisyError(
+            f"{job.folder.path} has already done {found.position.epoch} epochs, more than epochs={job.config.epochs}",
+            "Name a larger number of epochs",
+        )
+    job.state.restore(found.state, f"checkpoint {found.path}")
+    job.saved = found.path, found.position
+    at = f"epoch {found.position.epoch}, step {found.position.step}"
+    job.say(f"resuming {job.folder.path} at {at} ({found.path.name})")
+    if warning := checkpoint.other_machine(found, job.setup.device):
+        job.say(warning)
+
+
+def _reconcile_best(job: Job) -> None:
+    best = job.folder.best()
+    on_disk = best.position.epoch - 1 if best else None
+    position = job.state.position
+    between = position.epoch if position == Position(position.epoch) else -1  # the state stands between two epochs
+    job.state.selection.reconcile(on_disk, between, lambda: _save_best(job), job.say)
+
+
+@contextmanager
+def opened(job: Job) -> Iterator[None]:
+    """Choose the pipeline, refuse what cannot fit, say what will be trained, and hold the data open."""
+    prepared, config, device = job.setup, job.config, job.setup.device
+    splits = [prepared.split, *(item.split for item in prepared.eval_sets)]
+    free = machine.available_device(device)
+    choice = pipelines.choose(prepared.settings.pipeline, splits, device, free)
+    needs = preflight.check(prepared, choice.name, job.folder.path)
+    for line in summary.lines(prepared, choice.name, choice.why, needs):
+        job.say(line)
+    with ExitStack() as held:
+
+        def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
+            return held.enter_context(pipelines.open_pipeline(choice, split, labels, device, config.data.workers))
+
+        job.pipeline = hold(prepared.split, prepared.labels.given)
+        job.eval_pipelines = {s.name: hold(s.split, evaluate.truth_of(s.split)) for s in prepared.eval_sets}
+        yield
+
+
+# -- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train from the state's position to the end, then evaluate and audit; to be called within `opened`."""
+    checkpoint.sweep(job.folder.checkpoints)
+    state, epochs = job.state, job.config.epochs
+    started, first = time.perf_counter(), state.position.epoch
+    evaluated: dict[int, Any] = {}  # by this process; what an earlier one found may be of other evaluation sets
     try:
-        with folder.lock(out, trainer.display.line):
-            folder.refuse_existing(out)  # made meanwhile by another process
-            with trainer.opened():  # what cannot fit or be opened is refused before anything is written
-                prepared.labels.save(out / "labels.npz", str(settings.noise), prepared.split)
-                folder.write_config(out, settings.config)
-                return trainer.run()
-    except BaseException:
-        with contextlib.suppress(OSError):  # it holds the run by now, or something of the user's
-            out.rmdir()
+        for epoch in range(first, epochs):
+            line = _epoch(job, epoch)
+            evaluated[epoch] = line.get("eval")
+            left = (time.perf_counter() - started) / (epoch + 1 - first) * (epochs - epoch - 1)
+            job.observe(Event("epoch", epoch_line(line, epochs, left), metrics=line))
+            _stop_if_asked(job)
+        return _finish(job, evaluated)
+    except FastnoisyError:
+        _stop_if_asked(job)  # a signal to the whole process group has ended the pipeline's processes, too
+        raise
+    except torch.OutOfMemoryError as error:
+        raise FastnoisyError(
+            f"the GPU's memory ran out in epoch {state.position.epoch}, step {state.position.step}",
+            f"Go on with 'fastnoisy train --resume {job.folder.path}' on a larger GPU, or start anew with accumulate="
+            f"{2 * job.config.accumulate}, which keeps the global batch",
+        ) from error
+
+
+def _epoch(job: Job, epoch: int) -> dict[str, Any]:
+    """Train and evaluate one epoch; returns its line of metrics.jsonl, which is written, as are checkpoints."""
+    state, config, method = job.state, job.config, job.state.method
+    state.populations["train"] = training_population(config, job.setup.labels, epoch)
+    if state.position == Position(epoch):
+        state.meter.reset()
+        for name, rows in method.before_epoch(epoch, _training_set(job)).items():
+            state.populations[name] = Population(name, np.sort(rows.numpy()))
+    lr = config.optim.lr * config.optim.factor(epoch)
+    optim.set_lr(state.optimizer, lr)
+    watch = Stopwatch()
+    for number in range(state.position.pass_number, len(method.plan(epoch))):
+        _pass(job, epoch, number, watch)
+    if job.setup.device.type == "cuda":
+        torch.cuda.synchronize(job.setup.device)
+    timing = watch.summary()
+    _check_finite(job)
+
+    line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train": state.meter.summary()}
+    last, best = epoch + 1 == config.epochs, False
+    if last or (epoch + 1) % config.eval_every == 0:
+        line["eval"] = _evaluate(job)
+        best = state.selection.observe(epoch, line["eval"])
+    if state.selection.name:
+        line["selected"] = state.selection.state()
+    line["time"] = timing
+    job.folder.metrics.append(line)  # before the checkpoint, which says how much of the file is its own
+    state.position = Position(epoch + 1)
+    if last or best or (epoch + 1) % config.checkpoint.every == 0:
+        _save(job)
+    if best:
+        _save_best(job)
+    return line
+
+
+def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
+    """The steps of one pass, from the state's position on."""
+    state, method = job.state, job.state.method
+    plan = method.plan(epoch)
+    spec = plan[number]
+    method.train()
+    method.before_pass(spec.name)
+    done, total = state.position.step, job.feed.steps(spec, state.populations)
+    rows = job.feed.batches(spec, state.populations, epoch, done)
+    supply = {name: job.pipeline.iterate(batches) for name, batches in rows.items()}
+    for step in range(done, total):
+        before = time.perf_counter()
+        given = _next(job, supply)
+        watch.waited += time.perf_counter() - before
+        job.progress.move(epoch, step, total)
+        job.stepper(given, job.progress)
+        watch.images += sum(len(batch.indices) for batch in given.values())
+        state.position = Position(epoch, number, step + 1)
+        if (step + 1) % job.config.log_every == 0 or job.setup.device.type == "cpu":
+            _check_finite(job)
+            job.observe(Event("step", f"epoch {epoch + 1}/{job.config.epochs}", step + 1, total))
+        if step + 1 < total:
+            _stop_if_asked(job)
+    if number + 1 < len(plan):
+        state.position = Position(epoch, number + 1)
+
+
+def _next(job: Job, supply: dict[str, Iterator[Batch]]) -> dict[str, Batch]:
+    """The next batch of each stream. Where the data fail, what was learnt so far is sound, and is kept."""
+    try:
+        return {name: next(batches) for name, batches in supply.items()}
+    except FastnoisyError:
+        position = job.state.position
+        if not job.stop.signal_number and position not in (_saved_position(job), Position(position.epoch)):
+            _check_finite(job)
+            job.say(f"state in {_save(job)}; go on with 'fastnoisy train --resume {job.folder.path}'")
         raise
 
 
-def resume(out: Path, words: list[str] | None = None, quiet: bool = False, store: str = "") -> dict[str, Any]:
-    """Go on with a run from its newest whole checkpoint.
+def _check_finite(job: Job) -> None:
+    """Stop the run where a loss was not finite; no checkpoint is written after it."""
+    position = job.state.position
+    plan = job.state.method.plan(position.epoch)
+    total = job.feed.steps(plan[min(position.pass_number, len(plan) - 1)], job.state.populations)
+    job.state.meter.check_finite(position.epoch, total, str(job.saved[0]) if job.saved else "")
+
+
+# -- evaluation -------------------------------------------------------------------------------------------------------
+
+
+def _training_set(job: Job) -> TrainingSet:
+    """What this epoch trains on; with `data.draw` that is its draw alone."""
+    rows, total = job.state.populations["train"].indices, job.setup.split.num_samples
+    given = torch.from_numpy(job.setup.labels.given)
+    return TrainingSet(
+        lambda: job.evaluator.scattered(job.pipeline, rows, total, _poll(job)), given, torch.from_numpy(rows)
+    )
+
+
+def _evaluate(job: Job) -> dict[str, Any]:
+    """Each evaluation set and the held-out part (against its noisy labels), by predictor."""
+    sets = {name: (p, np.arange(p.split.num_samples)) for name, p in job.eval_pipelines.items()}
+    if len(job.setup.labels.holdout):
+        sets["holdout"] = (job.pipeline, job.setup.labels.holdout)
+    result: dict[str, Any] = {}
+    for name, (pipeline, rows) in sets.items():
+        labels = pipeline.labels.cpu()[torch.from_numpy(rows)]
+        found = job.evaluator.logits(pipeline, rows, _poll(job))
+        result[name] = {predictor: evaluate.classification(z, labels) for predictor, z in found.items()}
+    return result
+
+
+def _finish(job: Job, evaluated: dict[int, Any]) -> dict[str, Any]:
+    """Predict the training set with the reported weights, write issues.csv (not of synthetic pixels) and the final
+    line.
+
+    The weights are the last epoch's, or with `select` those of the epoch chosen.
 
     Args:
-        words: overrides of what may change in a run that goes on (`config.may_change`); they are kept in its config.toml.
+        evaluated: the evaluations at hand, by epoch.
+    """
+    state, labels = job.state, job.setup.labels
+    line: dict[str, Any] = {"event": "final", "epochs": job.config.epochs}
+    reported_epoch = job.config.epochs - 1
+    if state.selection.epoch >= 0:
+        reported_epoch = state.selection.epoch
+        line["selected"] = state.selection.state()
+        best = checkpoint.load(job.folder.checkpoints / checkpoint.BEST)
+        load_method(state.method, best.state["method"], f"checkpoint {best.path}")
+        job.say(f"reported is {state.selection}; every epoch's numbers are in metrics.jsonl")
+    rows = np.sort(np.concatenate([labels.train, labels.holdout]))
+    logits = job.evaluator.scattered(job.pipeline, rows, job.setup.split.num_samples, _poll(job))
+    given, train_rows = torch.from_numpy(labels.given), torch.from_numpy(labels.train)
+    probability = state.method.clean_probability(TrainingSet(lambda: logits, given, train_rows))
+    line["reported"] = reported = next(iter(logits))
+    if job.pipeline.synthetic:
+        name = job.setup.settings.pipeline.name
+        done = f"done: {job.folder.path}; nothing was learnt from the made-up pixels of pipeline={name}"
+    else:
+        table = job.folder.issues_path
+        line["issues"] = issues.write_issues(table, job.setup.split, labels, logits[reported], probability)
+        done = f"done: {job.folder.path}; most suspect labels first in {table}"
+    line["eval"] = evaluated.get(reported_epoch) or _evaluate(job)
+    if labels.clean is not None:
+        clean = torch.from_numpy(labels.clean)
+        line["train"] = {
+            name: evaluate.memorisation(z[train_rows].argmax(dim=1), given[train_rows], clean[train_rows])
+            for name, z in logits.items()
+        }
+        line["suspects_found"] = evaluate.suspects_found(probability[train_rows], given[train_rows], clean[train_rows])
+    job.folder.metrics.append(line)
+    job.say(done)
+    return line
+
+
+# -- checkpoints and stops --------------------------------------------------------------------------------------------
+
+
+def _origin(job: Job) -> Origin:
+    return Origin(
+        job.config.model_dump(), job.setup.labels.digest, job.folder.metrics.mark(), job.setup.split.num_samples
+    )
+
+
+def _save(job: Job) -> Path:
+    metadata, device = setup.network_metadata(job.setup, job.state.method), job.setup.device
+    path = job.folder.save(job.state, metadata, _origin(job), device, job.config.checkpoint.keep)
+    job.saved = path, job.state.position
+    return path
+
+
+def _save_best(job: Job) -> None:
+    metadata = setup.network_metadata(job.setup, job.state.method)
+    job.folder.save_best(job.state, metadata, _origin(job), job.setup.device)
+
+
+def _saved_position(job: Job) -> Position | None:
+    return job.saved[1] if job.saved else None
+
+
+def _poll(job: Job) -> Callable[[], None]:
+    return lambda: _stop_if_asked(job)
+
+
+def _stop_if_asked(job: Job) -> None:
+    """Where a stop is asked for: write the state, unless it is on disk already, and leave.
 
     Raises:
-        FastnoisyError: no run or no whole checkpoint there, a configuration that does not fit it, or another process
-            that is at work in the folder.
+        Interrupted: a stop was asked for.
+        FastnoisyError: a loss was not finite, so that the state is not worth keeping.
     """
-    if not (out / "config.toml").is_file():
-        raise FastnoisyError(f"{out} holds no run: config.toml is missing", "Name the folder given to --out")
-    overrides = config.merge(config.parse_overrides(words or []), {"data": {"store": store}} if store else {})
-    for key in config.flatten(overrides):
-        if not config.may_change(key):
-            raise FastnoisyError(
-                f"{key} cannot change in a run that goes on; what can: {', '.join(config.changeable())}",
-                f"For another {key} start a new run, for example: fastnoisy train {out}/config.toml {key}=... --out NEW",
-            )
-    settings = setup.check(config.merge(config.read_toml(out / "config.toml"), overrides))
-    with folder.lock(out, Display(quiet).line):
-        begun = bool(checkpoint.listing(out / "checkpoints"))
-        trainer = Trainer(setup.prepare(settings, out / "labels.npz", restored=begun), out, quiet)
-        if begun:
-            trainer.restore(checkpoint.load_newest(out / "checkpoints", trainer.display.line))
-        else:
-            trainer.display.line("no checkpoint yet: the run starts from its beginning")
-        with trainer.opened():  # before anything of the run is changed
-            trainer.metrics.rewind(trainer.position.epoch)
-            folder.write_config(out, settings.config)
-            return trainer.run()
-
-
-class Trainer:
-    """One run in one process."""
-
-    def __init__(self, prepared: setup.Setup, out: Path, quiet: bool = False) -> None:
-        self.setup, self.config, self.device, self.out = prepared, prepared.config, prepared.device, out
-        self.method, self.labels = prepared.method, prepared.labels
-        self.display = Display(quiet)
-        self.metrics = MetricsFile(out / "metrics.jsonl")
-        self.position = Position()
-        self.selection = Selection(self.config.select)
-        clean = prepared.labels.clean
-        self.meter = Meter(None if clean is None else torch.from_numpy(clean).to(self.device), self.device)
-        self.progress = Progress.start(self.config.epochs, self.device)
-        self.optimizer = optim.build(self.method, self.config.optim, self.device)
-        self.stepper = Stepper(
-            self.method, self.optimizer, prepared.views, self.config, self.device,
-            lambda record, share: self.meter.observe(record, share, self.progress.step),
-        )  # fmt: skip
-        self.stop_signal = 0
-        self.saved = ""
-        self.saved_position: Position | None = None
-        self.choice: pipelines.Choice | None = None
-        self._needs = [""]
-        self._held = contextlib.ExitStack()
-
-    # -- the run ------------------------------------------------------------------------------------------------------
-
-    def preflight(self) -> None:
-        """Choose the pipeline and refuse what cannot fit, before anything is written."""
-        free = machine.available_device(self.device)
-        splits = [self.setup.split, *(item.split for item in self.setup.eval_sets)]
-        self.choice = pipelines.choose(self.setup.settings.pipeline, splits, self.device, free)
-        self._needs = preflight.check(self.setup, self.choice.name, self.out)
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Choose the pipeline, introduce the run and hold its data open; what is wrong with them is raised on entering."""
-        self.preflight()
-        self.introduce()
-        try:
-            self.open_pipelines()
-            yield
-        finally:
-            self.close_pipelines()
-
-    def run(self) -> dict[str, Any]:
-        """Train from the current position to the end, then evaluate and audit; to be called within `opened`."""
-        checkpoint.sweep(self.out / "checkpoints")
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with self.display:
-                started, first = time.perf_counter(), self.position.epoch
-                for epoch in range(self.position.epoch, self.config.epochs):
-                    self._epoch(epoch, started, first)
-                return self._finish()
-        except FastnoisyError:
-            self._stop_if_asked()  # a signal to the whole process group has ended the pipeline's processes, too
-            raise
-        except torch.OutOfMemoryError as error:
-            raise FastnoisyError(
-                f"the GPU's memory ran out in epoch {self.position.epoch}, step {self.position.step}",
-                f"Go on with 'fastnoisy train --resume {self.out}' on a larger GPU, or start anew with accumulate="
-                f"{2 * self.config.accumulate}, which keeps the global batch",
-            ) from error
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def open_pipelines(self) -> None:
-        """Open the chosen pipeline on the training split and on every evaluation set."""
-        choice, workers = self.choice, self.config.data.workers
-        assert choice is not None, "preflight comes first"
-
-        def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
-            return self._held.enter_context(pipelines.open_pipeline(choice, split, labels, self.device, workers))
-
-        self.pipeline = hold(self.setup.split, self.labels.given)
-        self.eval_pipelines = {i.name: hold(i.split, _eval_labels(i.split)) for i in self.setup.eval_sets}
-
-    def close_pipelines(self) -> None:
-        """Close what `open_pipelines` opened, were it but a part."""
-        self._held.close()
-
-    def introduce(self) -> None:
-        """Say what will be trained on what."""
-        assert self.choice is not None, "preflight comes first"
-        for line in summary.lines(self.setup, self.choice.name, self.choice.why, self._needs):
-            self.display.line(line)
-
-    # -- an epoch -----------------------------------------------------------------------------------------------------
-
-    def _epoch(self, epoch: int, started: float, first: int) -> None:
-        fresh = self.position == Position(epoch)
-        self.setup.populations["train"] = training_population(self.config, self.labels, epoch)
-        if fresh:
-            self.meter.reset()
-            self._populations(epoch)
-        lr = self.config.optim.lr * self.config.optim.factor(epoch)
-        optim.set_lr(self.optimizer, lr)
-        self.method.train()
-        watch = Stopwatch()
-        for number in range(self.position.pass_number, len(self.method.plan(epoch))):
-            self._pass(epoch, number, watch)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        timing = watch.summary()
-        self.meter.check_finite(epoch, self.position.step, self.saved)
-        line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train": self.meter.summary()}
-        last, best = epoch + 1 == self.config.epochs, False
-        if last or (epoch + 1) % self.config.eval_every == 0:
-            line["eval"] = self._evaluate()
-            best = self.selection.observe(epoch, line["eval"])
-        if self.selection.name:
-            line["selected"] = self.selection.state()
-        line["time"] = timing
-        self.metrics.append(line)  # before the checkpoint: a resumed run drops lines that its checkpoint does not cover
-        self.position = Position(epoch + 1)
-        if last or best or (epoch + 1) % self.config.checkpoint.every == 0:
-            self._save()
-        if best:
-            self._save_best(self.position)
-        remaining = (time.perf_counter() - started) / (epoch + 1 - first) * (self.config.epochs - epoch - 1)
-        self.display.line(epoch_line(line, self.config.epochs, remaining))
-        self._stop_if_asked()
-
-    def _pass(self, epoch: int, number: int, watch: Stopwatch) -> None:
-        plan = self.method.plan(epoch)
-        spec = plan[number]
-        self.method.train()
-        self.method.before_pass(spec.name)
-        done = self.position.step
-        total = self.steps(spec)
-        supply = self.supply(spec, epoch, done)
-        for step in range(done, total):
-            before = time.perf_counter()
-            try:
-                given = next(supply)
-            except FastnoisyError:
-                self._keep()
-                raise
-            watch.waited += time.perf_counter() - before
-            self.progress.move(epoch, step, total)
-            self.stepper(given, self.progress, epoch)
-            watch.images += sum(len(batch.indices) for batch in given.values())
-            self.position = Position(epoch, number, step + 1)
-            if (step + 1) % self.config.log_every == 0 or self.device.type == "cpu":
-                self.meter.check_finite(epoch, total, self.saved)
-                self.display.step(f"epoch {epoch + 1}/{self.config.epochs}", step + 1, total)
-            if step + 1 < total:
-                self._stop_if_asked()
-        self.position = Position(epoch, number + 1) if number + 1 < len(plan) else self.position
-
-    def steps(self, spec: Pass) -> int:
-        """How many steps a pass takes."""
-        return num_batches(len(self._population(spec.streams[0])), *self._cut(spec))
-
-    def supply(self, spec: Pass, epoch: int, done: int) -> Iterator[dict[str, Batch]]:
-        """One batch of each of the pass's streams per step, from step `done` on."""
-        size, drop = self._cut(spec)
-        needed = self.steps(spec) * size
-        rows = {name: self._rows(name, epoch, needed, size, lead=name == spec.streams[0]) for name in spec.streams}
-        iterators = {name: self.pipeline.iterate(batches(r, size, drop, done)) for name, r in rows.items()}
-        while True:
-            try:
-                yield {name: next(iterator) for name, iterator in iterators.items()}
-            except StopIteration:
-                return
-
-    def _cut(self, spec: Pass) -> tuple[int, bool]:
-        """A pass's batch size, and whether a last batch that is not full is left out."""
-        drop = self.config.drop_last if spec.drop_last is None else spec.drop_last
-        return self.config.batch_size * spec.batch_factor, drop
-
-    def _population(self, stream: str) -> Population:
-        """What a stream runs over; a selection that no epoch has made yet (a dry run's) counts as the whole training part."""
-        populations = self.setup.populations
-        return populations.get(self.method.streams[stream].population, populations["train"])
-
-    def _rows(self, stream: str, epoch: int, needed: int, size: int, lead: bool) -> np.ndarray:
-        """The rows a stream visits in an epoch; a stream that is not the first of its pass starts over when it ends."""
-        population = self._population(stream)
-        rows = self.setup.order(population, stream, epoch)
-        if lead:
-            return rows
-        whole = len(rows) // size * size or len(rows)  # no batch lies across two rounds: it could hold a sample twice
-        rounds = [rows[:whole]]
-        while len(rounds) * whole < needed:
-            rounds.append(self.setup.order(population, f"{stream}/{len(rounds)}", epoch)[:whole])
-        return np.concatenate(rounds)[:needed]
-
-    def _populations(self, epoch: int) -> None:
-        for name, rows in self.method.before_epoch(epoch, self._training_set()).items():
-            self.setup.populations[name] = Population(name, np.sort(rows.numpy()))
-
-    def _training_set(self) -> TrainingSet:
-        """What this epoch trains on; with `data.draw` that is its draw alone."""
-        rows = self.setup.populations["train"].indices
-        given = torch.from_numpy(self.labels.given)
-        return TrainingSet(lambda: self._predict_rows(rows), given, torch.from_numpy(rows))
-
-    def _predict_rows(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Logits of some rows of the training split, (N, C) on the CPU; all others stay zero."""
-        found = self._logits(self.pipeline, rows)
-        result = {}
-        for name, logits in found.items():
-            result[name] = torch.zeros(self.setup.split.num_samples, logits.shape[1])
-            result[name][torch.from_numpy(rows)] = logits
-        return result
-
-    # -- evaluation ---------------------------------------------------------------------------------------------------
-
-    def _logits(self, pipeline: pipelines.Pipeline, rows: np.ndarray) -> dict[str, Tensor]:
-        form = memory_format(self.config, self.device)
-        return evaluate.collect_logits(
-            self.method, pipeline, self.setup.eval_view, rows, self.config.batch_size, form, self._stop_if_asked
-        )
-
-    def _evaluate(self) -> dict[str, Any]:
-        """Each evaluation set and the held-out part (against its noisy labels), by predictor."""
-        sets = {name: (p, np.arange(p.split.num_samples)) for name, p in self.eval_pipelines.items()}
-        if len(self.labels.holdout):
-            sets["holdout"] = (self.pipeline, self.labels.holdout)
-        result: dict[str, Any] = {}
-        for name, (pipeline, rows) in sets.items():
-            labels = pipeline.labels.cpu()[torch.from_numpy(rows)]
-            logits = self._logits(pipeline, rows)
-            result[name] = {predictor: evaluate.classification(z, labels) for predictor, z in logits.items()}
-        return result
-
-    def _finish(self) -> dict[str, Any]:
-        """Evaluate the reported weights on the training set, write issues.csv (not of made-up pixels) and the final line.
-
-        They are the last epoch's, or with `select` those of the epoch chosen.
-        """
-        line: dict[str, Any] = {"event": "final", "epochs": self.config.epochs}
-        if self.selection.epoch >= 0:
-            line["selected"] = self.selection.state()
-            checkpoint.restore(self.method, checkpoint.load(self.out / "checkpoints" / checkpoint.BEST))
-            self.display.line(f"reported is {self.selection}; every epoch's numbers are in metrics.jsonl")
-        logits = self._predict_rows(np.sort(np.concatenate([self.labels.train, self.labels.holdout])))
-        given, rows = torch.from_numpy(self.labels.given), torch.from_numpy(self.labels.train)
-        probability = self.method.clean_probability(TrainingSet(lambda: logits, given, rows))
-        reported, table = next(iter(logits)), self.out / "issues.csv"
-        if self.pipeline.synthetic:
-            name = self.choice.name if self.choice else ""
-            done = f"done: {self.out}; nothing was learnt from the made-up pixels of pipeline={name}"
-        else:
-            issues.write_issues(table, self.setup.split, self.labels, logits[reported], probability)
-            done = f"done: {self.out}; most suspect labels first in {table}"
-        line["reported"] = reported
-        line["eval"] = self._evaluate()
-        if self.labels.clean is not None:
-            clean = torch.from_numpy(self.labels.clean)
-            line["train"] = {
-                name: evaluate.memorisation(z[rows].argmax(dim=1), given[rows], clean[rows])
-                for name, z in logits.items()
-            }
-            line["suspects_found"] = evaluate.suspects_found(probability[rows], given[rows], clean[rows])
-        self.metrics.append(line)
-        self.display.line(done)
-        return line
-
-    # -- state --------------------------------------------------------------------------------------------------------
-
-    def _save_best(self, position: Position) -> None:
-        """The chosen epoch's weights and memories, for evaluation; training goes on from the numbered checkpoints."""
-        path = self.out / "checkpoints" / checkpoint.BEST
-        state = {"num_samples": self.setup.split.num_samples, "selection": self.selection.state()}
-        metadata = setup.network_metadata(self.setup, self.method)
-        checkpoint.write(path, position, self.method, metadata, state, self.device)
-
-    def _save(self) -> Path:
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.stepper.scaler.state_dict(),
-            "meter": self.meter.state(),
-            "num_samples": self.setup.split.num_samples,
-            "selection": self.selection.state(),
-            "populations": {k: torch.from_numpy(p.indices) for k, p in self.setup.populations.items() if k != "train"},
-        }
-        if not all(bool(p.isfinite().all()) for p in self.method.parameters()):
-            raise FastnoisyError(
-                f"the weights became NaN or infinite in epoch {self.position.epoch}",
-                f"Lower optim.lr; the last good checkpoint is {self.saved or 'none'}",
-            )
-        metadata, keep = setup.network_metadata(self.setup, self.method), self.config.checkpoint.keep
-        path = checkpoint.save(self.out / "checkpoints", self.position, self.method, metadata, state, self.device, keep)
-        self.saved, self.saved_position = str(path), self.position
-        return path
-
-    def restore(self, found: checkpoint.Checkpoint) -> None:
-        """Continue from a checkpoint: weights, memories, optimiser, sums of the epoch, position."""
-        if found.position.epoch > self.config.epochs:
-            raise FastnoisyError(
-                f"{self.out} has already done {found.position.epoch} epochs, more than epochs={self.config.epochs}",
-                "Name a larger number of epochs",
-            )
-        checkpoint.restore(self.method, found)
-        optim.load(self.optimizer, found.state["optimizer"])
-        if found.state["scaler"] and self.stepper.scaler.is_enabled():
-            self.stepper.scaler.load_state_dict(found.state["scaler"])
-        self.meter.load(found.state["meter"])
-        for name, rows in found.state["populations"].items():
-            self.setup.populations[name] = Population(name, rows.numpy())
-        self.position, self.saved, self.saved_position = found.position, str(found.path), found.position
-        self.selection.restore(found, self._save_best, self.display.line)
-        at = f"epoch {found.position.epoch}, step {found.position.step}"
-        self.display.line(f"resuming {self.out} at {at} ({found.path.name})")
-        if warning := checkpoint.warn_if_other_machine(found, self.device):
-            self.display.line(warning)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_signal:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.stop_signal = number
-        print("stopping after this step ...", file=sys.stderr)
-
-    def _keep(self) -> None:
-        """Where the data fail, what was learnt so far is sound."""
-        if self.stop_signal or self.position in (self.saved_position, Position(self.position.epoch)):
-            return
-        self.meter.check_finite(self.position.epoch, self.position.step, self.saved)
-        self.display.line(f"state in {self._save()}; go on with 'fastnoisy train --resume {self.out}'")
-
-    def _stop_if_asked(self) -> None:
-        if not self.stop_signal:
-            return
-        self.meter.check_finite(self.position.epoch, self.position.step, self.saved)
-        path = Path(self.saved) if self.position == self.saved_position else self._save()
-        self.display.line(f"stopped; state in {path}; go on with 'fastnoisy train --resume {self.out}'")
-        raise Interrupted(self.stop_signal, path)
-
-
-def _eval_labels(split: Any) -> np.ndarray:
-    """What an evaluation set is scored against: clean labels where known, else the given ones."""
-    return split.given_labels if split.clean_labels is None else split.clean_labels
+    if not job.stop.signal_number:
+        return
+    _check_finite(job)
+    path = job.saved[0] if job.saved and job.saved[1] == job.state.position else _save(job)
+    job.say(f"stopped; state in {path}; go on with 'fastnoisy train --resume {job.folder.path}'")
+    raise Interrupted(job.stop.signal_number, path)

@@ -13,6 +13,7 @@ from fastnoisy import machine, pipelines
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import mebibytes
 from fastnoisy.sample_memory import SampleMemory
+from fastnoisy.training import evaluate
 from fastnoisy.training.setup import Setup
 
 
@@ -36,9 +37,9 @@ def estimate(setup: Setup, pipeline: str) -> Need:
     rows = sum(_bytes(module) for module in method.modules() if isinstance(module, SampleMemory))
     state = _bytes(method)
     height, width = setup.split.canvas
-    batch = settings.batch_size // settings.accumulate
-    slots = pipelines.find(pipeline).slots * settings.batch_size * height * width * 3
-    views = sum(len(made) for made in setup.views.values())
+    evaluated = evaluate.batch_size(settings)
+    slots = pipelines.find(pipeline).slots * max(settings.batch_size, evaluated) * height * width * 3
+    made = sum(map(len, setup.views.values())) * settings.batch_size // settings.accumulate
     resident = pipelines.find(pipeline).bytes_needed(setup.split) + sum(
         pipelines.find(pipeline).bytes_needed(extra.split) for extra in setup.eval_sets
     )
@@ -47,7 +48,7 @@ def estimate(setup: Setup, pipeline: str) -> Need:
         "per-sample memory": rows,
         "images held": resident,
         "canvas slots": slots,
-        "views of a batch": views * batch * height * width * 3 * 4,
+        "views of a batch": max(made, evaluated) * height * width * 3 * 4,
     }
     host = {"decoded images while loading": min(resident, 1 << 30) if setup.device.type == "cuda" else 0}
     chosen = 2 * state if settings.select else 0  # the best one, and the new one while it replaces it

@@ -1,20 +1,17 @@
 """The one exception to the last-epoch rule: a run that reports the epoch which is best on a clean or held-out list.
 
-Clothing1M's published numbers are of models chosen on its clean validation list, so `select=val` does the same. The chosen
-epoch's weights lie in `checkpoints/best`, written right after the checkpoint of that epoch: whatever is interrupted between
-the two is made good from that checkpoint, and one that belongs to a discarded future is forgotten.
+Clothing1M's published numbers are of models chosen on its clean validation list, so `select=val` does the same. The
+chosen epoch's weights lie in `checkpoints/best`, written right after the checkpoint of that epoch: whatever is
+interrupted between the two is made good from that checkpoint, and one that belongs to a discarded future is forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fastnoisy.errors import FastnoisyError
-from fastnoisy.training import checkpoint
-from fastnoisy.training.checkpoint import Checkpoint, Position
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -32,7 +29,9 @@ class Selection:
         return f"epoch {self.epoch + 1}, chosen by its {self.accuracy:.2%} on {self.name} (not the last epoch)"
 
     def observe(self, epoch: int, evaluated: dict[str, Any]) -> bool:
-        """Whether an epoch's evaluation (set -> predictor -> numbers, the reported predictor first) is the best so far."""
+        """Whether an epoch's evaluation (set -> predictor -> numbers, the reported predictor first) is the best so
+        far.
+        """
         if not self.name:
             return False
         accuracy = next(iter(evaluated[self.name].values()))["accuracy"]
@@ -45,33 +44,23 @@ class Selection:
         """For a checkpoint, and for metrics.jsonl."""
         return {"by": self.name, "epoch": self.epoch, "accuracy": self.accuracy}
 
-    def restore(self, found: Checkpoint, write: Callable[[Position], object], say: Callable[[str], None]) -> None:
-        """Continue from a checkpoint.
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()`; a run that now selects where it did not before has chosen none yet."""
+        if self.name:
+            self.epoch, self.accuracy = state.get("epoch", -1), state.get("accuracy", -1.0)
+
+    def reconcile(self, on_disk: int | None, next_epoch: int, write: Callable[[], object], say: Say) -> None:
+        """After `load`: see that `checkpoints/best` holds the chosen epoch's weights, or forget the choice.
 
         Args:
-            write: writes `checkpoints/best` from the state just restored, which stands after that epoch.
+            on_disk: the 0-based epoch whose weights `best` holds; None where there is none that is whole.
+            next_epoch: of the state gone on from, which stands right after the epoch before.
+            write: writes `best` from that state.
         """
-        if not self.name:
+        if self.epoch < 0 or on_disk == self.epoch:
             return
-        kept = found.state.get("selection") or {}
-        self.epoch, self.accuracy = kept.get("epoch", -1), kept.get("accuracy", -1.0)
-        if self.epoch < 0:
-            return
-        on_disk = best_epoch(found.path.parent)
-        if on_disk == self.epoch:
-            return
-        if found.position == Position(self.epoch + 1):
-            write(found.position)
+        if next_epoch == self.epoch + 1:
+            write()
             return
         self.epoch, self.accuracy = -1, -1.0
-        say(
-            f"the model chosen so far is not of this state: the best of the epochs from {found.position.epoch} on is taken"
-        )
-
-
-def best_epoch(folder: Path) -> int | None:
-    """The 0-based epoch whose weights `best` holds; None where there is none that is whole."""
-    try:
-        return checkpoint.load(folder / checkpoint.BEST).position.epoch - 1
-    except FastnoisyError:
-        return None
+        say(f"the model chosen so far is not of this state: the best of the epochs from {next_epoch} on is taken")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastnoisy import methods, pipelines
-from fastnoisy.augment.views import ViewProgram
+from fastnoisy.augment import ViewProgram
 from fastnoisy.config import Config
 from fastnoisy.noise import NoiseSpec
 
@@ -16,7 +16,8 @@ class Settings:
     """A validated configuration and what its texts mean. Equal configurations give equal settings.
 
     Attributes:
-        config: the plain values, every option written down: what config.toml holds. `config.model` is the network's table.
+        config: the plain values, every option written down: what config.toml holds. `config.model` is the network's
+            table.
         noise: the label noise.
         views: the program of each view that the configuration has, by its name there.
         method: the method with its options, and what it wraps.

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
-from fastnoisy.augment.views import View, ViewProgram, parse_view
+from fastnoisy.augment import View, ViewProgram, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
@@ -27,6 +27,8 @@ from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
 from fastnoisy.training.labels import Labels, training_population
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import memory_format
+
+_CPU = torch.device("cpu")
 
 
 def resolve(recipe: str, words: Sequence[str], store: str = "") -> Settings:
@@ -72,8 +74,8 @@ def run_name(settings: Settings, stem: str) -> str:
 
 
 def check(tables: Mapping[str, Any]) -> Settings:
-    """Validate a composed configuration and parse all of its texts: types, the options of method, network and pipeline, view
-    programs, noise, names. `noise` may be parsed already.
+    """Validate a composed configuration and parse all of its texts: types, the options of method, network and pipeline,
+    view programs, noise, names. `noise` may be parsed already.
 
     Raises:
         FastnoisyError: all problems at once.
@@ -115,8 +117,8 @@ def check(tables: Mapping[str, Any]) -> Settings:
 
 
 def _parse_views(views: Any) -> tuple[dict[str, ViewProgram], list[str]]:
-    """The programs of a `views` table by name, for its size, and what is wrong with them. A name that stands for another
-    view has that one's program; an empty text is no view.
+    """The programs of a `views` table by name, for its size, and what is wrong with them. A name that stands for
+    another view has that one's program; an empty text is no view.
     """
     texts = {**_VIEW_DEFAULTS, **views} if isinstance(views, Mapping) else {}
     size = texts.get("size")
@@ -152,7 +154,9 @@ def _selection_problems(result: Config) -> list[str]:
 
 
 def _spelled_out(result: Config, noise: NoiseSpec) -> Config:
-    """With every option of method, model and pipeline written down and every path absolute, so that config.toml says it all."""
+    """With every option of method, model and pipeline written down and every path absolute, so that config.toml says it
+    all.
+    """
     model = {**models.defaults(result.model["name"]), **result.model}
     if model.get("weights"):
         model["weights"] = os.path.abspath(str(model["weights"]))
@@ -186,6 +190,7 @@ class Setup:
     method: Method
     views: dict[str, dict[str, View]]
     eval_view: View
+    notes: list[str] = field(default_factory=list)
 
     @property
     def config(self) -> Config:
@@ -200,11 +205,11 @@ class Setup:
         return order.order(population, stream, seed, epoch)
 
 
-def prepare(settings: Settings, labels_file: Path | None = None, restored: bool = False) -> Setup:
+def prepare(settings: Settings, labels: Labels | None = None, restored: bool = False) -> Setup:
     """Open the data, draw the labels, build the method and the views.
 
     Args:
-        labels_file: labels.npz of a run that goes on; None draws them.
+        labels: of a run that goes on; None draws them.
         restored: a checkpoint will be put into the method, so files it would start from are not needed.
 
     Raises:
@@ -228,7 +233,8 @@ def prepare(settings: Settings, labels_file: Path | None = None, restored: bool 
     num_classes = len(split.class_names)
     if num_classes < 2:
         raise FastnoisyError(f"{c.data.store} has {num_classes} class, training needs at least two")
-    labels = Labels.draw(settings, split) if labels_file is None else Labels.read(labels_file, split)
+    labels = Labels.draw(settings, split) if labels is None else labels
+    note = labels.origin.check(split) if labels.origin else ""
     if len(labels.train) == 0:
         raise FastnoisyError("no training images are left", "Raise data.subset or lower data.holdout")
     population = training_population(c, labels, 0)
@@ -248,7 +254,7 @@ def prepare(settings: Settings, labels_file: Path | None = None, restored: bool 
     method.to(device=device)
     method.to(memory_format=memory_format(c, device))
     views = {
-        stream: {name: build_view(settings, program, name) for name, program in spec.views.items()}
+        stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
     }
     return Setup(
@@ -260,8 +266,9 @@ def prepare(settings: Settings, labels_file: Path | None = None, restored: bool 
         eval_sets(c, store, split.class_names),
         {"train": population},
         method,
-        {stream: {name: view.to(device) for name, view in made.items()} for stream, made in views.items()},
-        build_view(settings, "eval", "eval").to(device),
+        views,
+        build_view(settings, "eval", "eval", device),
+        [note] if note else [],
     )
 
 
@@ -270,7 +277,8 @@ def _check_batches(c: Config, count: int) -> None:
     rest = 0 if c.drop_last else count % c.batch_size
     if rest and rest // c.accumulate < 2:
         raise FastnoisyError(
-            f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two each",
+            f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two "
+            "each",
             "Set drop_last=true or choose another batch_size" + (", or lower accumulate" if c.accumulate > 1 else ""),
         )
 
@@ -278,7 +286,9 @@ def _check_batches(c: Config, count: int) -> None:
 def build_method(
     settings: Settings, num_classes: int, num_samples: int, noise: NoiseFacts, restored: bool = False
 ) -> Method:
-    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see `prepare`."""
+    """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see
+    `prepare`.
+    """
     c = settings.config
     dtype = getattr(torch, c.dtype)
     context = Context(
@@ -292,8 +302,10 @@ def build_method(
 
 
 def _check_memory(settings: Settings, context: Context) -> None:
-    """Refuse weights that no memory of this machine holds (`model.width=1000000`) by building them without any, on torch's meta
-    device: an allocation that fails is a traceback, one that does not may have the process killed.
+    """Refuse weights that no memory of this machine holds, such as those of `model.width=1000000`.
+
+    They are built without any memory first, on torch's meta device (20 to 70 ms): an allocation that fails is a
+    traceback, and one that does not may have the process killed.
     """
     what = f"model {settings.config.model['name']} of method {settings.method}"
     try:
@@ -309,10 +321,19 @@ def _check_memory(settings: Settings, context: Context) -> None:
         )
 
 
-def build_view(settings: Settings, program: str, name: str) -> View:
-    """A view of the configuration, drawing random numbers under `name`."""
-    data = settings.config.data
-    return settings.views[program].build(name, mean=data.mean, std=data.std)
+def build_view(settings: Settings, program: str, name: str, device: torch.device = _CPU) -> View:
+    """A view of the configuration on a device, drawing random numbers under `name`, in the dtype and memory order of a
+    run.
+    """
+    c = settings.config
+    view = settings.views[program].build(
+        name,
+        mean=c.data.mean,
+        std=c.data.std,
+        dtype=getattr(torch, c.dtype),
+        channels_last=memory_format(c, device) == torch.channels_last,
+    )
+    return view.to(device)
 
 
 def network_metadata(setup: Setup, method: Method) -> dict[str, str]:

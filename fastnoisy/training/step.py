@@ -5,18 +5,23 @@ Eager is the reference; compiled equals it to rounding. Nothing here synchronise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from fastnoisy import keyed_random
 from fastnoisy.augment.views import View
 from fastnoisy.batch import Batch
 from fastnoisy.compiler import missing_packages
 from fastnoisy.config import Config
+from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
+from fastnoisy.sample_memory import SampleMemory
+from fastnoisy.training.meter import Meter
 
 ViewTable = Mapping[str, Mapping[str, View]]
 """stream -> name of a view in the stream -> the built view."""
@@ -25,10 +30,19 @@ ViewTable = Mapping[str, Mapping[str, View]]
 class Stepper:
     """Turns a global batch of each stream into one optimisation step.
 
+    A step writes into tensors that stay where they are: weights, momenta, memories, sums. From the first step on whose
+    loss or gradient is not finite it moves none of them, except the meter's sums; the host learns of it when it next
+    asks the meter. With fp16 an infinite gradient is the scaler's to skip, and no error; a loss that is not finite is
+    one.
+
     Args:
         method: in train mode, on the device.
         views: see `ViewTable`.
-        observe: called with each micro-batch's record and with its share of the global batch (for metrics).
+        meter: is shown each micro-batch's record, and which step was the first that was not sound.
+        group: the ranks.
+
+    Attributes:
+        sound: 0-dimensional bool on the device, whether all losses and gradients so far were finite.
     """
 
     def __init__(
@@ -38,51 +52,104 @@ class Stepper:
         views: ViewTable,
         config: Config,
         device: torch.device,
-        observe: Callable[[Record, float], None],
+        meter: Meter,
+        group: Group = ONE,
     ) -> None:
-        self.method, self.optimizer, self.views, self.observe = method, optimizer, views, observe
+        self.method, self.optimizer, self.views, self.meter, self.group = method, optimizer, views, meter, group
         self.seed, self.accumulate, self.device = config.seed, config.accumulate, device
-        self.dtype = getattr(torch, config.dtype)
         self.amp = amp_dtype(config, device)
-        self.memory_format = memory_format(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.sound = torch.ones((), dtype=torch.bool, device=device)
+        self.undo = Undo(method)
         self.forward: Callable[[Mapping[str, StepBatch], Progress], Record] = method.step
         if config.compile:
             _check_compiler(device)
             # dynamic=False: a run has at most two batch sizes, and static shapes give the faster code
             self.forward = torch.compile(method.step, dynamic=False)
 
-    def __call__(self, batches: Mapping[str, Batch], progress: Progress, epoch: int) -> None:
-        """Do the step. `batches` holds one global batch per stream of the pass."""
+    def __call__(self, batches: Mapping[str, Batch], progress: Progress) -> None:
+        """Do the step. `batches` holds one global batch per stream of the pass; `progress` says which step it is."""
         total = {name: len(batch.indices) for name, batch in batches.items()}
         micro = {name: batch.split(self.accumulate) for name, batch in batches.items()}
         first = next(iter(batches))
+        key = keyed_random.key(self.seed, progress.epoch)
+        finite = torch.ones_like(self.sound)
+        self.undo.keep([batch.indices for batch in batches.values()])
         for number, lead in enumerate(micro[first]):
-            share = len(lead.indices) / total[first]
-            pieces = {name: self._views(name, parts[number], epoch) for name, parts in micro.items()}
-            with self._autocast():
+            fraction = len(lead.indices) / total[first]
+            pieces = {name: self._views(name, parts[number], key) for name, parts in micro.items()}
+            with autocast(self.device, self.amp):
                 record = self.forward(pieces, progress)
-            self.scaler.scale(record.loss * share).backward()
-            self.observe(record, share)
-        self.scaler.unscale_(self.optimizer)
+            self.scaler.scale(record.loss * fraction).backward()
+            self.meter.observe(record, fraction)
+            finite = finite & record.loss.detach().isfinite()
+        self._optimise(finite, progress)
+        self.undo.settle(self.sound)
+        self.method.after_step(progress, self.sound)
+        self.meter.note(self.sound, progress.step)
+
+    def _optimise(self, finite: Tensor, progress: Progress) -> None:
+        """The optimiser's step, with `finite` the losses' part of the flag; writes `sound`."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not self.scaler.is_enabled():
+            largest = torch.stack(torch._foreach_norm(gradients, math.inf))
+            finite = finite & largest.isfinite().all()
+        self.sound.logical_and_(self.group.agree(finite))
+        if self.scaler.is_enabled():
+            # One gradient that is NaN, and the scaler skips the step by itself; a factor of 1 changes no bit.
+            gradients[0].mul_(torch.ones_like(finite, dtype=gradients[0].dtype).masked_fill(~self.sound, math.nan))
+            self.scaler.unscale_(self.optimizer)
         self.method.after_backward(progress)
+        # What torch's fused SGD skips a step by, on the device; GradScaler.step sets its own in place of it.
+        self.optimizer.found_inf = (~self.sound).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step(progress)
 
-    def _views(self, stream: str, batch: Batch, epoch: int) -> StepBatch:
-        key = keyed_random.key(self.seed, epoch)
-        made = {
-            name: view(batch.images, batch.sizes, batch.indices, key).to(self.dtype, memory_format=self.memory_format)
-            for name, view in self.views[stream].items()
-        }
+    def _views(self, stream: str, batch: Batch, key: Tensor) -> StepBatch:
+        made = {name: view(batch.images, batch.sizes, batch.indices, key) for name, view in self.views[stream].items()}
         return StepBatch(made, batch.labels, batch.indices)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.amp is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.amp)
+
+class Undo:
+    """What a forward writes before its loss is known, and how it is put back: running statistics, rows of memories.
+
+    `keep` before the step's forwards, `settle` after them; a step that was sound keeps what it wrote, bit for bit.
+    """
+
+    def __init__(self, method: Method) -> None:
+        # By name, for timm has norms of its own that keep such statistics (EvoNorm's are no subclass of BatchNorm).
+        names = ("running_mean", "running_var")
+        buffers = [b for name, b in method.named_buffers() if name.rpartition(".")[2] in names]
+        dtypes = dict.fromkeys(buffer.dtype for buffer in buffers)
+        # Of each precision as one: a few launches, where a copy and a choice per buffer would be hundreds on a
+        # ResNet-34.
+        self.statistics = [[b for b in buffers if b.dtype == dtype] for dtype in dtypes]
+        self.memories = [module for module in method.modules() if isinstance(module, SampleMemory)]
+        self._statistics: list[Tensor] = []
+        self._rows: list[tuple[SampleMemory, Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def keep(self, indices: Sequence[Tensor]) -> None:
+        """Copy the statistics, and of every memory the rows of the step's samples, int64 (B,) per stream."""
+        self._statistics = [torch.cat(buffers) for buffers in self.statistics]
+        self._rows = [(memory, rows, memory.keep(rows)) for memory in self.memories for rows in indices]
+
+    @torch.no_grad()
+    def settle(self, sound: Tensor) -> None:
+        """Put all of it back unless `sound`, a 0-dimensional bool on the device, is true."""
+        for buffers, kept in zip(self.statistics, self._statistics, strict=True):
+            chosen = torch.where(sound, torch.cat(buffers), kept)
+            torch._foreach_copy_(buffers, chosen.split([len(buffer) for buffer in buffers]))
+        for memory, rows, kept in self._rows:
+            memory.put_back(rows, kept, sound)
+        self._statistics, self._rows = [], []
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast to a dtype of `amp_dtype`; None changes nothing."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -27,7 +27,8 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
     if c.optim.decay != 1:
         schedule = f"x {c.optim.decay:g} every epoch" + (f", {schedule}" if c.optim.milestones else "")
     said.append(
-        f"{c.epochs} epochs, batch {c.batch_size}, lr {c.optim.lr:g} {schedule}, weight decay {c.optim.weight_decay:g}; "
+        f"{c.epochs} epochs, batch {c.batch_size}, lr {c.optim.lr:g} {schedule}, weight decay "
+        f"{c.optim.weight_decay:g}; "
         f"{c.row or 'numbers of the recipe itself'}"
     )
     rows, given, clean = labels.train, labels.given, labels.clean
@@ -47,10 +48,11 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
     said.append(f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads")
     if pipelines.find(pipeline).synthetic:
         said.append(
-            f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns nothing "
+            f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns "
+            "nothing "
             "and writes no issues.csv"
         )
-    said += [line for line in needs if line]
+    said += [line for line in [*setup.notes, *needs] if line]
     if c.optim.milestones and min(c.optim.milestones) >= c.epochs:
         said.append(f"note: lr never falls: all milestones {c.optim.milestones} lie beyond the {c.epochs} epochs")
     if not setup.eval_sets:

@@ -164,7 +164,8 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest
 
 
 SPECS = [
-    "none", "symmetric:0.4", "symmetric:0.4:exclude_true", "symmetric:0.4:dividemix", "pairflip:0.2", "human:worse", "file:x",
+    "none", "symmetric:0.4", "symmetric:0.4:exclude_true", "symmetric:0.4:dividemix", "pairflip:0.2", "human:worse",
+    "file:x",
     *(f"asymmetric:0.4:{rule}" for rules in ASYMMETRIC_RULES.values() for rule in rules),
     *(f"instance:0.4:{variant}" for variant in INSTANCE_VARIANTS),
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, NoiseFacts
 from fastnoisy.training import setup
+from fastnoisy.training.meter import Meter
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import Stepper
 
@@ -56,10 +57,10 @@ def trained(settings: Settings, rows: list[int], epoch: int) -> dict[str, torch.
     ready = setup.prepare(settings)
     ready.method.train()
     optimizer = torch.optim.SGD(ready.method.parameters(), lr=0.1)
-    stepper = Stepper(ready.method, optimizer, ready.views, settings.config, ready.device, lambda record, share: None)
+    stepper = Stepper(ready.method, optimizer, ready.views, settings.config, ready.device, Meter(None, ready.device))
     with pipelines.open_pipeline("resident", ready.split, ready.labels.given, ready.device) as pipeline:
         batch = next(iter(pipeline.iterate([np.array(rows)])))
-        views = stepper._views("train", batch, epoch).views
+        views = stepper._views("train", batch, keyed_random.key(settings.config.seed, torch.tensor(epoch))).views
     ready.store.close()
     return views
 
@@ -82,8 +83,10 @@ def test_every_picture_is_what_a_training_step_sees(
     settings = setup.resolve(recipe, [*SMALL, "batch_size=4", *words], str(store))
     rows, epochs = [5, 0, 3, 7], [0, 1, 17]
     shown = collected(recipe, ["batch_size=4", *words], store, rows, epochs)
-    data = settings.config.data
-    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (data.mean, data.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64)[:, None, None]
+        for values in (settings.config.data.mean, settings.config.data.std)
+    )
     assert [row.row for row in shown] == rows
     for place, epoch in enumerate(epochs):
         views = trained(settings, rows, epoch)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fastnoisy.augment import autoaugment, jitter, policies, rows
+from fastnoisy.augment import policies, rows
 from fastnoisy.augment.geometry import rotation_table
 from fastnoisy.augment.ops import apply_op
+from fastnoisy.augment.steps import get_step
 from fastnoisy.keyed_random import fold, key
 
 MANY = 20_000
@@ -27,27 +28,38 @@ def chi_square(draws, categories):
 
 
 POLICIES = {
-    "randaugment": lambda: policies.RandAugment(2, 9),
-    "augmix": policies.AugMix,
-    "google_augmix": lambda: policies.GoogleAugMix(severity=5, all_ops=True),
-    "autoaugment": autoaugment.AutoAugment,
-    "torchvision_randaugment": lambda: autoaugment.TorchvisionRandAugment(2, 11),
-    "color_jitter": lambda: jitter.ColorJitter(0.4, 0.4, 0.4, 0.2),
+    "randaugment": {"n": 2, "m": 9},
+    "augmix": {},
+    "google_augmix": {"severity": 5, "all_ops": True},
+    "autoaugment": {},
+    "torchvision_randaugment": {"n": 2, "m": 11},
+    "color_jitter": {},
 }
 
 
-def policy(name):
-    return POLICIES[name]()
+def policy(name, **arguments):
+    return get_step(name).build(**(arguments or POLICIES[name]))
+
+
+def randaugment(n, m):
+    return policy("randaugment", n=n, m=m)
+
+
+def made(augment, images, sizes, sample_keys):
+    """The images alone; a policy keeps the valid areas."""
+    result, areas = augment(images, sizes, sample_keys)
+    assert areas is sizes
+    return result
 
 
 class TestRandAugment:
     def test_operations_are_uniform_and_signs_even(self):
-        augment = policies.RandAugment(2, 3)
-        first, negative = augment.choose(keys(MANY), 0)
-        second, _ = augment.choose(keys(MANY), 1)
+        augment = randaugment(2, 3)
+        (first, second), (negative, other) = (part.unbind(1) for part in augment.choose(keys(MANY)))
         assert chi_square(first, 16) < 50.5  # 15 degrees of freedom
         assert chi_square(16 * first + second, 256) < 363  # 255 degrees of freedom; with replacement
         assert abs(negative.double().mean() - 0.5) < 0.015
+        assert abs(other.double().mean() - 0.5) < 0.015
 
     def test_table_is_the_golden_one(self, golden):
         names = [row["op"].lower().replace("abs", "") for row in golden("randaugment")["table"]]
@@ -63,28 +75,27 @@ class TestRandAugment:
         count, H, W = 200, 21, 26
         sizes = reference.random_sizes(count, H, W)
         images = rows.blank_outside(reference.random_images(count, H, W), sizes)
-        augment = policies.RandAugment(2, 14)
-        result = augment(images, sizes, keys(count))
+        augment = randaugment(2, 14)
+        result = made(augment, images, sizes, keys(count))
         for row in range(count):
             height, width = sizes[row].tolist()
+            drawn, signs = (part[0].tolist() for part in augment.choose(keys(1, row)))
             pixels = images[row, :, :height, :width].numpy()
             for slot in range(2):
-                (code,), (negative,) = augment.choose(keys(1, row), slot)
+                code, negative = drawn[slot], signs[slot]
                 name, _, _, signed = policies.RANDAUGMENT_TABLE[code]
                 value = policies.randaugment_value(name, 14) * (-1 if signed and negative else 1)
-                centers = policies.cutout_centers(
-                    keys(1, row), 4 * slot + 2, images[row : row + 1], sizes[row : row + 1]
-                )
+                numbers = torch.stack([fold(keys(1, row), 4 * slot + 2 + axis) for axis in (0, 1)], 1)
+                centers = policies.cutout_centers(numbers, sizes[row : row + 1].long())
                 pixels = reference.apply(name, pixels, value, center=(centers[0] / 65536).tolist())
             assert np.array_equal(result[row, :, :height, :width], pixels)
 
     def test_one_batch_holds_many_operations(self):
-        chosen, _ = policies.RandAugment(1, 3).choose(keys(128), 0)
+        chosen, _ = randaugment(1, 3).choose(keys(128))
         assert len(chosen.unique()) == 16
 
     def test_cutout_centers_are_uniform(self):
-        images = torch.zeros(MANY, 3, 8, 32, dtype=torch.uint8)
-        centers = policies.cutout_centers(keys(MANY), 2, images, None) / 65536
+        centers = randaugment(1, 3).draw(keys(MANY), None, (8, 32)).centers[:, 0] / 65536
         assert centers.amin(0).ge(1).all()
         assert centers.amax(0).lt(torch.tensor([8.0, 32.0])).all()
         assert centers.mean(0).tolist() == pytest.approx([4.5, 16.5], rel=0.02)
@@ -92,19 +103,21 @@ class TestRandAugment:
 
 class TestAugMix:
     def test_depths_operations_and_levels_are_uniform(self):
-        augment = policies.AugMix()
-        chains = augment.chain_keys(keys(MANY // 3))
-        assert len(chains) == 3 * (MANY // 3)
-        assert chi_square(augment.depths(chains) - 1, 3) < 23.0  # 2 degrees of freedom
+        choices = policy("augmix").choose(keys(MANY // 3))
+        assert choices.depths.shape == (MANY // 3, 3)
+        assert choices.chosen.shape == (MANY // 3, 3, 3)
+        assert chi_square(choices.depths.view(-1) - 1, 3) < 23.0  # 2 degrees of freedom
         for position in range(3):
-            chosen, level, negative = augment.choose(chains, position)
+            chosen, level, negative = (part[..., position].flatten() for part in choices[1:4])
             assert chi_square(chosen, 13) < 45.1
             assert chi_square(level, 3) < 23.0
             assert chi_square(negative, 2) < 19.5
-        assert set(policies.AugMix(depth=2).depths(chains).tolist()) == {2}
+        fixed = policy("augmix", depth=2).choose(keys(50))
+        assert fixed.depths.unique().tolist() == [2]
+        assert fixed.chosen.shape == (50, 3, 2)
 
     def test_weights_are_dirichlet_and_sum_to_one(self):
-        weights = policies.AugMix().weights(keys(MANY))
+        weights = policy("augmix").choose(keys(MANY)).weights()
         assert (weights >= 0).all()
         assert (weights.sum(1) == 65536).all()
         share = 1 - weights[:, 0] / 65536  # m, uniform
@@ -119,7 +132,7 @@ class TestAugMix:
 
     @pytest.mark.parametrize("width", [1, 2, 5])
     def test_other_widths(self, width):
-        weights = policies.AugMix(width=width).weights(keys(1000))
+        weights = policy("augmix", width=width).choose(keys(1000)).weights()
         assert weights.shape == (1000, 1 + width)
         assert (weights.sum(1) == 65536).all()
 
@@ -147,9 +160,9 @@ class TestAugMix:
         count, H, W = 60, 24, 33
         images, sizes = reference.random_images(count, H, W), reference.random_sizes(count, H, W)
         images = rows.blank_outside(images, sizes)
-        augment = policies.AugMix()
-        result = augment(images, sizes, keys(count))
-        chains, weights = augment.chain_keys(keys(count)).view(3, count), augment.weights(keys(count)).numpy()
+        augment = policy("augmix")
+        result, choices = made(augment, images, sizes, keys(count)), augment.choose(keys(count))
+        weights = choices.weights().numpy()
         interpolating = ("rotate", "shear_x", "shear_y")
         compared = 0
         for row in range(count):
@@ -157,9 +170,9 @@ class TestAugMix:
             original = images[row, :, :height, :width].numpy()
             mixed, exact = original.astype(int) * weights[row, 0], True
             for chain in range(3):
-                pixels, one = original, chains[chain, row : row + 1]
-                for position in range(int(augment.depths(one))):
-                    chosen, level, negative = (int(draw) for draw in augment.choose(one, position))
+                pixels = original
+                for position in range(int(choices.depths[row, chain])):
+                    chosen, level, negative = (int(part[row, chain, position]) for part in choices[1:4])
                     name, sign = policies.AUGMIX_OPS[chosen], -1 if negative else 1
                     exact &= name not in interpolating
                     value = policies.augmix_value(name, level)
@@ -177,8 +190,7 @@ class TestAugMix:
         assert compared >= 10
 
     def test_one_batch_holds_many_operations(self):
-        augment = policies.AugMix()
-        chosen, _, _ = augment.choose(augment.chain_keys(keys(64)), 0)
+        chosen = policy("augmix").choose(keys(64)).chosen[:, :, 0].flatten()
         assert len(collections.Counter(chosen.tolist())) == 13
 
 
@@ -199,24 +211,26 @@ def google_value(name, level, size):
 
 class TestGoogleAugMix:
     @pytest.mark.parametrize("severity", [1, 3, 10])
-    def test_values_are_the_authors_at_every_level(self, severity, golden, monkeypatch):
-        augment = policies.GoogleAugMix(severity, all_ops=True)
+    def test_values_are_the_authors_at_every_level(self, severity, golden):
+        augment = policy("google_augmix", severity=severity, all_ops=True)
         number = torch.arange(65536)
         levels = (0.1 + (number.double() + 0.5) / 65536 * (severity - 0.1)).tolist()
-        side = torch.full((65536,), 32)
+        side = torch.full((65536, 1, 1), 32)
         found = {}
         for code, name in enumerate(augment.names):
             for negative in (0, 1):
                 drawn = (torch.full_like(number, code), number, torch.full_like(number, negative))
-                monkeypatch.setattr(augment, "choose", lambda keys, position, drawn=drawn: drawn)
-                slot = augment.operations(number, 0, side, side)
+                parts = (part.view(-1, 1, 1) for part in drawn)
+                choices = policies.Choices(number, *parts, share=number, gaps=number)
+                values, rotation = augment.operations(choices, side, side)
+                values, rotation = values.flatten(), rotation.flatten(0, 2)
                 signed = name.startswith(("rotate", "shear", "translate"))
                 sign = -1 if signed and negative else 1
                 expected = torch.tensor([sign * google_value(name, level, 32) for level in levels]).double()
-                assert (slot.values - expected).abs().max() < (1e-7 if expected.frac().any() else 1e-12), name
+                assert (values - expected).abs().max() < (1e-7 if expected.frac().any() else 1e-12), name
                 if name == "rotate":
-                    assert torch.equal(slot.rotation, rotation_table(slot.values.tolist()))
-            found[name] = slot.values.abs()
+                    assert torch.equal(rotation, rotation_table(values.tolist()))
+            found[name] = values.abs()
         ranges = golden("augmix")["ranges_by_severity"][str(severity)]
         for name, column in (
             ("rotate", "rotate_deg_int"), ("solarize", "solarize_threshold"), ("shear_x", "shear"),
@@ -229,47 +243,50 @@ class TestGoogleAugMix:
             assert high == pytest.approx(ranges[column][1], abs=step)
 
     def test_operations_are_the_golden_ones(self, golden):
-        assert sorted(golden("augmix")["ops_default"]) == sorted(policies.GoogleAugMix().names)
-        assert sorted(golden("augmix")["ops_all"]) == sorted(policies.GoogleAugMix(all_ops=True).names)
+        assert sorted(golden("augmix")["ops_default"]) == sorted(policy("google_augmix", all_ops=False).names)
+        assert sorted(golden("augmix")["ops_all"]) == sorted(policy("google_augmix", all_ops=True).names)
 
     def test_equals_a_mixture_of_floats_within_half_a_level(self, reference):
         """Chains by `apply_op`, mixed in float64 with the drawn weights and never rounded, as the authors do."""
         count = 60
         images, sizes = reference.random_images(count, 24, 33), reference.random_sizes(count, 24, 33)
         images = rows.blank_outside(images, sizes)
-        augment = policies.GoogleAugMix()
-        result = augment(images, sizes, keys(count))
-        share, gaps = augment.mixture(keys(count))
+        augment = policy("google_augmix", all_ops=False)
+        result, choices = made(augment, images, sizes, keys(count)), augment.choose(keys(count))
+        share, gaps = choices.share, choices.gaps
         mixed = images * (1 - share / 65536).view(-1, 1, 1, 1).double()
-        slots = augment.slots(images, sizes, keys(count))
+        draws = augment.draw(keys(count), sizes, (24, 33))
         for chain in range(3):
-            part = slice(chain * count, (chain + 1) * count)
             pixels = images.clone()
             for row in range(count):
                 one = slice(row, row + 1)
-                for slot in slots:
-                    if (code := slot.chosen[part][row]) >= 0:
-                        value = slot.values[part][one]
-                        pixels[one] = apply_op(slot.names[code], pixels[one], value, sizes[one], bilinear=True)
+                for position in range(3):
+                    if (code := draws.chosen[row, chain, position]) >= 0:
+                        value = draws.values[one, chain, position]
+                        pixels[one] = apply_op(augment.names[code], pixels[one], value, sizes[one], bilinear=True)
             mixed += pixels * (share * gaps[:, chain] / 65536**2).view(-1, 1, 1, 1)
         assert (result - mixed).abs().max() < 0.52
 
     def test_golden_mixture(self, reference, golden, monkeypatch):
         """The authors' own numbers: three given chains at level 2, given weights, on normalised floats."""
         case = golden("augmix")["mix_case"]
-        augment = policies.GoogleAugMix(severity=10)
+        augment = policy("google_augmix", severity=10)
         number = round((2.0 - 0.1) / 9.9 * 65536)  # the level nearest to 2 from above
 
-        def choose(chain_keys, position):
-            names = [chain[position] if position < len(chain) else chain[0] for chain in case["chains"]]
-            codes = torch.tensor([augment.names.index(name) for name in names])
-            return codes, torch.full_like(codes, number), torch.zeros_like(codes)
-
+        chains = [[*chain, *chain[:1] * (3 - len(chain))] for chain in case["chains"]]
+        codes = torch.tensor([[[augment.names.index(name) for name in chain] for chain in chains]])
+        depths = torch.tensor([[len(chain) for chain in case["chains"]]])
         weights = [round(weight * case["m"] * 65536) for weight in case["w"]]
+
+        def choose(sample_keys):
+            one = torch.zeros(1, dtype=torch.int64)
+            return policies.Choices(depths, codes, torch.full_like(codes, number), torch.zeros_like(codes), one, one)
+
         monkeypatch.setattr(augment, "choose", choose)
-        monkeypatch.setattr(augment, "depths", lambda keys: torch.tensor([len(chain) for chain in case["chains"]]))
-        monkeypatch.setattr(augment, "weights", lambda keys: torch.tensor([[65536 - sum(weights), *weights]]))
-        image = augment(reference.golden_image(), None, keys(1))
+        monkeypatch.setattr(
+            policies.Choices, "weights", lambda choices: torch.tensor([[65536 - sum(weights), *weights]])
+        )
+        image = made(augment, reference.golden_image(), None, keys(1))
         mean = torch.tensor([0.4914, 0.4822, 0.4465]).view(3, 1, 1)
         std = torch.tensor([0.2023, 0.1994, 0.2010]).view(3, 1, 1)
         row = torch.as_tensor(case["row10"])
@@ -285,27 +302,28 @@ class TestEveryPolicy:
 
     def test_samples_do_not_depend_on_their_batch(self, name, reference):
         augment, batch = policy(name), self.batch(reference)
-        whole = augment(*batch)
-        halves = [augment(*(tensor[part] for tensor in batch)) for part in (slice(0, 8), slice(8, 16))]
+        whole = made(augment, *batch)
+        halves = [augment(*(tensor[part] for tensor in batch))[0] for part in (slice(0, 8), slice(8, 16))]
         assert torch.equal(whole, torch.cat(halves))
         order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(whole[order], augment(*(tensor[order] for tensor in batch)))
+        assert torch.equal(whole[order], augment(*(tensor[order] for tensor in batch))[0])
 
     def test_keys_matter(self, name, reference):
         images, sizes, sample_keys = self.batch(reference)
-        assert not torch.equal(policy(name)(images, sizes, sample_keys), policy(name)(images, sizes, sample_keys + 1))
+        augment = policy(name)
+        assert not torch.equal(made(augment, images, sizes, sample_keys), made(augment, images, sizes, sample_keys + 1))
 
     def test_computing_all_rows_gives_the_same_bits(self, name, reference, monkeypatch):
         augment, batch = policy(name), self.batch(reference)
-        expected = augment(*batch)
+        expected = made(augment, *batch)
         monkeypatch.setattr(rows, "selects_rows", lambda images: False)
-        assert torch.equal(augment(*batch), expected)
+        assert torch.equal(made(augment, *batch), expected)
 
     def test_chunks_give_the_same_bits(self, name, reference, monkeypatch):
         augment, batch = policy(name), self.batch(reference)
-        expected = augment(*batch)
+        expected = made(augment, *batch)
         monkeypatch.setitem(rows._CHUNK_PIXELS, "cpu", 1)
-        assert torch.equal(augment(*batch), expected)
+        assert torch.equal(made(augment, *batch), expected)
 
     def test_descriptions_are_of_the_sample_alone(self, name, reference):
         augment, batch = policy(name), self.batch(reference)
@@ -315,17 +333,17 @@ class TestEveryPolicy:
 
     def test_tables_are_no_state_and_survive_half_precision(self, name, reference):
         augment, batch = policy(name), self.batch(reference)
-        expected = augment(*batch)
+        expected = made(augment, *batch)
         assert not augment.state_dict()
-        assert torch.equal(augment.half()(*batch), expected)
+        assert torch.equal(made(augment.half(), *batch), expected)
 
 
 def test_randaugment_uses_the_operation_it_names(reference):
     """A policy of one operation repeated is that operation."""
     images = reference.random_images(64, 12, 12)
-    augment = policies.RandAugment(1, 30)
-    chosen, _ = augment.choose(keys(64), 0)
-    result = augment(images, None, keys(64))
-    inverted = chosen == 2
+    augment = randaugment(1, 30)
+    chosen, _ = augment.choose(keys(64))
+    result = made(augment, images, None, keys(64))
+    inverted = chosen[:, 0] == 2
     assert inverted.any()
     assert torch.equal(result[inverted], apply_op("invert", images, torch.zeros(64))[inverted])

@@ -8,7 +8,8 @@ import torch
 from torchvision.transforms import AutoAugment, ColorJitter, InterpolationMode, RandAugment
 from torchvision.transforms.autoaugment import AutoAugmentPolicy, _apply_op
 
-from fastnoisy.augment import autoaugment, jitter, parse_view, rows
+from fastnoisy.augment import autoaugment, parse_view, rows
+from fastnoisy.augment.steps import get_step
 from fastnoisy.keyed_random import fold, key
 
 H, W = 21, 26
@@ -46,10 +47,10 @@ class TestAutoAugment:
         cases = list(itertools.product(range(25), (0, 1), (0, 1)))
         pair, *signs = (torch.tensor(column) for column in zip(*cases, strict=True))
         images, sizes = batch(reference, len(cases))
-        ours, theirs = autoaugment.AutoAugment(), AutoAugment(AutoAugmentPolicy.CIFAR10)
+        ours, theirs = get_step("autoaugment").build(), AutoAugment(AutoAugmentPolicy.CIFAR10)
         signs = torch.stack(signs, 1)
         monkeypatch.setattr(ours, "choose", lambda keys: (pair, torch.ones(len(cases), 2, dtype=torch.bool), signs))
-        result = ours(images, sizes, torch.zeros(len(cases), dtype=torch.int64))
+        result, _ = ours(images, sizes, torch.zeros(len(cases), dtype=torch.int64))
         for row, (policy, *negatives) in enumerate(cases):
             # torchvision's sign 0 is negative; its positive translations move right, where ours take from the right
             names = [name for name, _, _ in autoaugment.CIFAR10_POLICY[policy]]
@@ -65,11 +66,11 @@ class TestAutoAugment:
     def test_only_what_is_applied_is_applied(self, reference):
         images, sizes = batch(reference, 200)
         keys = fold(key(3, 0), torch.arange(200))
-        policy = autoaugment.AutoAugment()
+        policy = get_step("autoaugment").build()
         _, applied, _ = policy.choose(keys)
         untouched = ~applied.any(1)
         assert 10 < untouched.sum() < 100
-        assert torch.equal(policy(images, sizes, keys)[untouched], images[untouched])
+        assert torch.equal(policy(images, sizes, keys)[0][untouched], images[untouched])
         texts = policy.describe(images, sizes, keys)
         assert [text.count(",") + bool(text) for text in texts] == applied.sum(1).tolist()
 
@@ -81,9 +82,9 @@ class TestTorchvisionRandAugment:
         cases = list(itertools.product(range(14), (0, 1))) * 3
         chosen, negative = (torch.tensor(column) for column in zip(*cases, strict=True))
         images, sizes = batch(reference, len(cases))
-        ours, theirs = autoaugment.TorchvisionRandAugment(1, m), RandAugment(1, m)
-        monkeypatch.setattr(ours, "choose", lambda keys, slot: (chosen, negative))
-        result = ours(images, sizes, torch.zeros(len(cases), dtype=torch.int64))
+        ours, theirs = get_step("torchvision_randaugment").build(n=1, m=m), RandAugment(1, m)
+        monkeypatch.setattr(ours, "choose", lambda keys: (chosen[:, None], negative[:, None]))
+        result, _ = ours(images, sizes, torch.zeros(len(cases), dtype=torch.int64))
         assert [CAMEL[name] for name in names] == list(theirs._augmentation_space(31, (H, W)))
         for row, (code, sign) in enumerate(cases):
             name, image = names[code], reference.to_pillow(valid(images, sizes, row))
@@ -111,6 +112,11 @@ class TestTorchvisionRandAugment:
                 assert torch.equal(ours.int(), theirs), extent
 
 
+def jitter(*strengths):
+    names = ("brightness", "contrast", "saturation", "hue")
+    return get_step("color_jitter").build(**dict(zip(names, strengths, strict=True)))
+
+
 class TestColorJitter:
     @pytest.mark.parametrize(
         "strengths", [(0.4, 0.4, 0.4, 0.2), (0.0, 0.4, 2.0, 0.5), (0.3, 0.0, 0.0, 0.0), (0, 0, 0, 0)]
@@ -119,8 +125,8 @@ class TestColorJitter:
         count = 120
         images, sizes = batch(reference, count)
         keys = fold(key(5, 0), torch.arange(count))
-        ours, theirs = jitter.ColorJitter(*strengths), ColorJitter(*strengths)
-        result = ours(images, sizes, keys)
+        ours, theirs = jitter(*strengths), ColorJitter(*strengths)
+        result, _ = ours(images, sizes, keys)
         orders = list(itertools.permutations(range(4)))
         for row, (order, values) in enumerate(zip(*(part.tolist() for part in ours.choose(keys)), strict=True)):
             used = [value if strength else None for value, strength in zip(values, strengths, strict=True)]
@@ -131,7 +137,7 @@ class TestColorJitter:
 
     def test_values_lie_in_torchvisions_ranges(self):
         keys = fold(key(5, 0), torch.arange(20_000))
-        _, values = jitter.ColorJitter(0.4, 1.5, 0.25, 0.2).choose(keys)
+        _, values = jitter(0.4, 1.5, 0.25, 0.2).choose(keys)
         limits = torch.tensor([[0.6, 1.4], [0.0, 2.5], [0.75, 1.25], [-0.2, 0.2]], dtype=torch.float64)
         width = limits[:, 1] - limits[:, 0]
         low, high = values.amin(0) - limits[:, 0], limits[:, 1] - values.amax(0)
@@ -142,11 +148,11 @@ class TestColorJitter:
 
     def test_describes_its_order(self):
         images, keys = torch.zeros(3, 3, 2, 2, dtype=torch.uint8), fold(key(5, 0), torch.arange(3))
-        policy = jitter.ColorJitter(0.4, 0.0, 0.4, 0.2)
+        policy = jitter(0.4, 0.0, 0.4, 0.2)
         orders, values = policy.choose(keys)
         for text, order, row in zip(policy.describe(images, None, keys), orders.tolist(), values, strict=True):
             codes = [code for code in list(itertools.permutations(range(4)))[order] if code != 1]
-            assert text == ", ".join(f"{jitter.JITTER_OPS[code]} {row[code].item():.3g}" for code in codes)
+            assert text == ", ".join(f"{policy.names[code]} {row[code].item():.3g}" for code in codes)
 
 
 def test_steps_take_their_defaults():

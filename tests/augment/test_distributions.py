@@ -8,11 +8,16 @@ import pytest
 import torch
 from scipy.stats import chi2, chisquare
 
-from fastnoisy.augment import autoaugment, jitter, parse_view, policies, steps
+from fastnoisy.augment import autoaugment, parse_view
+from fastnoisy.augment.steps import get_step
 from fastnoisy.keyed_random import fold, key
 
 COUNT = 100_000
 LIMIT = 1e-4
+
+
+def build(name, **arguments):
+    return get_step(name).build(**arguments)
 
 
 @pytest.fixture(scope="module")
@@ -47,25 +52,25 @@ def assert_share(drawn, probability):
 
 class TestRandAugment:
     def test_operations_and_signs(self, keys):
-        (first, sign), (second, other) = (policies.RandAugment(2, 3).choose(keys, slot) for slot in range(2))
+        (first, second), (sign, other) = (part.unbind(1) for part in build("randaugment", n=2, m=3).choose(keys))
         assert_independent((first, 16), (second, 16))
         assert_independent((first, 16), (sign, 2), (other, 2))
 
     def test_torchvisions(self, keys):
-        policy = autoaugment.TorchvisionRandAugment(2, 9)
-        (first, sign), (second, other) = (policy.choose(keys, slot) for slot in range(2))
+        policy = build("torchvision_randaugment", n=2, m=9)
+        (first, second), (sign, other) = (part.unbind(1) for part in policy.choose(keys))
         assert_independent((first, 14), (second, 14))
         assert_independent((first, 14), (sign, 2), (other, 2))
 
 
 class TestAutoAugment:
     def test_pairs_and_signs(self, keys):
-        pair, _, signs = autoaugment.AutoAugment().choose(keys)
+        pair, _, signs = build("autoaugment").choose(keys)
         assert_uniform(pair, 25)
         assert_independent((pair, 25), (signs[:, 0], 2), (signs[:, 1], 2))
 
     def test_probabilities_of_each_pair(self, keys):
-        pair, applied, _ = autoaugment.AutoAugment().choose(keys)
+        pair, applied, _ = build("autoaugment").choose(keys)
         for code, ((_, first, _), (_, second, _)) in enumerate(autoaugment.CIFAR10_POLICY):
             drawn = applied[pair == code]
             assert_share(drawn[:, 0], first)
@@ -73,27 +78,27 @@ class TestAutoAugment:
             assert_share(drawn.all(1), first * second)
 
 
-@pytest.mark.parametrize("kind", [policies.AugMix, policies.GoogleAugMix])
+@pytest.mark.parametrize("kind", ["augmix", "google_augmix"])
 class TestMixtures:
     def test_depths_operations_levels_and_signs(self, kind, keys):
-        policy = kind()
-        chains = policy.chain_keys(keys[: COUNT // 3])
-        depths = policy.depths(chains)
+        policy = build(kind)
+        choices = policy.choose(keys[: COUNT // 3])
+        depths = choices.depths.flatten()
         assert_uniform(depths - 1, 3)
-        assert_independent(*((part - 1, 3) for part in depths.view(3, -1)))  # the chains of an image
+        assert_independent(*((part - 1, 3) for part in choices.depths.unbind(1)))  # the chains of an image
         codes = []
         for position in range(3):
-            chosen, level, negative = policy.choose(chains, position)
-            bins = 3 if kind is policies.AugMix else 20
-            level = level if kind is policies.AugMix else level * bins >> 16
+            chosen, level, negative = (part[..., position].flatten() for part in choices[1:4])
+            bins = 3 if kind == "augmix" else 20
+            level = level if kind == "augmix" else level * bins >> 16
             assert_independent((chosen, len(policy.names)), (level, bins), (negative, 2))
             assert_independent((depths - 1, 3), (chosen, len(policy.names)))
             codes.append(chosen)
         assert_independent(*((chosen, len(policy.names)) for chosen in codes))
-        assert_uniform(codes[0], 13 if kind is policies.AugMix else 9)
+        assert_uniform(codes[0], 13 if kind == "augmix" else 9)
 
     def test_share_is_uniform_and_its_parts_are_dirichlet(self, kind, keys):
-        share, parts = kind().mixture(keys)
+        share, parts = build(kind).choose(keys)[4:]
         assert_uniform(share * 50 >> 16, 50)
         assert (parts.sum(1) == 1 << 16).all()
         for column in parts.unbind(1):
@@ -109,9 +114,8 @@ class TestMixtures:
         assert_share(up, 10 / 16)
 
     def test_weights_are_share_times_parts(self, kind, keys):
-        policy = kind()
-        share, parts = policy.mixture(keys)
-        weights = policy.weights(keys)
+        choices = build(kind).choose(keys)
+        share, parts, weights = choices.share, choices.gaps, choices.weights()
         exact = share[:, None] * parts / 65536
         assert (weights.sum(1) == 65536).all()
         assert ((weights[:, 1:] - exact).abs() <= 1).all()
@@ -119,7 +123,7 @@ class TestMixtures:
 
 
 def test_color_jitter_orders_and_values(keys):
-    order, values = jitter.ColorJitter(0.4, 0.4, 0.4, 0.2).choose(keys)
+    order, values = build("color_jitter").choose(keys)
     assert_uniform(order, 24)
     low, high = torch.tensor([0.6, 0.6, 0.6, -0.2]), torch.tensor([1.4, 1.4, 1.4, 0.2])
     for column in range(4):
@@ -130,15 +134,13 @@ def test_color_jitter_orders_and_values(keys):
 
 
 def test_steps(keys):
-    sides = torch.full((COUNT,), 28)
-    assert_share(steps.HorizontalFlip(0.3).flipped(keys), 0.3)
-    erasing = steps.RandomErasing(0.5, (0.02, 0.33), (0.3, 3.3), 0)
-    _, _, tall, wide = erasing.boxes(keys, sides, sides)
+    canvas = (28, 28)
+    assert_share(build("hflip", p=0.3).draw(keys, None, canvas).flipped, 0.3)
+    _, _, tall, wide = build("random_erasing").draw(keys, None, canvas)
     assert_share((tall > 0) & (wide > 0), 0.5)
-    images = torch.zeros(1, 3, 28, 28, dtype=torch.uint8).expand(COUNT, 3, 28, 28)
-    top, left = steps.RandomCrop(28, 4).corners(images, None, keys)
+    top, left = build("random_crop", size=28, padding=4).draw(keys, None, canvas)
     assert_independent((top + 4, 9), (left + 4, 9))
-    row, column = steps.Cutout(5).centers(images, keys)
+    row, column = build("cutout", length=5).draw(keys, None, canvas)
     assert_independent((row, 28), (column, 28))
 
 
@@ -166,7 +168,7 @@ def test_one_batch_holds_many_operations(text, least):
 def test_neighbouring_samples_and_epochs_draw_independently():
     near = fold(key(11, 0), torch.arange(COUNT + 1))
     other = fold(key(11, 1), torch.arange(COUNT))
-    policy = policies.RandAugment(1, 3)
-    here, there = policy.choose(near, 0)[0], policy.choose(other, 0)[0]
+    policy = build("randaugment", n=1, m=3)
+    here, there = (policy.choose(part)[0][:, 0] for part in (near, other))
     assert_independent((here[:-1], 16), (here[1:], 16))
     assert_independent((here[:-1], 16), (there, 16))

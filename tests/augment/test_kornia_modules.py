@@ -10,7 +10,7 @@ from kornia.augmentation import AugmentationSequential
 
 from fastnoisy.augment import KorniaAugMix, KorniaOp, KorniaRandAugment, KorniaView, apply_op, op_names, parse_view
 from fastnoisy.augment.ops import get_op
-from fastnoisy.augment.policies import AugMix, RandAugment
+from fastnoisy.augment.steps import get_step
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.keyed_random import fold, name_value
 
@@ -120,13 +120,17 @@ def test_masks_stay_where_no_pixel_moves(reference):
 
 
 @pytest.mark.parametrize(
-    ("module", "policy"), [(KorniaRandAugment(2, 9), RandAugment(2, 9)), (KorniaAugMix(5, 2, 3), AugMix(5, 2, 3))]
+    ("module", "policy"),
+    [
+        (KorniaRandAugment(2, 9), get_step("randaugment").build(n=2, m=9)),
+        (KorniaAugMix(5, 2, 3), get_step("augmix").build(severity=5, width=2, depth=3)),
+    ],
 )
 def test_equals_our_policy_under_the_same_keys(module, policy, reference):
     pixels, images = pixels_and_images(reference, 32)
     result = module(images)
     keys = fold(fold(fold(0, module._params["keys"]), name_value("kornia")), 0)  # of the first step
-    assert torch.equal(result, policy(pixels, None, keys).float() / 255)
+    assert torch.equal(result, policy(pixels, None, keys)[0].float() / 255)
 
 
 @pytest.mark.parametrize(

@@ -23,29 +23,29 @@ def test_each_image_as_if_it_were_alone(reference):
     augmix, crop, flip = view.steps[:3]
     for row, (height, width) in enumerate(sizes.tolist()):
         alone, one = images[row : row + 1, :, :height, :width], slice(row, row + 1)
-        mixed = augmix.policy(alone, None, keys[0][one])
+        mixed, _ = augmix(alone, None, keys[0][one])
         assert mixed.shape == alone.shape
-        top, left, tall, wide = (int(part) for part in crop.boxes(keys[1][one], *(sizes[one].unbind(1))))
+        top, left, tall, wide = (int(part) for part in crop.draw(keys[1][one], sizes[one], (150, 190)))
+        flipped = flip.draw(keys[2], None, (224, 224)).flipped[row]
         assert top + tall <= height
         assert left + wide <= width
         picture = reference.to_pillow(mixed[0, :, top : top + tall, left : left + wide])
         # Pillow 13 takes the vertical pass first for some shapes, and then differs by a level
         expected = torch.from_numpy(np.array(picture.resize((224, 224), Image.Resampling.BILINEAR))).permute(2, 0, 1)
-        expected = expected.flip(2) if flip.flipped(keys[2])[row] else expected
+        expected = expected.flip(2) if flipped else expected
         assert (together[row].int() - expected.int()).abs().max() <= 1
         own = geometry.resized_crop(mixed, *(torch.tensor([part]) for part in (top, left, tall, wide)), 224)[0]
-        assert torch.equal(together[row], own.flip(2) if flip.flipped(keys[2])[row] else own)
+        assert torch.equal(together[row], own.flip(2) if flipped else own)
 
 
 def test_translations_scale_with_the_valid_area():
     count = 400
-    images = torch.zeros(count, 3, 216, 216, dtype=torch.uint8)
-    policy, keys = build().steps[0].policy, fold(5, torch.arange(count))
+    policy, keys = build().steps[0], fold(5, torch.arange(count))
     for height, width in ((27, 216), (216, 54), (108, 108)):
         drawn = {"translate_x": set(), "translate_y": set()}
-        for slot in policy.slots(images, torch.tensor([[height, width]]).expand(count, 2), keys):
-            for code, value in zip(slot.chosen.tolist(), slot.values.tolist(), strict=True):
-                if code >= 0 and slot.names[code] in drawn:
-                    drawn[slot.names[code]].add(abs(value))
+        draws = policy.draw(keys, torch.tensor([[height, width]]).expand(count, 2), (216, 216))
+        for code, value in zip(draws.chosen.flatten().tolist(), draws.values.flatten().tolist(), strict=True):
+            if code >= 0 and policy.names[code] in drawn:
+                drawn[policy.names[code]].add(abs(value))
         assert drawn["translate_x"] == {0, width // 27, 2 * width // 27}
         assert drawn["translate_y"] == {0, height // 27, 2 * height // 27}

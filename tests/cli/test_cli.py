@@ -161,7 +161,7 @@ def wrong_number_of_classes(store: Path, tmp: Path) -> list[object]:
     from fastnoisy.training import loop, setup
 
     if not (tmp / "run").exists():
-        loop.start(setup.resolve("digits-ce", TINY, str(store)), tmp / "run", quiet=True)
+        loop.start(setup.resolve("digits-ce", TINY, str(store)), tmp / "run")
     folder_of_images(tmp / "photos", "abc", 2)
     from fastnoisy.data.convert import ConvertOptions, convert
 

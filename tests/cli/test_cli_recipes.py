@@ -64,7 +64,8 @@ def test_a_dry_run_measures_and_writes_nothing(recipe: str, call: Call, store: P
     code, _, err = call(*words)
     assert code == 0, err
     for pattern in (
-        r"200 epochs, batch 32, lr 0.01 x 0.1 at epochs \[100, 150\], weight decay 0.0005; numbers of the recipe itself",
+        r"200 epochs, batch 32, lr 0.01 x 0.1 at epochs \[100, 150\], weight decay 0.0005; numbers of the recipe "
+        r"itself",
         r"600 images, 10 classes, noise symmetric:0.4, 3[5-7]\.\d\d% of the labels wrong",
         r"dry run: 3 steps of batch 32 after one to warm up",
         r"speed +[\d,]+ img/s, \d+ ms a step, \d+% of it waiting for data",

@@ -13,12 +13,13 @@ from torch._dynamo.testing import CompileCounter
 
 from fastnoisy import methods
 from fastnoisy.config import parse_call
+from fastnoisy.methods._wrapper import Wrapper
 from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, Record, StepBatch, TrainingSet
 
 NAMES = methods.names()
 FORMS = [*NAMES, *(f"alasca(base={name})" for name in NAMES if name not in ("alasca", "ce"))]
-# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, a memory in the loss, two views
-# with a teacher, heads on two networks that select, several streams mixed over the batch.
+# One of each shape of step is compiled in the quick tests: a loss and an optimiser's mask, a memory in the loss, two
+# views with a teacher, heads on two networks that select, several streams mixed over the batch.
 SHAPES = ["cdr", "elr", "nrd", "alasca(base=co-teaching)", "dividemix"]
 CONTEXT = Context(
     {"name": "preact_small", "width": 4}, num_classes=5, num_samples=40, seed=1, noise=NoiseFacts(0.4), batch_size=16
@@ -60,7 +61,7 @@ def steps(method: Method, count: int, compiled: bool = False, each_shape_once: b
             method.after_backward(progress)
             optimizer.step()
             optimizer.zero_grad()
-            method.after_step(progress)
+            method.after_step(progress, torch.tensor(True))
             records.append(record)
     return records
 
@@ -132,6 +133,42 @@ def test_state_round_trips_and_training_goes_on_the_same(name: str) -> None:
     assert torch.equal(first, second)
 
 
+class Plain(Wrapper):
+    """A wrapper that adds nothing."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrapper_that_adds_nothing_is_its_base(name: str) -> None:
+    """Steps, hooks, state, predictions and judgements are the base's, bit for bit."""
+    base, inner = build(name), build(name)
+    wrapper = Plain(CONTEXT, None, inner)
+    assert (wrapper.streams, wrapper.passes, dict(wrapper.unsupported)) == (
+        base.streams,
+        base.passes,
+        dict(base.unsupported),
+    )
+    assert wrapper.semi_supervised == base.semi_supervised
+    assert wrapper.primary_network() is inner.primary_network()
+    assert wrapper.networks is inner.networks
+    for one, two in zip(steps(base, 2), steps(wrapper, 2), strict=True):
+        assert torch.equal(one.loss, two.loss)
+    state = wrapper.state_dict()
+    assert list(state) == [f"base.{key}" for key in base.state_dict()]
+    for key, tensor in base.state_dict().items():
+        assert torch.equal(tensor, state[f"base.{key}"]), key
+    images = torch.randn(40, 3, 16, 16)
+    with torch.no_grad():
+        expected, found = ({k: z.float() for k, z in m.eval().predictions(images).items()} for m in (base, wrapper))
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[key], z) for key, z in expected.items())
+    training = TrainingSet(lambda: expected, torch.arange(40) % 5, torch.arange(40))
+    assert torch.equal(wrapper.clean_probability(training), base.clean_probability(training))
+    for epoch in (0, 40):
+        assert wrapper.plan(epoch) == base.plan(epoch)
+        one, two = base.before_epoch(epoch, training), wrapper.before_epoch(epoch, training)
+        assert {key: rows.tolist() for key, rows in two.items()} == {key: rows.tolist() for key, rows in one.items()}
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_predictions_and_clean_probability(name: str) -> None:
     method = build(name)
@@ -158,7 +195,17 @@ def test_clean_labels_cannot_be_reached(name: str) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fastnoisy."):
             rooms.add(node.module.split(".")[1])
         assert not isinstance(node, ast.Attribute) or "clean_labels" not in node.attr
-    assert rooms <= {"losses", "methods", "models", "config", "errors", "sample_memory", "mixing", "keyed_random"}
+    assert rooms <= {
+        "losses",
+        "methods",
+        "models",
+        "config",
+        "errors",
+        "sample_memory",
+        "mixing",
+        "keyed_random",
+        "distributed",
+    }
     handed = [*Context.__dataclass_fields__, *StepBatch.__dataclass_fields__, *Progress.__dataclass_fields__]
     assert not [field for field in handed if "clean" in field]
 

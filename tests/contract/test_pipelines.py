@@ -109,12 +109,30 @@ def test_batches_are_the_rows_asked_for(name: str, split: Split) -> None:
             assert batch.images.is_contiguous(memory_format=torch.channels_last)
             assert batch.indices.tolist() == rows.tolist()
             assert batch.labels.tolist() == labels[rows].tolist()
-            assert batch.sizes.dtype == torch.int32
+            uniform = bool((split.sizes == split.canvas).all())
+            assert (batch.sizes is None) == uniform
+            sizes = torch.tensor([split.canvas] * len(rows), dtype=torch.int32) if uniform else batch.sizes
+            assert sizes is not None
+            assert sizes.dtype == torch.int32
             for slot, row in enumerate(rows):
                 expected = split.read_image(int(row))
-                assert tuple(batch.sizes[slot].tolist()) == expected.shape[:2]
+                assert tuple(sizes[slot].tolist()) == expected.shape[:2]
                 if not pipeline.synthetic:
                     assert_shows(batch.images, slot, expected, pipeline, split.mode(int(row)))
+
+
+@pytest.mark.parametrize("parts", [1, 3, 8])
+def test_a_batch_splits_into_its_rows(parts: int, split: Split) -> None:
+    """Also where it has no sizes, as every image fills the canvas; never into empty parts."""
+    with open_one("resident", split) as pipeline:
+        (batch,) = pipeline.iterate([np.array([3, 1, 7, 0, 2])])
+        pieces = batch.split(parts)
+        assert len(pieces) == min(parts, 5)
+        assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
+        assert torch.cat([piece.indices for piece in pieces]).tolist() == [3, 1, 7, 0, 2]
+        for piece in pieces:
+            assert len(piece.images) == len(piece.labels) == len(piece.indices) > 0
+            assert piece.sizes is None if batch.sizes is None else len(piece.sizes) == len(piece.indices)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -226,7 +226,9 @@ def test_an_image_whose_process_ends_is_rejected_and_tried_again_on_going_on(
 def test_what_fails_beside_others_but_not_alone_is_not_lost(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[Path], None]
 ) -> None:
-    """As for want of memory, or of a core. Behind one that fails it is tried with care at once, else the second time."""
+    """As for want of memory, or of a core. Behind one that fails it is tried with care at once, else the second
+    time.
+    """
     options = ConvertOptions(resize="max=16")
 
     def fail_twice(path: Path) -> None:

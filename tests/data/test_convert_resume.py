@@ -184,14 +184,15 @@ def has_come_to(goal: int, out: Path, process: int, count: int) -> bool:
 def kill_and_go_on(source: Path, out: Path, count: int, goals: list[int], draw: random.Random) -> int:
     """Kill the command once per goal, then let it end; how often it was killed before the store had its name.
 
-    A goal is a stretch of the way and not of time, so that conversions are cut off on a slow or busy machine as on a fast one.
+    A goal is a stretch of the way and not of time, so that conversions are cut off on a slow or busy machine as on a
+    fast one.
 
     Args:
         source: what is converted; `out`: to where.
         count: images of the source.
-        goals: 0: the process has the lock; 1 to `count`: so many rows are in the journal; above: tables are written beside
-            the images. It is killed then, or a random while later: of up to half the time it took to start, or to add the
-            rows before.
+        goals: 0: the process has the lock; 1 to `count`: so many rows are in the journal; above: tables are written
+            beside the images. It is killed then, or a random while later: of up to half the time it took to start, or
+            to add the rows before.
         draw: of these.
     """
     cut_off = 0
@@ -253,8 +254,9 @@ def stop_at(row: int) -> object:
 @pytest.fixture
 def unfinished(source: Path, tmp_path: Path) -> Path:
     """The folder of a conversion that was stopped in its first split."""
+    stop = stop_at(90)
     with pytest.raises(Killed):
-        convert(str(source), tmp_path / "out", options=ALLOWED, workers=1, progress=stop_at(90))  # type: ignore[arg-type]
+        convert(str(source), tmp_path / "out", options=ALLOWED, workers=1, progress=stop)  # type: ignore[arg-type]
     partial = tmp_path / ".out.partial"
     assert sum(len(rows) for _, rows in read_journal(partial / "train.journal")) == 64
     return partial
@@ -298,7 +300,9 @@ def test_a_file_that_was_being_written_beside_the_images_is_not_kept(
 def test_rows_are_read_back_from_the_disk_and_not_from_memory(
     unfinished: Path, source: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a failed write the memory still has what the disk has not; here it goes when the kernel is asked to drop it."""
+    """After a failed write the memory still has what the disk has not; here it goes when the kernel is asked to drop
+    it.
+    """
     lost = []
 
     def drop(descriptor: int, start: int, length: int, advice: int) -> None:

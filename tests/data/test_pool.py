@@ -123,7 +123,7 @@ def test_a_worker_that_is_killed_from_outside_loses_nothing() -> None:
 )
 def test_no_worker_holds_another_ones_pipes() -> None:
     """Whose pipes another holds would not see them closed when the parent is killed."""
-    made = pool._Pool(held_pipes, 3, pool.TIMEOUT, (), "fork")
+    made = pool._Pool(held_pipes, 3, pool.TIMEOUT, "fork")
     try:
         held = dict(made.run(range(60), 1))
         pipes = {

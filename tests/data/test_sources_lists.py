@@ -1,4 +1,6 @@
-"""What list-made sources share: long lists in little memory, labels that turn out to be numbers or names, recognition."""
+"""What list-made sources share: long lists in little memory, labels that turn out to be numbers or names,
+recognition.
+"""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_targets_of_mixed_inputs_are_mixed() -> None:
     progress = Progress.start(10)
     plain, _ = method.targets(one, progress)
     method.memories[0].rows.zero_()
-    one.partners, one.partner_weight = torch.tensor([1, 2, 0]), torch.tensor(0.25)
+    one.partners, one.own_weight = torch.tensor([1, 2, 0]), torch.tensor(0.25)
     loss, _ = method._sub_loss(one, progress)
     mixed = 0.25 * plain + 0.75 * plain[one.partners]
     expected = sum(losses.soft_cross_entropy(z, mixed, "mean") for z in one.sub_logits)
@@ -177,11 +177,11 @@ def test_of_mixed_inputs_the_plain_images_prediction_counts() -> None:
     eye = 9 * torch.eye(5)
     mixed, plain, sub = eye[[1, 1, 1]], eye[[2, 2, 3]], eye[[2, 1, 3]]
     labels, others = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, 0])
-    share = torch.tensor(0.7)
+    weight = torch.tensor(0.7)
     epoch = torch.tensor(30)
-    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), plain, others, share)
+    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), plain, others, weight)
     assert corrected_labels(forward, epoch, options).tolist() == [2, 0, 3]
-    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), None, others, share)
+    forward = Forward(0, mixed, (sub,), labels, torch.arange(3), None, others, weight)
     assert corrected_labels(forward, epoch, options).tolist() == [0, 0, 0]
     forward = Forward(0, mixed, (sub,), labels, torch.arange(3))
     assert corrected_labels(forward, epoch, options).tolist() == [0, 1, 0]

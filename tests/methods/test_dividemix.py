@@ -83,7 +83,7 @@ def test_a_step_is_algorithm_1(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastnoisy import mixing
 
     original = mixing.mix
-    monkeypatch.setattr(mixing, "mix", lambda v, o, s: (drawn.append((o, s)), original(v, o, s))[1])
+    monkeypatch.setattr(mixing, "mix", lambda v, o, w, group: (drawn.append((o, w)), original(v, o, w, group))[1])
     trust = torch.rand(40, generator=torch.Generator().manual_seed(0))
     method.clean[1] = trust  # type: ignore[index]
     generator = torch.Generator().manual_seed(1)
@@ -111,20 +111,20 @@ def test_a_step_is_algorithm_1(monkeypatch: pytest.MonkeyPatch) -> None:
         targets.append(both**2 / (both**2).sum())
     rows = [*range(4), *range(4), *range(4, 8), *range(4, 8)]
     views = torch.cat([*labelled.views.values(), *unlabelled.views.values()])
-    others, share = drawn[0]
-    assert 0.5 <= share.item() <= 1
+    others, weight = drawn[0]
+    assert 0.5 <= weight.item() <= 1
     loss_x = loss_u = 0.0
-    shares = torch.zeros(5, dtype=F64)
+    mean = torch.zeros(5, dtype=F64)
     for i in range(16):
         j = int(others[i])
-        z = share * views[i, 0, 0, :5] + (1 - share) * views[j, 0, 0, :5]
-        t = share * targets[rows[i]] + (1 - share) * targets[rows[j]]
-        shares += z.softmax(dim=0) / 16
+        z = weight * views[i, 0, 0, :5] + (1 - weight) * views[j, 0, 0, :5]
+        t = weight * targets[rows[i]] + (1 - weight) * targets[rows[j]]
+        mean += z.softmax(dim=0) / 16
         if i < 8:
             loss_x += -(t * z.log_softmax(dim=0)).sum().item() / 8
         else:
             loss_u += (z.softmax(dim=0) - t).square().mean().item() / 8
-    penalty = (0.2 * (0.2 / shares).log()).sum().item()
+    penalty = (0.2 * (0.2 / mean).log()).sum().item()
     assert record.loss.item() == pytest.approx(loss_x + 25 * 4.5 / 16 * loss_u + penalty, rel=1e-9)
     (forward,) = record.forwards
     assert forward.network == 0
@@ -151,7 +151,8 @@ def judged(method: Method, epoch: int, wrong: int, rows: Tensor | None = None) -
     logits = torch.zeros(40, 5)
     logits[:, 0] = 4 + torch.linspace(0, 0.3, 40)
     labels = (torch.arange(40) < wrong).long()
-    training = TrainingSet(lambda: {"both": logits, "net1": logits, "net2": logits.flip(0)}, labels, rows)  # type: ignore[arg-type]
+    found = {"both": logits, "net1": logits, "net2": logits.flip(0)}
+    training = TrainingSet(lambda: found, labels, rows)  # type: ignore[arg-type]
     return method.before_epoch(epoch, training)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fastnoisy import losses, methods, mixing
+from fastnoisy.distributed import ONE
 from fastnoisy.methods.base import Context, Progress, StepBatch, TrainingSet
 from fastnoisy.methods.elr_plus import elr_plus_loss, sigmoid_ramp
 from fastnoisy.sample_memory import SampleMemory
@@ -45,18 +46,18 @@ def test_elr_over_three_steps(case: dict[str, Any]) -> None:
 def test_elr_plus_over_two_steps(case: dict[str, Any]) -> None:
     inputs = PLUS["inputs"]
     memory = SampleMemory(6, 5, case["beta"], F64)
-    others, share = torch.tensor(case["mix_index"]), torch.tensor(case["mixup_lambda"], dtype=F64)
+    others, weight = torch.tensor(case["mix_index"]), torch.tensor(case["mixup_lambda"], dtype=F64)
     labels = torch.nn.functional.one_hot(torch.tensor(inputs["labels"]), 5).to(F64)
     for step in case["steps"]:
         seen = tensor(inputs[step["ema_net_logits_on_unmixed_input"]])
         rows = memory.update(torch.arange(6), losses.probabilities(seen))
         torch.testing.assert_close(memory.rows, tensor(step["pred_hist_after"]), rtol=1e-6, atol=1e-9)
-        remembered = mixing.mix(rows, others, share)
+        remembered = mixing.mix(rows, others, weight, ONE)
         torch.testing.assert_close(remembered, tensor(step["q"]), rtol=1e-6, atol=1e-9)
         logits = tensor(inputs[step["net_logits_on_mixed_input"]]).requires_grad_()
         length = case["coef_step"]
         ramp = sigmoid_ramp(tensor(step["iteration"]), length) if length else tensor(1.0)
-        targets = mixing.mix(labels, others, share)
+        targets = mixing.mix(labels, others, weight, ONE)
         loss = elr_plus_loss(logits, targets, remembered, case["lambda"] * ramp, case["mode"].startswith("C == 100"))
         loss.backward()
         assert loss.item() == pytest.approx(step["loss"], rel=1e-6)
@@ -87,7 +88,7 @@ def test_the_averages_decay(steps: int, decay: float, values: list[Any]) -> None
             for p in method.networks[1].parameters():
                 p.fill_(0)
         method.steps[1] = step - 1  # type: ignore[index]
-        method.after_step(Progress.start(10))
+        method.after_step(Progress.start(10), torch.tensor(True))
         found = next(iter(method.averages[1].parameters())).flatten()[0].item()  # type: ignore[index]
         assert found == pytest.approx(expected, rel=1e-9)
         assert method.steps[0] == 0  # type: ignore[index]
@@ -107,7 +108,7 @@ def test_the_regulariser_of_a_step_rises_from_its_first(monkeypatch: pytest.Monk
     method.before_pass("net 1")
     for _ in range(2):
         method.step({"train_1": batch}, progress)
-        method.after_step(progress)
+        method.after_step(progress, torch.tensor(True))
     assert seen == pytest.approx([2 * dict(PLUS["sigmoid_rampup"])[1], 2 * math.exp(-5 * (38 / 40) ** 2)])
 
 

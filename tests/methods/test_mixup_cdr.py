@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fastnoisy import keyed_random, losses, methods, mixing
+from fastnoisy.distributed import ONE
 from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, StepBatch
 from fastnoisy.models.heads import Outputs
 
@@ -39,7 +40,7 @@ def test_mixup_mixes_inputs_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     method = methods.build({"name": "mixup"}, Context({"name": "preact_small", "width": 4}, 5, 6))
     network = Given(torch.tensor(inputs["logits_a"], dtype=F64))
     method.networks = nn.ModuleList([network])
-    monkeypatch.setattr(mixing, "partners", lambda key, size: torch.tensor(inputs["perm"]))
+    monkeypatch.setattr(mixing, "partners", lambda key, group, size: torch.tensor(inputs["perm"]))
     method.weights.forward = lambda key: torch.tensor(inputs["lam"], dtype=F64)  # type: ignore[union-attr, assignment]
     images = torch.tensor(inputs["x"], dtype=F64)
     labels = torch.tensor(inputs["labels"])
@@ -53,9 +54,9 @@ def test_mixup_mixes_inputs_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_partners_are_permutations_of_their_own_per_step() -> None:
     seen = set()
     for step in range(20):
-        found = mixing.partners(torch.tensor(keyed_random.key(1, step)), 16)
+        found = mixing.partners(torch.tensor(keyed_random.key(1, step)), ONE, 16)
         assert found.sort().values.tolist() == list(range(16))
-        assert torch.equal(found, mixing.partners(torch.tensor(keyed_random.key(1, step)), 16))
+        assert torch.equal(found, mixing.partners(torch.tensor(keyed_random.key(1, step)), ONE, 16))
         seen.add(tuple(found.tolist()))
     assert len(seen) == 20
 

@@ -43,7 +43,7 @@ def train_one_step(method: Method, data: dict[str, StepBatch]) -> None:
         for p in method.parameters():
             if p.grad is not None:
                 p -= 0.1 * p.grad
-    method.after_step(progress())
+    method.after_step(progress(), torch.tensor(True))
 
 
 def test_average_follows_the_golden_trace(golden: Callable[[str], Any]) -> None:
@@ -59,7 +59,7 @@ def test_average_follows_the_golden_trace(golden: Callable[[str], Any]) -> None:
     for theta, expected in zip(trace["theta_per_step"], trace["ema_per_step"], strict=True):
         with torch.no_grad():
             source.w.copy_(torch.tensor(theta, dtype=torch.float64))
-        average.update(source)  # type: ignore[arg-type]
+        average.update(source, torch.tensor(True))  # type: ignore[arg-type]
         torch.testing.assert_close(next(average.parameters()).tolist(), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from fastnoisy import losses, methods
+from fastnoisy.distributed import ONE
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.methods._pairs import KeptShare, mean_over, smallest
+from fastnoisy.methods._pairs import KeptCount, mean_over, smallest
 from fastnoisy.methods.base import Context, Method, NoiseFacts, Progress, StepBatch
 from fastnoisy.models.heads import Outputs
 
@@ -58,7 +59,7 @@ def step(method: Method, epoch: int) -> tuple[Tensor, list[Tensor]]:
 @pytest.mark.parametrize("case", GOLDEN["coteaching_selection"], ids=lambda case: f"tau {case['forget_rate']}")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_co_teaching_selects_what_the_official_code_does(case: dict[str, Any], dtype: torch.dtype) -> None:
-    kept = KeptShare(case["forget_rate"], case["num_gradual"], "gradual").to(dtype)
+    kept = KeptCount(case["forget_rate"], case["num_gradual"], "gradual").to(dtype)
     for selection in case["selections"]:
         count = kept(torch.tensor(selection["epoch"]), 6)
         for logits, chosen in ((A, selection["by_net1"]), (B, selection["by_net2"])):
@@ -69,11 +70,11 @@ def test_co_teaching_selects_what_the_official_code_does(case: dict[str, Any], d
 def test_the_share_kept_is_the_integer_of_the_official_code() -> None:
     for rate in (0.2, 0.4, 0.45, 0.8):
         table = np.linspace(0, rate, 30)
-        kept = KeptShare(rate, 30, "gradual").to(torch.float32)
+        kept = KeptCount(rate, 30, "gradual").to(torch.float32)
         for epoch in (0, 7, 13, 29, 30, 99):
             expected = int((1 - (table[epoch] if epoch < 30 else rate)) * 128)
             assert kept(torch.tensor(epoch), 128).item() == expected
-    plain = KeptShare(0.4, 5, "plain")
+    plain = KeptCount(0.4, 5, "plain")
     assert [int(plain(torch.tensor(epoch), 10)) for epoch in (0, 4, 5, 9)] == [10, 10, 6, 6]
 
 
@@ -143,7 +144,7 @@ def test_decoupling_as_alascas_code_does_it(epoch: int) -> None:
 
 def test_nothing_selected_is_a_loss_of_zero() -> None:
     values = torch.rand(4, requires_grad=True)
-    loss = mean_over(values, torch.zeros(4, dtype=torch.bool))
+    loss = mean_over(values, torch.zeros(4, dtype=torch.bool), ONE)
     loss.backward()
     assert loss.item() == 0
     assert values.grad is not None

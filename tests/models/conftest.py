@@ -35,7 +35,7 @@ def _check(make: Callable[[], Network], size: int, batch: int = 2) -> None:
 
 @pytest.fixture
 def check_a_step_and_the_state() -> Callable[[Callable[[], Network], int], None]:
-    """Called with (a maker of networks, image size): a training step gives every parameter a finite gradient, and the state
-    goes into another instance, which then says the same.
+    """Called with (a maker of networks, image size): a training step gives every parameter a finite gradient, and the
+    state goes into another instance, which then says the same.
     """
     return _check

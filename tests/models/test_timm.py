@@ -164,7 +164,7 @@ def test_no_name_is_both_ours_and_timms() -> None:
     assert not set(models.names()) & set(timm.list_models())
 
 
-# -- pretrained weights: what timm fetches is put in its place here --------------------------------------------------------
+# -- pretrained weights: what timm fetches is put in its place here ---------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Pretrained weights: a file of one's own, timm's caches, or one clear line; and the network of ALASCA's WebVision code."""
+"""Pretrained weights: a file of one's own, timm's caches, or one clear line; and the network of ALASCA's WebVision
+code.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def test_weights_that_are_nowhere_are_one_line_and_no_wait(no_network: Path, tmp
 
 
 def test_inception_resnet_v2_has_alascas_three_branches() -> None:
-    """methods.md 2.5: from 320, 1088 and 2080 channels to 1536 with a 3x3 convolution of stride 3; maps of 25, 12 and 5."""
+    """methods.md 2.5: from 320, 1088 and 2080 channels to 1536 with a 3x3 convolution of stride 3; maps of 25, 12 and
+    5.
+    """
     backbone = models.build({"name": "inception_resnet_v2"}, 5)
     net = Network(backbone, 5, backbone.default_taps)
     assert backbone.stage_channels == (320, 1088, 2080, 1536)

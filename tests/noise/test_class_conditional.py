@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -140,13 +141,17 @@ def test_the_default_rules_come_first(c10: np.ndarray, c100: np.ndarray) -> None
         assert len({tuple(noisy) for noisy in by_rule.values()}) == len(by_rule)
 
 
+def _asymmetric(dataset: str, rule: str, labels: np.ndarray, rate: float, seed: int) -> np.ndarray:
+    return noise.asymmetric(labels, rate, dataset, seed, rule)
+
+
 DRAWS: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
     "uniform": lambda labels, rate, seed: noise.symmetric(labels, rate, 10, seed),
     "exclude_true": lambda labels, rate, seed: noise.symmetric(labels, rate, 10, seed, True),
     "dividemix": lambda labels, rate, seed: noise.symmetric(labels, rate, 10, seed, dividemix=True),
     "pair_flip": lambda labels, rate, seed: noise.pair_flip(labels, rate, 10, seed),
     **{
-        f"{dataset}-{rule}": lambda labels, rate, seed, d=dataset, r=rule: noise.asymmetric(labels, rate, d, seed, r)  # type: ignore[misc]
+        f"{dataset}-{rule}": functools.partial(_asymmetric, dataset, rule)
         for dataset, rules in noise.ASYMMETRIC_RULES.items()
         for rule in rules
     },

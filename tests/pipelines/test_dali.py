@@ -1,4 +1,6 @@
-"""What is the dali pipeline's own: failures that name the sample, a new start, threads, its settings, nvJPEG's pixels."""
+"""What is the dali pipeline's own: failures that name the sample, a new start, threads, its settings, nvJPEG's
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from fastnoisy.data.store import Split, open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
+from fastnoisy.training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 NUM = 30
@@ -280,15 +283,11 @@ def test_without_the_package_the_error_has_the_line_that_installs_it(
 def test_a_run_trains_on_it_and_hands_its_settings_on(store: Path, tmp_path: Path) -> None:
     words = ["pipeline=dali(hw_decoder_load=0.25)", "data.workers=1", "device=cpu", "batch_size=8"]
     settings = setup.resolve("folder-ce", words, str(store))
-    trainer = loop.Trainer(setup.prepare(settings), tmp_path / "run", quiet=True)
-    trainer.preflight()
-    trainer.open_pipelines()
-    try:
-        assert trainer.choice.name == "dali"
-        assert trainer.pipeline.options.hw_decoder_load == 0.25  # type: ignore[attr-defined]
-        assert trainer.pipeline.threads == 1  # type: ignore[attr-defined]
-    finally:
-        trainer.close_pipelines()
+    job = loop.Job.of(setup.prepare(settings), RunFolder(tmp_path / "run"), loop.silent)
+    with loop.opened(job):
+        assert isinstance(job.pipeline, pipelines.find("dali"))
+        assert job.pipeline.options.hw_decoder_load == 0.25  # type: ignore[attr-defined]
+        assert job.pipeline.threads == 1  # type: ignore[attr-defined]
 
 
 # -- on a GPU ---------------------------------------------------------------------------------------------------------
@@ -328,7 +327,9 @@ def test_the_gpu_gives_pillows_pixels(kind: str, hw_decoder_load: float, store: 
 
 @pytest.mark.gpu
 def test_a_batch_stays_while_the_gpu_is_busy_with_it(store: Path) -> None:
-    """The next batches are asked for while a slow kernel that reads this one is still queued on the consumer's stream."""
+    """The next batches are asked for while a slow kernel that reads this one is still queued on the consumer's
+    stream.
+    """
     work = batches(8, 8, 8, 6) * 4
     with open_store(store) as opened, torch.cuda.stream(torch.cuda.Stream()):
         split = opened.split("train")

@@ -1,5 +1,5 @@
-"""How the ffcv pipeline asks for copies to a GPU: seen on any machine, for tensors are stood in for; measured where there is
-a GPU.
+"""How the ffcv pipeline asks for copies to a GPU: seen on any machine, for tensors are stood in for; measured where
+there is a GPU.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Stream:
 
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.dtype, bool, bool]]:
-    """A GPU whose memory is the main one. Lists what is copied to it: (type, whether from pinned memory, without waiting)."""
+    """A GPU whose memory is the main one. Lists what is copied to it: (type, whether from pinned memory, without
+    waiting).
+    """
     done: list[tuple[torch.dtype, bool, bool]] = []
     pinned: list[Tensor] = []
 
@@ -91,7 +93,9 @@ def test_no_copy_is_waited_for(split: Split, copies: list[tuple[torch.dtype, boo
 
 
 def test_what_is_compiled_is_kept_for_the_next_process(split: Split, tmp_path: Path) -> None:
-    """In a process of its own each: (compiled, loaded) of the loop it used; the threaded one is not taken for the other."""
+    """In a process of its own each: (compiled, loaded) of the loop it used; the threaded one is not taken for the
+    other.
+    """
     code = (
         "import sys, numpy as np, torch\n"
         "from pathlib import Path\n"

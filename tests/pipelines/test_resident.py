@@ -37,7 +37,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
 def open_one(split: Split, device: str = "cpu") -> ResidentPipeline:
     pipeline = pipelines.open_pipeline("resident", split, split.given_labels, torch.device(device))
     assert isinstance(pipeline, ResidentPipeline)
-    assert not pipeline.uniform
+    assert pipeline.sizes is not None
     return pipeline
 
 

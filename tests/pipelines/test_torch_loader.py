@@ -51,7 +51,9 @@ def test_a_worker_that_is_killed_is_an_error_with_a_remedy(split: Split) -> None
 
 
 def test_no_room_in_shared_memory_is_an_error(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of 4 kB at most stand for a full /dev/shm; a queue's thread that meets it would leave its reader waiting."""
+    """Files of 4 kB at most stand for a full /dev/shm; a queue's thread that meets it would leave its reader
+    waiting.
+    """
 
     def begin(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fastnoisy.training import loop, setup
+from fastnoisy.training.run_folder import RunFolder
 
-# One epoch of 20 full batches. Rounding (1e-15 after the first step) grows from step to step as in any training; the gentle
-# learning rate keeps the growth below the bound.
+# One epoch of 20 full batches. Rounding (1e-15 after the first step) grows from step to step as in any training; the
+# gentle learning rate keeps the growth below the bound.
 WORDS = [
     "model.width=8", "epochs=1", "batch_size=30", "dtype=float64", "threads=1", "optim.lr=0.01",
 ]  # fmt: skip
@@ -25,11 +26,11 @@ def test_twenty_compiled_steps_equal_eager_in_float64(method: str, digits: Path,
         settings = setup.resolve(f"digits-{method}", [*WORDS, f"compile={compiled}"], str(digits))
         run = tmp_path / compiled
         run.mkdir()
-        trainer = loop.Trainer(setup.prepare(settings), run, quiet=True)
-        with trainer.opened():
-            trainer.run()
-        assert trainer.progress.step.item() == 19
-        states.append(trainer.method.state_dict())
+        job = loop.Job.of(setup.prepare(settings), RunFolder(run), loop.silent)
+        with loop.opened(job):
+            loop.train(job)
+        assert job.progress.step.item() == 19
+        states.append(job.state.method.state_dict())
     torch._dynamo.reset()
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")

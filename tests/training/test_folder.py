@@ -16,14 +16,15 @@ import pytest
 from fastnoisy.data.store import open_store
 from fastnoisy.data.verify import verify
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.training import folder, loop, setup
+from fastnoisy.training import loop, setup
+from fastnoisy.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["model.width=4", "data.subset=200", "epochs=1", "batch_size=20", "threads=1", "device=cpu"]
 
 
 def start(store: Path, out: Path, *words: str) -> dict[str, Any]:
-    return loop.start(setup.resolve("digits-ce", [*WORDS, *words], str(store)), out, quiet=True)
+    return loop.start(setup.resolve("digits-ce", [*WORDS, *words], str(store)), out)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -78,7 +79,7 @@ def test_a_change_that_cannot_be_opened_is_not_kept(copy: Path, tmp_path: Path) 
     unstamp(copy)
     before = files(out)
     with pytest.raises(FastnoisyError, match="has not been verified"):
-        loop.resume(out, ["pipeline=ffcv"], quiet=True)
+        loop.resume(out, ["pipeline=ffcv"])
     assert files(out) == before
 
 
@@ -91,7 +92,7 @@ def flock_of_nfs(descriptor: int, operation: int) -> None:
 def test_a_run_folder_may_lie_on_nfs(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
     assert start(digits, tmp_path / "run")["event"] == "final"
-    assert loop.resume(tmp_path / "run", ["epochs=2"], quiet=True)["epochs"] == 2
+    assert loop.resume(tmp_path / "run", ["epochs=2"])["epochs"] == 2
 
 
 def test_a_file_system_without_locks_gets_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def test_a_file_system_without_locks_gets_a_note(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(fcntl, "flock", none)
     said: list[str] = []
-    with folder.lock(tmp_path, said.append):
+    with RunFolder(tmp_path).locked(said.append):
         pass
     assert [line for line in said if "cannot be locked (No locks available)" in line] == said != []
     assert list(tmp_path.iterdir()) == []
@@ -118,11 +119,11 @@ def test_a_lock_taken_on_a_file_just_removed_is_taken_anew(tmp_path: Path, monke
         original(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", removed_first)
-    held = folder.lock(tmp_path, print)
-    with held, pytest.raises(FastnoisyError, match="another process is at work"), folder.lock(tmp_path, print):
+    held = RunFolder(tmp_path).locked(print)
+    with held, pytest.raises(FastnoisyError, match=r"another process .* is at work"), RunFolder(tmp_path).locked(print):
         pass
     assert calls == 3
-    with folder.lock(tmp_path, print):  # free again
+    with RunFolder(tmp_path).locked(print):  # free again
         pass
 
 
@@ -130,7 +131,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()  # root may write anywhere, so that a mode would not do
     with (
         pytest.raises(FastnoisyError, match=rf"{tmp_path} cannot be written to: Is a directory"),
-        folder.lock(tmp_path, print),
+        RunFolder(tmp_path).locked(print),
     ):
         pass
 
@@ -140,8 +141,8 @@ def test_a_process_that_outlives_a_killed_run_does_not_keep_its_lock(tmp_path: P
     code = f"""
 import os, time
 from pathlib import Path
-from fastnoisy.training import folder
-with folder.lock(Path({str(tmp_path)!r}), print):
+from fastnoisy.training.run_folder import RunFolder
+with RunFolder(Path({str(tmp_path)!r})).locked(print):
     if os.fork() == 0:
         os.close(1)
         time.sleep(30)
@@ -150,5 +151,5 @@ with folder.lock(Path({str(tmp_path)!r}), print):
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, timeout=60)
     assert done.returncode == 9
-    with folder.lock(tmp_path, pytest.fail):  # refused where another holds it
+    with RunFolder(tmp_path).locked(pytest.fail):  # refused where another holds it
         pass

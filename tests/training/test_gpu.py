@@ -10,6 +10,7 @@ import torch
 
 from fastnoisy import keyed_random, methods
 from fastnoisy.training import checkpoint, loop, setup
+from fastnoisy.training.run_folder import RunFolder
 
 FORMS = [*methods.names(), *(f"alasca method.base={name}" for name in methods.names() if name not in ("alasca", "ce"))]
 SHAPES = [
@@ -43,10 +44,10 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
     """All passes of a method, the selecting ones with a split."""
     recipe, words = words_of(form, device)
     settings = setup.resolve(recipe, [*words, f"amp={amp}"], str(digits))
-    trainer = loop.Trainer(setup.prepare(settings), tmp_path, quiet=True)
-    trainer.preflight()
-    method = trainer.method
-    pipeline = loop.pipelines.open_pipeline("resident", trainer.setup.split, trainer.labels.given, trainer.device)
+    prepared = setup.prepare(settings)
+    job = loop.Job.of(prepared, RunFolder(tmp_path), loop.silent)
+    method = job.state.method
+    pipeline = loop.pipelines.open_pipeline("resident", prepared.split, prepared.labels.given, prepared.device)
     given = list(pipeline.iterate([np.arange(30 * i, 30 * i + 30) for i in range(8)]))
     for buffer in (b for name, b in method.named_buffers() if name.endswith("clean")):  # judged, as after a split
         buffer.uniform_(0, 1)
@@ -54,15 +55,15 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
         method.train()
         method.before_pass(spec.name)
         for number, batch in enumerate(given):
-            trainer.progress.move(1, number, len(given))
+            job.progress.move(1, number, len(given))
             if device == "cuda" and number == 3:  # the first steps allocate, tune and warm caches
                 torch.cuda.set_sync_debug_mode("error")
             try:
-                trainer.stepper(dict.fromkeys(spec.streams, batch), trainer.progress, 0)
+                job.stepper(dict.fromkeys(spec.streams, batch), job.progress)
             finally:
                 if device == "cuda":
                     torch.cuda.set_sync_debug_mode("default")
-    trainer.meter.check_finite(0, 8, "")
+    job.state.meter.check_finite(0, 8, "")
 
 
 @pytest.mark.gpu
@@ -70,8 +71,8 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
 def test_a_run_trains_and_goes_on(form: str, digits: Path, tmp_path: Path) -> None:
     recipe, words = words_of(form, "cuda")
     settings = setup.resolve(recipe, words, str(digits))
-    final = loop.start(settings, tmp_path / "run", quiet=True)
-    longer = loop.resume(tmp_path / "run", ["epochs=3"], quiet=True)
+    final = loop.start(settings, tmp_path / "run")
+    longer = loop.resume(tmp_path / "run", ["epochs=3"])
     assert final["epochs"] == 2
     assert longer["epochs"] == 3
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").position.epoch == 3

@@ -13,10 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fastnoisy import machine, pipelines
-from fastnoisy.config import Table
 from fastnoisy.data.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
-from fastnoisy.training import inference, loop, setup
+from fastnoisy.training import loop, setup
+from fastnoisy.training.logs import Display
+from fastnoisy.training.run import Run
+from fastnoisy.training.run_folder import RunFolder
 
 WORDS = [
     "model=preact_small",
@@ -45,9 +47,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(store: Path, out: Path, *words: str) -> list[dict[str, Any]]:
-    loop.start(setup.resolve("folder-nrd", [*WORDS, *words], str(store)), out, quiet=True)
+    loop.start(setup.resolve("folder-nrd", [*WORDS, *words], str(store)), out)
     found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "time"} for line in found]
+    return [{k: v for k, v in line.items() if k not in ("time", "crc32")} for line in found]
 
 
 @pytest.mark.parametrize("name", [n for n in pipelines.names() if n not in ("resident", "synthetic")])
@@ -75,7 +77,7 @@ def test_a_run_on_synthetic_data_ends_and_pretends_nothing(
 ) -> None:
     for name in ("synthetic", "resident"):
         out = tmp_path / name
-        final = loop.start(setup.resolve("folder-nrd", [*WORDS, f"pipeline={name}"], str(photos)), out)
+        final = loop.start(setup.resolve("folder-nrd", [*WORDS, f"pipeline={name}"], str(photos)), out, Display())
         assert final["event"] == "final"
         said = capsys.readouterr().err
         synthetic = name == "synthetic"
@@ -100,22 +102,23 @@ def test_workers_are_one_per_core_unless_given(
 ) -> None:
     """However torch-loader was chosen, in training and, of a finished run, in evaluation."""
     asked: list[int] = []
-    opened = pipelines.open_pipeline
+    cls = pipelines.find("resident" if words == ["pipeline=resident"] else "torch-loader")
+    original = cls.__init__
 
-    def note(choice: pipelines.Choice, split: Any, labels: Any, device: Any, workers: int | None = 0) -> Any:
-        asked.append(pipelines.find(choice.name).default_workers() if workers is None else workers)
-        return opened(choice, split, labels, device)
+    def note(self: Any, split: Any, labels: Any, device: Any, workers: int, options: Any) -> None:
+        asked.append(workers)
+        original(self, split, labels, device, 0, options)
 
     monkeypatch.setattr("fastnoisy.pipelines.torch_loader.cores", lambda: 3)
-    monkeypatch.setattr(pipelines, "open_pipeline", note)
+    monkeypatch.setattr(cls, "__init__", note)
     if words != ["pipeline=resident"]:
-        choice = pipelines.Choice("torch-loader", "as if nothing else could be had", Table())
-        monkeypatch.setattr(pipelines, "choose", lambda *_: choice)
+        forced = pipelines.Choice("torch-loader", "as if nothing else could be had", cls.Options())
+        monkeypatch.setattr(pipelines, "choose", lambda *_: forced)
     run(photos, tmp_path / "run", "epochs=1", *words)
     assert asked == [expected] * len(asked)
     assert len(asked) >= 2
     asked.clear()
-    inference.evaluate_run(tmp_path / "run")
+    Run(tmp_path / "run").evaluate()
     assert asked == [expected]
 
 
@@ -148,10 +151,7 @@ def test_auto_says_why(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(machine, "available_host", lambda: 1_500_000)  # the images, 1.0 MB, take more than half
     monkeypatch.setattr("fastnoisy.training.preflight.check", lambda *_: [])
     prepared = setup.prepare(setup.resolve("folder-nrd", WORDS, str(photos)))
-    trainer = loop.Trainer(prepared, tmp_path / "run")
-    trainer.preflight()
-    trainer.introduce()
+    with Display() as display, loop.opened(loop.Job.of(prepared, RunFolder(tmp_path / "run"), display)):
+        pass
     said = capsys.readouterr().err
-    assert trainer.choice is not None
-    assert trainer.choice.name == "ffcv"
     assert "pipeline ffcv: the decoded images take" in said

@@ -1,6 +1,7 @@
 """Data sets in miniature, laid out as published (methods.md 4.7 to 4.9), of photographs: drawn ones, and real ones.
 
-The trees are written out here, not by the sources' own examples, so that a source is held against its layout's description.
+The trees are written out here, not by the sources' own examples, so that a source is held against its layout's
+description.
 """
 
 from __future__ import annotations
@@ -73,13 +74,16 @@ def webvision_tree(root: Path, photograph: Photograph, each: int = 8) -> Path:
 
 
 def imagenet_tree(root: Path, photograph: Photograph, layout: str) -> Path:
-    """ImageNet's validation images: `wnid`: val/n01440764/, `index`: imagenet/val/0/, `list`: imagenet/imagenet_val.txt."""
+    """ImageNet's validation images: `wnid`: val/n01440764/, `index`: imagenet/val/0/, `list`:
+    imagenet/imagenet_val.txt.
+    """
     lines = []
     for label in (*MINI, *OTHERS):
         for number in range(2):
             name = f"ILSVRC2012_val_{label * 50 + number + 1:08d}.JPEG"
             place = {
-                "wnid": f"val/{_imagenet.synsets()[label][0]}", "index": f"imagenet/val/{label}", "list": "imagenet/val",
+                "wnid": f"val/{_imagenet.synsets()[label][0]}", "index": f"imagenet/val/{label}",
+                "list": "imagenet/val",
             }[layout]  # fmt: skip
             put(root / place / name, photograph(label, 10 + number))
             lines.append(f"{name} {label}")
@@ -89,7 +93,9 @@ def imagenet_tree(root: Path, photograph: Photograph, layout: str) -> Path:
 
 
 def clothing1m_tree(root: Path, photograph: Photograph, each: int = 4) -> Path:
-    """Clothing1M: images/D/DD/NAME.jpg, key lists and `key label` files at the root; a third of the noisy labels is wrong."""
+    """Clothing1M: images/D/DD/NAME.jpg, key lists and `key label` files at the root; a third of the noisy labels is
+    wrong.
+    """
     keys: dict[str, list[str]] = {"noisy_train": [], "clean_val": [], "clean_test": [], "clean_train": []}
     labels: dict[str, list[str]] = {"noisy": [], "clean": []}
     for label in range(14):

@@ -128,7 +128,8 @@ def write_example(folder: Path, batches: Mapping[str, dict[str, list[int]]], met
 
     Args:
         folder: made here.
-        batches: by file name, the labels (N,) of N images under each of their keys; the first key's decide the patterns.
+        batches: by file name, the labels (N,) of N images under each of their keys; the first key's decide the
+            patterns.
         meta: name and content of the pickle of class names.
     """
     folder.mkdir(parents=True)

@@ -92,7 +92,8 @@ class ImageNetVal:
         """List the images; none is read yet.
 
         Raises:
-            FastnoisyError: none of the layouts is there, a folder or a line names no class, or the images are elsewhere.
+            FastnoisyError: none of the layouts is there, a folder or a line names no class, or the images are
+                elsewhere.
         """
         if path is None:
             raise FastnoisyError(f"{self.kind} needs a path", f"write {self.kind}:PATH, where PATH is {self.layout}")

@@ -1,4 +1,6 @@
-"""What sources made of list files share: reading long lists in little memory, finding files, and telling what is odd."""
+"""What sources made of list files share: reading long lists in little memory, finding files, and telling what is
+odd.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,8 @@ def _find_one(root: Path, need: Need) -> Path | None:
 
 
 def read_lines(kind: str, path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number (from 1) and text of each line that is not blank, without spaces around it; CRLF and UTF-8's mark are fine.
+    """Number (from 1) and text of each line that is not blank, without spaces around it; CRLF and UTF-8's mark are
+    fine.
 
     Raises:
         FastnoisyError: a line of more than 64 KiB, or no line at all.

@@ -75,8 +75,8 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
-# The loader written in Python, for the one in C reserves as much memory as the pickle says: one changed byte in a file of
-# 3 kB took 1.6 GB and five seconds (measured). 60,000 labels load in a blink either way.
+# The loader written in Python, for the one in C reserves as much memory as the pickle says: one changed byte in a file
+# of 3 kB took 1.6 GB and five seconds (measured). 60,000 labels load in a blink either way.
 class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         # Functions made anew each time, for a pickle may set attributes on what it is given.

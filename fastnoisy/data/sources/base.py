@@ -76,7 +76,8 @@ class Source:
         fixed_size: (height, width) where every image has it; None where sizes differ or are not known.
         root: a folder in which a store must not be written, since it would be taken for a class; None where it may.
         notes: what the user should be told though it is no error, one line each, as other counts than the published.
-        listed: whether the file of every image was there when the source was opened, and was not merely named in a list.
+        listed: whether the file of every image was there when the source was opened, and was not merely named in a
+            list.
     """
 
     class_names: list[str]

@@ -1,8 +1,8 @@
 """FFCV files: a .beton with the fields image and label, as ffcv's DatasetWriter or `fastnoisy convert` wrote it.
 
-The split is told by the file's name (`val.beton`), and is train where it tells of none; a folder with several such files
-is read too, if this kind is named. Class names, clean labels and paths come from the folder `NAME.meta` where one of ours
-lies beside the file, else names from `classes.txt`, one a line, or the numbers of the labels.
+The split is told by the file's name (`val.beton`), and is train where it tells of none; a folder with several such
+files is read too, if this kind is named. Class names, clean labels and paths come from the folder `NAME.meta` where one
+of ours lies beside the file, else names from `classes.txt`, one a line, or the numbers of the labels.
 """
 
 from __future__ import annotations

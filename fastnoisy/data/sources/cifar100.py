@@ -1,8 +1,8 @@
 """CIFAR-100 as published (python version): 50,000 train and 10,000 test images of 32x32 in 100 classes.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read are the folder `cifar-100-python`,
-a folder that holds it, or `cifar-100-python.tar.gz` itself. The labels are the fine ones; `cifar100-coarse` has those of the
-20 super-classes. The published labels count as clean.
+a folder that holds it, or `cifar-100-python.tar.gz` itself. The labels are the fine ones; `cifar100-coarse` has those
+of the 20 super-classes. The published labels count as clean.
 """
 
 from __future__ import annotations

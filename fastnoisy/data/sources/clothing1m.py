@@ -1,8 +1,9 @@
 """Clothing1M: about a million clothing photographs in 14 classes with noisy labels; clean validation and test images.
 
-T. Xiao et al., "Learning from Massive Noisy Labeled Data for Image Classification", CVPR 2015. `train` is the noisy list
-with the noisy labels, `val` and `test` are the clean lists with the clean ones; `clothing1m-clean` has the clean training list
-for `train`. Read is the tree as published, and copies that have the texts in `annotations/` or the images at the root.
+T. Xiao et al., "Learning from Massive Noisy Labeled Data for Image Classification", CVPR 2015. `train` is the noisy
+list with the noisy labels, `val` and `test` are the clean lists with the clean ones; `clothing1m-clean` has the clean
+training list for `train`. Read is the tree as published, and copies that have the texts in `annotations/` or the images
+at the root.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Clothing1M's clean training list, 47,570 images with checked labels, and the same val and test; `clothing1m-clean:PATH`.
+"""Clothing1M's clean training list, 47,570 images with checked labels, and the same val and test;
+`clothing1m-clean:PATH`.
 
-The same tree as `clothing1m` reads, see there, with clean_train_key_list.txt for the noisy list; a path alone means the noisy
-one. Its training labels count as clean, as those of val and test do.
+The same tree as `clothing1m` reads, see there, with clean_train_key_list.txt for the noisy list; a path alone means the
+noisy one. Its training labels count as clean, as those of val and test do.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def open(path: Path | None) -> Source:
     """Read the list; no image is read yet.
 
     Raises:
-        FastnoisyError: no such list or columns, a line that is not as the others, a label out of range, or the images are
-            elsewhere.
+        FastnoisyError: no such list or columns, a line that is not as the others, a label out of range, or the images
+            are elsewhere.
     """
     if path is None:
         raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")

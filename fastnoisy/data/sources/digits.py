@@ -2,8 +2,8 @@
 
 The optical digits of E. Alpaydin and C. Kaynak (UCI, 1998), 8x8 with values 0 to 16, in scikit-learn's copy. Scaled to
 0..255, enlarged to 16x16 (bilinear) and repeated over R, G and B. 600 train images (60 of each class) and
-1,197 test images, always the same ones: few enough that wrong labels hurt and can be memorised in a minute on a CPU, and
-enough to tell methods apart. The labels were checked by their makers and count as clean.
+1,197 test images, always the same ones: few enough that wrong labels hurt and can be memorised in a minute on a CPU,
+and enough to tell methods apart. The labels were checked by their makers and count as clean.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ImageNet's validation images (ILSVRC-2012): 50,000 in 1,000 classes; the split is `val`.
 
-Three layouts are read: `val/WNID/*.JPEG` (torchvision), `val/LABEL/*.JPEG` (DivideMix), and `imagenet_val.txt` with lines
-`NAME.JPEG LABEL` beside the images or `val/` (ALASCA, ELR). Labels count the classes by sorted WordNet id, so class k is
-WebVision's class k, and the names are the same. The labels count as clean. A folder that has `train/` beside `val/` is
-taken for class folders unless this kind is named.
+Three layouts are read: `val/WNID/*.JPEG` (torchvision), `val/LABEL/*.JPEG` (DivideMix), and `imagenet_val.txt` with
+lines `NAME.JPEG LABEL` beside the images or `val/` (ALASCA, ELR). Labels count the classes by sorted WordNet id, so
+class k is WebVision's class k, and the names are the same. The labels count as clean. A folder that has `train/` beside
+`val/` is taken for class folders unless this kind is named.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """WebDataset shards: uncompressed .tar files in which a sample is an image and a label of the same name.
 
-A sample is a run of members that share their name up to its first dot: an image (jpg, jpeg, png, webp, ...) and its label in
-NAME.cls, or under "label" in NAME.json. Labels are numbers from 0, or names; a file `classes.txt` beside the shards, one
-name a line, gives names to numbers or an order to names. An image without a label is rejected. Shards whose names tell of
-train, val or test (as `set-val-0003.tar`, or `val/0003.tar`) make these splits, others are train. Nothing is unpacked: the
-headers are read once, then each image where it lies.
+A sample is a run of members that share their name up to its first dot: an image (jpg, jpeg, png, webp, ...) and its
+label in NAME.cls, or under "label" in NAME.json. Labels are numbers from 0, or names; a file `classes.txt` beside the
+shards, one name a line, gives names to numbers or an order to names. An image without a label is rejected. Shards whose
+names tell of train, val or test (as `set-val-0003.tar`, or `val/0003.tar`) make these splits, others are train. Nothing
+is unpacked: the headers are read once, then each image where it lies.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class _Part:
 
 
 def recognises(path: Path) -> bool:
-    """Whether the path is a .tar, or a folder that holds .tar files and no folders, or has such a folder called train."""
+    """Whether the path is a .tar, or a folder that holds .tar files and no folders, or has such a folder called
+    train.
+    """
     if path.is_file():
         return path.suffix == ".tar"
     return _holds_shards(path) or _holds_shards(path / "train")
@@ -64,7 +66,8 @@ def open(path: Path | None) -> Source:
     """Read the headers and labels of all shards; no image is read yet.
 
     Raises:
-        FastnoisyError: a shard is missing, compressed, cut off or leads out of itself, or no sample has image and label.
+        FastnoisyError: a shard is missing, compressed, cut off or leads out of itself, or no sample has image and
+            label.
     """
     if path is None:
         raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")

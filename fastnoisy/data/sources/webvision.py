@@ -1,9 +1,9 @@
 """WebVision 1.0, training images from Google: 980,449 in 1,000 classes, and 50,000 validation images.
 
-W. Li et al., "WebVision Database: Visual Learning and Understanding from Web Data", arXiv 1708.02862, 2017. Read are the
-lists under `info/` and the images they name, resized to 256 pixels or as found. A training label is the query that found
-the image, so no clean ones are known; validation labels were given by people and count as clean. The classes are those of
-ILSVRC-2012, in its order and with the same names as `imagenet-val` has.
+W. Li et al., "WebVision Database: Visual Learning and Understanding from Web Data", arXiv 1708.02862, 2017. Read are
+the lists under `info/` and the images they name, resized to 256 pixels or as found. A training label is the query that
+found the image, so no clean ones are known; validation labels were given by people and count as clean. The classes are
+those of ILSVRC-2012, in its order and with the same names as `imagenet-val` has.
 """
 
 from __future__ import annotations

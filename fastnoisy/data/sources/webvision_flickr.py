@@ -1,6 +1,7 @@
 """WebVision 1.0, training images from Flickr: some 1.4 million in 1,000 classes, and 50,000 validation images.
 
-As `webvision`, see there, with the other of its two origins. A path alone means this kind where the Google list is absent.
+As `webvision`, see there, with the other of its two origins. A path alone means this kind where the Google list is
+absent.
 """
 
 from __future__ import annotations

@@ -1,0 +1,156 @@
+"""fastnoisy from Python: `convert`, `train` and `load`. What the commands do; the commands call these.
+
+They may be called from a thread, from a notebook and many times in one process. The caller's thread count, current GPU
+and signal handlers are afterwards as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastnoisy.data.finish import Summary
+    from fastnoisy.data.pool import Status
+    from fastnoisy.data.shards import Shard
+    from fastnoisy.training.dry_run import DryRun
+    from fastnoisy.training.logs import Observer
+    from fastnoisy.training.run import Run
+    from fastnoisy.training.settings import Settings
+    from fastnoisy.training.stop import Stop
+
+
+def convert(
+    source: str | Path,
+    store: str | Path,
+    *,
+    resize: str | None = None,
+    storage: str = "auto",
+    quality: int = 90,
+    test_fraction: float = 0.0,
+    max_rejected: float = 0.05,
+    workers: int | None = None,
+    timeout: float = 60.0,
+    shard: Shard | None = None,
+    restart: bool = False,
+    progress: Callable[[Status], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """Convert a data set into a store: a new folder with one fast file per split.
+
+    Args:
+        source: a path, whose layout is recognised, or KIND:PATH.
+        store: the folder to make.
+        resize: `max=N`, `shorter=N`, `square=N` or `none`; by default none for small images, else `max=512`.
+        storage: `raw` pixels, `jpg`, or `auto`: raw up to 64x64.
+        quality: of the JPEGs that are made, 1 to 100.
+        test_fraction: share of each class to move into a test split, where the source has one split only.
+        max_rejected: share of broken images per split above which the conversion stops.
+        workers: processes; by default one per core, as far as memory allows.
+        timeout: seconds that one image may take.
+        shard: convert a part only.
+        restart: throw away what an unfinished conversion to the same store has left.
+        progress: called as images are done.
+        say: told what is odd about the source, a line each.
+
+    Returns:
+        What was stored and what was rejected, split by split.
+
+    Raises:
+        FastnoisyError: no data set there, a store that exists already, or too many broken images.
+    """
+    from fastnoisy.data import convert as conversion
+
+    options = conversion.ConvertOptions(
+        resize=resize, store=storage, quality=quality, test_fraction=test_fraction, max_rejected=max_rejected
+    )
+    return conversion.convert(
+        str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
+        progress=progress, say=say,
+    )  # fmt: skip
+
+
+def train(
+    recipe: str,
+    *overrides: str,
+    data: str | Path = "",
+    out: str | Path | None = None,
+    progress: Observer | None = None,
+    stop: Stop | None = None,
+) -> Run:
+    """Train a recipe on a store.
+
+    Where it raises before anything was trained, no folder stays behind; later, what is there is a run that `Run.resume`
+    goes on with.
+
+    Args:
+        recipe: `<data>-<method>` such as `folder-nrd`, or a .toml file such as another run's config.toml.
+        overrides: `key=value`, for example `noise=symmetric:0.4`, `epochs=20`.
+        data: the folder that `convert` made; by default what the configuration says.
+        out: the run folder to make; by default runs/RECIPE-NOISE-seedN.
+        progress: called with an `Event` for each line, step and epoch; `print` prints them.
+        stop: asked from elsewhere (a thread, a signal handler) to stop after the step under way.
+
+    Returns:
+        The run, opened.
+
+    Raises:
+        FastnoisyError: a wrong recipe, key or store, or nothing that fits; one line says what was allowed.
+        Interrupted: `stop` was asked; a checkpoint was written.
+    """
+    from fastnoisy.training import loop
+    from fastnoisy.training.device import caller_unchanged
+    from fastnoisy.training.run import Run
+
+    settings, folder = _resolved(recipe, overrides, data, out)
+    with caller_unchanged():
+        loop.start(settings, folder, progress or loop.silent, stop)
+    return Run(folder)
+
+
+def dry_run(
+    recipe: str,
+    *overrides: str,
+    data: str | Path = "",
+    out: str | Path | None = None,
+    progress: Observer | None = None,
+) -> DryRun:
+    """Resolve and open everything, train a few steps and throw them away: memory, images per second, time to the end.
+
+    Nothing is written. Arguments and errors as for `train`.
+    """
+    from fastnoisy.training import dry_run, loop
+    from fastnoisy.training.device import caller_unchanged
+
+    settings, folder = _resolved(recipe, overrides, data, out)
+    with caller_unchanged():
+        return dry_run.run(settings, folder, progress or loop.silent)
+
+
+def load(path: str | Path, say: Callable[[str], None] = lambda line: None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: the folder given as `out`.
+        say: told of what is damaged or was changed by hand, a line each.
+
+    Raises:
+        FastnoisyError: there is no run.
+    """
+    from fastnoisy.training.run import Run
+
+    return Run(path, say)
+
+
+def _resolved(
+    recipe: str, overrides: tuple[str, ...], data: str | Path, out: str | Path | None
+) -> tuple[Settings, Path]:
+    """The configuration, and the folder of the run."""
+    from fastnoisy.errors import FastnoisyError
+    from fastnoisy.training import setup
+
+    if out is not None and str(out) in ("", "."):
+        raise FastnoisyError(f"out={str(out)!r} is no folder for a run", "Name one of its own, for example runs/a")
+    settings = setup.resolve(recipe, list(overrides), str(data))
+    return settings, Path(out) if out is not None else Path("runs") / setup.run_name(settings, Path(recipe).stem)

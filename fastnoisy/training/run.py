@@ -1,0 +1,332 @@
+"""A run that is opened: its configuration, labels, metrics and issues, and its network to predict and evaluate with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastnoisy import machine, pipelines
+from fastnoisy.augment import View, parse_view
+from fastnoisy.config import Config
+from fastnoisy.data.beton import RAW
+from fastnoisy.data.encode import Plan, Rejection, Resize, encode
+from fastnoisy.data.store import open_store
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.methods.base import Method, NoiseFacts
+from fastnoisy.sample_memory import SampleMemory
+from fastnoisy.training import evaluate, loop, setup
+from fastnoisy.training.checkpoint import Checkpoint
+from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
+from fastnoisy.training.eval_sets import check_classes, test_split
+from fastnoisy.training.evaluate import Evaluator
+from fastnoisy.training.issues import Issue, read_issues
+from fastnoisy.training.labels import Labels
+from fastnoisy.training.logs import Observer
+from fastnoisy.training.run_folder import RunFolder, Say
+from fastnoisy.training.settings import Settings
+from fastnoisy.training.state import load_method
+from fastnoisy.training.step import amp_dtype, autocast, memory_format
+from fastnoisy.training.stop import Stop
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers of a run on one split.
+
+    Attributes:
+        data: which store and split.
+        images: how many.
+        predictors: name -> accuracy, top5 (where there are more than five classes) and ece, shares in [0, 1]; the
+            reported predictor first.
+        classes: of each class its name (`class`), `images` and `accuracy` (None where it has no image).
+    """
+
+    data: str
+    images: int
+    predictors: dict[str, dict[str, float]]
+    classes: list[dict[str, Any]]
+
+    @property
+    def accuracy(self) -> float:
+        """Of the reported predictor, a share in [0, 1]."""
+        return next(iter(self.predictors.values()))["accuracy"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an image shows, or why that cannot be said.
+
+    Attributes:
+        path: of the file; None for an image that was handed over as pixels.
+        class_name, probability: of the likeliest class; empty and 0 where there is a problem.
+        problem: why nothing could be predicted; empty where something was.
+    """
+
+    path: Path | None
+    class_name: str = ""
+    probability: float = 0.0
+    problem: str = ""
+
+
+class Run:
+    """A run folder that is opened. Made by `fastnoisy.load` and `fastnoisy.train`; reads what is asked for when it is.
+
+    Args:
+        path: the folder.
+        say: told of what is damaged or was changed by hand, a line each.
+
+    Attributes:
+        path: the folder.
+
+    Raises:
+        FastnoisyError: there is no run, or its files are damaged or do not belong together.
+    """
+
+    def __init__(self, path: str | Path, say: Say = lambda line: None) -> None:
+        self.folder, self._say = RunFolder(Path(path)), say
+        self.path = self.folder.path
+        self.folder.require()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The resolved configuration and what it means. What was edited by hand counts as overrides do: refused, or
+        said.
+        """
+        return self.folder.read_config(self._newest.origin.config, self._say)
+
+    @property
+    def config(self) -> Config:
+        """The plain values of `settings`."""
+        return self.settings.config
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint whose numbers the run reports: the newest, or the one of the epoch chosen (`select`)."""
+        return self.folder.reported(self._newest)
+
+    @cached_property
+    def _newest(self) -> Checkpoint:
+        return self.folder.newest(self._say)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels trained on, checked against the checkpoint."""
+        labels = self.folder.read_labels()
+        if labels.digest != self.checkpoint.origin.labels:
+            raise FastnoisyError(
+                f"{self.folder.labels_path} is not what checkpoint {self.checkpoint.path.name} was trained on"
+            )
+        return labels
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: one per epoch, and the final one where the run has ended. Damaged ones are left
+        out.
+        """
+        lines, bad = self.folder.metrics.read()
+        if bad:
+            self._say(f"warning: {self.folder.metrics.path} is damaged: line {', '.join(map(str, bad))} cannot be used")
+        return lines
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The final line of metrics.jsonl: numbers of the reported weights. None where the run has not ended."""
+        lines = self.metrics
+        return lines[-1] if lines and lines[-1].get("event") == "final" else None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes, in the order of the labels."""
+        names: list[str] = self._metadata("class_names")
+        return names
+
+    def resume(
+        self, *overrides: str, data: str | Path = "", progress: Observer | None = None, stop: Stop | None = None
+    ) -> Run:
+        """Go on with the run from its newest whole checkpoint; returns it, opened anew.
+
+        Args:
+            overrides: `key=value` of what may change in a run that goes on, for example `epochs=20`.
+            data: the folder of its store, where that has moved.
+            progress: called with an `Event` for each line, step and epoch.
+            stop: asked from elsewhere to stop after the step under way.
+
+        Raises:
+            FastnoisyError: see `fastnoisy.training.loop.resume`.
+            Interrupted: `stop` was asked; a checkpoint was written.
+        """
+        with caller_unchanged():
+            loop.resume(self.path, overrides, str(data), progress or loop.silent, stop)
+        return Run(self.path, self._say)
+
+    def issues(self) -> list[Issue]:
+        """The training labels, most suspect first: the rows of issues.csv.
+
+        Raises:
+            FastnoisyError: the run has not ended, showed synthetic pixels, or the file is not what the run wrote.
+        """
+        final = self.final
+        if final is None or "issues" not in final:
+            why = "has not ended" if final is None else "was trained on synthetic pixels"
+            raise FastnoisyError(f"{self.path} has no issues.csv: the run {why}")
+        return read_issues(self.folder.issues_path, final["issues"])
+
+    def method(self, device: str = "auto") -> Method:
+        """The trained method on a device, in evaluation mode, without what it remembers of each sample."""
+        names, found = self.class_names, self.checkpoint
+        method = setup.build_method(self.settings, len(names), found.origin.num_samples, NoiseFacts(), restored=True)
+        load_method(method, found.state["method"], f"checkpoint {found.path}")
+        for module in method.modules():
+            if isinstance(
+                module, SampleMemory
+            ):  # no prediction reads it, and it may be larger than the device's memory
+                module.rows = module.rows.new_empty(0, module.rows.shape[1])
+        where = choose_device(device)
+        return method.to(where).to(memory_format=memory_format(self.config, where)).eval()
+
+    def evaluate(self, store: str | Path = "", split: str = "", device: str = "auto") -> Evaluation:
+        """Accuracy, calibration and classes of the reported weights on a split.
+
+        Args:
+            store: another store than the run's own; it must have the same classes.
+            split: default: the run's test split.
+            device: auto, cpu or cuda.
+
+        Raises:
+            FastnoisyError: no checkpoint, unknown split, other classes.
+        """
+        config = self.config
+        with caller_unchanged(), open_store(Path(store or config.data.store)) as opened:
+            where = choose_device(device)
+            set_threads(config.threads)
+            part = opened.split(split or test_split(config, opened))
+            check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
+            evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
+            truth = evaluate.truth_of(part)
+            free = machine.available_device(where)
+            choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [part], where, free)
+            with pipelines.open_pipeline(choice, part, truth, where, config.data.workers) as pipeline:
+                logits = evaluator.logits(pipeline, np.arange(part.num_samples))
+            labels = torch.from_numpy(truth)
+            numbers = {predictor: evaluate.classification(z, labels) for predictor, z in logits.items()}
+            classes = evaluate.per_class(next(iter(logits.values())), labels, part.class_names)
+            return Evaluation(f"{opened.path} ({part.name})", part.num_samples, numbers, classes)
+
+    def predict(
+        self, images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray], device: str = "auto"
+    ) -> Iterator[Prediction]:
+        """The likeliest class of each image, in order, by what the run reports: both networks where a method has two.
+
+        Args:
+            images: a file, a folder (every file below it), pixels (uint8 (h, w, 3) or (n, h, w, 3), RGB), or any of
+                these in a list. Files are read and resized as the run's store was made.
+            device: auto, cpu or cuda.
+
+        Yields:
+            One `Prediction` per image; a file that is no image has a `problem`.
+
+        Raises:
+            FastnoisyError: no checkpoint, a path that does not exist, pixels of another type or shape.
+        """
+        items = _items(images)
+        with caller_unchanged():
+            where = choose_device(device)
+            method, view, names = self.method(device), self._view(where), self.class_names
+        height, width = self._metadata("canvas")
+        plan = Plan(Resize.parse(self._metadata("resize")), (height, width), "raw", 90, 3 * height * width)
+        for start in range(0, len(items), _BATCH):
+            chunk = [(item, _read(item, plan)) for item in items[start : start + _BATCH]]
+            good = [image for _, image in chunk if isinstance(image, np.ndarray)]
+            with caller_unchanged():  # not around the whole: between two images the caller has its own way
+                set_threads(self.config.threads)
+                answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
+            for item, content in chunk:
+                path = item if isinstance(item, Path) else None
+                if isinstance(content, Rejection):
+                    yield Prediction(path, problem=content.reason)
+                else:
+                    number, probability = next(answers)
+                    yield Prediction(path, names[number], probability)
+
+    def _answers(
+        self, method: Method, view: View, images: Sequence[np.ndarray], canvas: tuple[int, int], device: torch.device
+    ) -> list[tuple[int, float]]:
+        """Number and probability of each image's likeliest class."""
+        pixels = torch.zeros(len(images), *canvas, 3, dtype=torch.uint8)
+        sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32).reshape(-1, 2)
+        for slot, image in enumerate(images):
+            pixels[slot, : image.shape[0], : image.shape[1]] = torch.from_numpy(image)
+        with torch.no_grad(), autocast(device, amp_dtype(self.config, device)):
+            indices = torch.arange(len(images), device=device)
+            made = view(pixels.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0)
+            best = method.predict(made).float().softmax(dim=1).max(dim=1)
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+    def _view(self, device: torch.device) -> View:
+        """The evaluation view as it was when the checkpoint was written."""
+        view = parse_view(self._metadata("view"))
+        return view.build(
+            "eval",
+            mean=self._metadata("mean"),
+            std=self._metadata("std"),
+            dtype=getattr(torch, self.config.dtype),
+            channels_last=memory_format(self.config, device) == torch.channels_last,
+        ).to(device)
+
+    def _metadata(self, key: str) -> Any:
+        found = self.checkpoint
+        if key not in found.metadata:
+            raise FastnoisyError(f"checkpoint {found.path} says nothing of {key!r}: it is not one of fastnoisy's")
+        return json.loads(found.metadata[key])
+
+
+def _items(images: Any) -> list[Path | np.ndarray]:
+    """What is to be predicted, one by one: paths of files, and pixels uint8 (h, w, 3)."""
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not path.exists():
+            raise FastnoisyError(f"{path} does not exist")
+        return [path]
+    if isinstance(images, (np.ndarray, Tensor)):
+        pixels = np.asarray(images)
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
+            raise FastnoisyError(
+                f"pixels are uint8 (h, w, 3) or (n, h, w, 3), RGB; these are {pixels.dtype} {pixels.shape}"
+            )
+        return list(pixels[None] if pixels.ndim == 3 else pixels)
+    return [item for part in images for item in _items(part)]
+
+
+def _read(item: Path | np.ndarray, plan: Plan) -> np.ndarray | Rejection:
+    """The pixels of an image as a store would hold them, uint8 (h, w, 3), or why there are none."""
+    record = encode(item.read_bytes, plan) if isinstance(item, Path) else encode(lambda: _png(item), plan)
+    if isinstance(record, Rejection):
+        return record
+    assert record.mode == RAW
+    return np.frombuffer(bytearray(record.data), np.uint8).reshape(record.height, record.width, 3)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Pixels as a file, without loss, so that they are resized as files are."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    held = BytesIO()
+    Image.fromarray(pixels).save(held, "png", compress_level=0)
+    return held.getvalue()
