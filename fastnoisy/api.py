@@ -6,6 +6,7 @@ and signal handlers are afterwards as before.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ def convert(
     shard: Shard | None = None,
     restart: bool = False,
     progress: Callable[[Status], None] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
 ) -> Summary:
     """Convert a data set into a store: a new folder with one fast file per split.
 
@@ -52,7 +53,7 @@ def convert(
         shard: convert a part only.
         restart: throw away what an unfinished conversion to the same store has left.
         progress: called as images are done.
-        say: told what is odd about the source, a line each.
+        say: told what is odd about the source, a line each; by default a warning.
 
     Returns:
         What was stored and what was rejected, split by split.
@@ -67,7 +68,7 @@ def convert(
     )
     return conversion.convert(
         str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
-        progress=progress, say=say,
+        progress=progress, say=_warn if say is None else say,
     )  # fmt: skip
 
 
@@ -89,7 +90,8 @@ def train(
         overrides: `key=value`, for example `noise=symmetric:0.4`, `epochs=20`.
         data: the folder that `convert` made; by default what the configuration says.
         out: the run folder to make; by default runs/RECIPE-NOISE-seedN.
-        progress: called with an `Event` for each line, step and epoch; `print` prints them.
+        progress: called with an `Event` for each line, step and epoch; `print` prints them. By default notes alone
+            become warnings.
         stop: asked from elsewhere (a thread, a signal handler) to stop after the step under way.
 
     Returns:
@@ -101,11 +103,12 @@ def train(
     """
     from fastnoisy.training import loop
     from fastnoisy.training.device import caller_unchanged
+    from fastnoisy.training.logs import warn_of_notes
     from fastnoisy.training.run import Run
 
     settings, folder = _resolved(recipe, overrides, data, out)
     with caller_unchanged():
-        loop.start(settings, folder, progress or loop.silent, stop)
+        loop.start(settings, folder, warn_of_notes if progress is None else progress, stop)
     return Run(folder)
 
 
@@ -125,15 +128,15 @@ def dry_run(
 
     settings, folder = _resolved(recipe, overrides, data, out)
     with caller_unchanged():
-        return dry_run.run(settings, folder, progress or loop.silent)
+        return dry_run.run(settings, folder, loop.silent if progress is None else progress)
 
 
-def load(path: str | Path, say: Callable[[str], None] = lambda line: None) -> Run:
+def load(path: str | Path, say: Callable[[str], None] | None = None) -> Run:
     """Open a run folder.
 
     Args:
         path: the folder given as `out`.
-        say: told of what is damaged or was changed by hand, a line each.
+        say: told of what is damaged or was changed by hand, a line each; by default a warning.
 
     Raises:
         FastnoisyError: there is no run.
@@ -154,3 +157,7 @@ def _resolved(
         raise FastnoisyError(f"out={str(out)!r} is no folder for a run", "Name one of its own, for example runs/a")
     settings = setup.resolve(recipe, list(overrides), str(data))
     return settings, Path(out) if out is not None else Path("runs") / setup.run_name(settings, Path(recipe).stem)
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)

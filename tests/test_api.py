@@ -40,6 +40,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def unheard(event: fastnoisy.Event) -> None:
+    """An observer that shows nothing."""
+
+
 def surroundings() -> dict[str, Any]:
     """What belongs to the caller. What others' packages change when they are imported is not ours: they are imported
     here.
@@ -80,9 +84,11 @@ def test_from_a_thread_and_twice_in_one_process(place: Path) -> None:
     def work(number: int) -> None:
         try:
             store = fastnoisy.convert("photos", f"stores/{number}", resize="max=80", test_fraction=0.2, workers=1).path
-            run = fastnoisy.train("folder-alasca", *WORDS, "pipeline=torch-loader", data=store, out=f"runs/{number}")
+            run = fastnoisy.train(
+                "folder-alasca", *WORDS, "pipeline=torch-loader", data=store, out=f"runs/{number}", progress=unheard
+            )
             assert run.final is not None
-            run = fastnoisy.load(run.path).resume("epochs=2")
+            run = fastnoisy.load(run.path).resume("epochs=2", progress=unheard)
             paths = [prediction.class_name for prediction in run.predict("photos")]
             found.append((run.final["eval"], paths, run.evaluate().predictors, [i.index for i in run.issues()]))
         except BaseException as error:
@@ -101,7 +107,8 @@ def test_from_a_thread_and_twice_in_one_process(place: Path) -> None:
 
 def test_predictions_leave_the_caller_alone_between_two_images(place: Path) -> None:
     fastnoisy.convert("photos", "store", resize="max=80", test_fraction=0.2, workers=1)
-    run = fastnoisy.train("folder-ce", *WORDS, "threads=2", data="store", out="run")
+    with pytest.warns(UserWarning, match="note: lr never falls"):  # nobody listens, so a note is a warning
+        run = fastnoisy.train("folder-ce", *WORDS, "threads=2", data="store", out="run")
     assert torch.get_num_threads() == 1
     answers = run.predict([np.zeros((70, 66, 3), np.uint8), Path("photos/a/0.jpg"), torch.zeros(2, 9, 9, 3).byte()])
     first = next(answers)

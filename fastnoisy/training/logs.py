@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +35,17 @@ class Event:
 
 
 Observer = Callable[[Event], None]
+
+
+def warn(line: str) -> None:
+    """Give a line as a Python warning: where nobody listens, what is odd must not go unsaid."""
+    warnings.warn(line, stacklevel=3)
+
+
+def warn_of_notes(event: Event) -> None:
+    """An observer that shows notes and warnings, as Python's, and nothing else."""
+    if event.kind == "note" and event.text.startswith(("note:", "warning:")):
+        warn(event.text)
 
 
 class Display:

@@ -29,7 +29,7 @@ from fastnoisy.training.eval_sets import check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.issues import Issue, read_issues
 from fastnoisy.training.labels import Labels
-from fastnoisy.training.logs import Observer
+from fastnoisy.training.logs import Observer, warn, warn_of_notes
 from fastnoisy.training.run_folder import RunFolder, Say
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.state import load_method
@@ -83,7 +83,7 @@ class Run:
 
     Args:
         path: the folder.
-        say: told of what is damaged or was changed by hand, a line each.
+        say: told of what is damaged or was changed by hand, a line each; by default a warning.
 
     Attributes:
         path: the folder.
@@ -92,8 +92,8 @@ class Run:
         FastnoisyError: there is no run, or its files are damaged or do not belong together.
     """
 
-    def __init__(self, path: str | Path, say: Say = lambda line: None) -> None:
-        self.folder, self._say = RunFolder(Path(path)), say
+    def __init__(self, path: str | Path, say: Say | None = None) -> None:
+        self.folder, self._say = RunFolder(Path(path)), warn if say is None else say
         self.path = self.folder.path
         self.folder.require()
 
@@ -161,7 +161,7 @@ class Run:
         Args:
             overrides: `key=value` of what may change in a run that goes on, for example `epochs=20`.
             data: the folder of its store, where that has moved.
-            progress: called with an `Event` for each line, step and epoch.
+            progress: called with an `Event` for each line, step and epoch; by default notes alone become warnings.
             stop: asked from elsewhere to stop after the step under way.
 
         Raises:
@@ -169,7 +169,7 @@ class Run:
             Interrupted: `stop` was asked; a checkpoint was written.
         """
         with caller_unchanged():
-            loop.resume(self.path, overrides, str(data), progress or loop.silent, stop)
+            loop.resume(self.path, overrides, str(data), warn_of_notes if progress is None else progress, stop)
         return Run(self.path, self._say)
 
     def issues(self) -> list[Issue]:
