@@ -153,7 +153,7 @@ def _resolved(
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training import setup
 
-    if out is not None and str(out) in ("", "."):
+    if isinstance(out, str) and not out.strip():  # as a path it would be the current folder
         raise FastnoisyError(f"out={str(out)!r} is no folder for a run", "Name one of its own, for example runs/a")
     settings = setup.resolve(recipe, list(overrides), str(data))
     return settings, Path(out) if out is not None else Path("runs") / setup.run_name(settings, Path(recipe).stem)

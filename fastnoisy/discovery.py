@@ -7,6 +7,7 @@ texts stay fast.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import pkgutil
 from importlib import resources
@@ -15,13 +16,18 @@ from types import ModuleType
 from fastnoisy.errors import unknown_name
 
 
+@functools.cache  # of a folder's listing, which a recipe's resolution asks for some hundred times
+def _found(package: str) -> tuple[str, ...]:
+    path = importlib.import_module(package).__path__
+    found = (module.name for module in pkgutil.iter_modules(path))
+    return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "base"))
+
+
 def names(package: str) -> list[str]:
     """The names that the files of a package define, sorted. Files starting with an underscore and `base` are not
     names.
     """
-    path = importlib.import_module(package).__path__
-    found = (module.name for module in pkgutil.iter_modules(path))
-    return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "base")
+    return list(_found(package))
 
 
 def load(package: str, kind: str, name: str) -> ModuleType:
