@@ -1,4 +1,4 @@
-"""The README's first table: cross-entropy, NRD and ALASCA on the digits with 40 % symmetric noise, seeds 1 to 5.
+"""The table of docs/tour.md: cross-entropy, NRD and ALASCA on the digits with 40 % symmetric noise, seeds 1 to 5.
 
     python benchmarks/digits.py --out benchmarks/results
 
