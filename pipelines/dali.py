@@ -1,5 +1,4 @@
-"""NVIDIA DALI: JPEGs are decoded on the GPU (nvJPEG, with its hardware decoder), or by DALI's threads where there is
-none.
+"""NVIDIA DALI: JPEGs are decoded on the GPU by nvJPEG and its hardware decoder, elsewhere by DALI's threads.
 
 The order stays ours: a thread reads the bytes of the batches to come (each record's checksum is checked: 2 of the 5
 microseconds that reading a 13 kB record takes), and DALI's `external_source` takes them from it. Raw records go through

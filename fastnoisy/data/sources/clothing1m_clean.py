@@ -1,5 +1,6 @@
-"""Clothing1M's clean training list, 47,570 images with checked labels, and the same val and test;
-`clothing1m-clean:PATH`.
+"""Clothing1M's clean training list, 47,570 images with checked labels; `clothing1m-clean:PATH`.
+
+Validation and test are those of `clothing1m`.
 
 The same tree as `clothing1m` reads, see there, with clean_train_key_list.txt for the noisy list; a path alone means the
 noisy one. Its training labels count as clean, as those of val and test do.

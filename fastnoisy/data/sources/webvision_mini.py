@@ -1,5 +1,6 @@
-"""Mini-WebVision: the first 50 classes of WebVision's Google images, 65,944, and 2,500 validation;
-`webvision-mini:PATH`.
+"""Mini-WebVision: the first 50 classes of WebVision's Google images; `webvision-mini:PATH`.
+
+65,944 training images and 2,500 for validation.
 
 The same files as `webvision` reads, see there; a path alone means all 1,000 classes.
 """
