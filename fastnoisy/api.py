@@ -6,7 +6,6 @@ and signal handlers are afterwards as before.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,13 +61,14 @@ def convert(
         FastnoisyError: no data set there, a store that exists already, or too many broken images.
     """
     from fastnoisy.data import convert as conversion
+    from fastnoisy.training.logs import warn
 
     options = conversion.ConvertOptions(
         resize=resize, store=storage, quality=quality, test_fraction=test_fraction, max_rejected=max_rejected
     )
     return conversion.convert(
         str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
-        progress=progress, say=_warn if say is None else say,
+        progress=progress, say=warn if say is None else say,
     )  # fmt: skip
 
 
@@ -157,7 +157,3 @@ def _resolved(
         raise FastnoisyError(f"out={str(out)!r} is no folder for a run", "Name one of its own, for example runs/a")
     settings = setup.resolve(recipe, list(overrides), str(data))
     return settings, Path(out) if out is not None else Path("runs") / setup.run_name(settings, Path(recipe).stem)
-
-
-def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)

@@ -190,9 +190,8 @@ class Run:
         method = setup.build_method(self.settings, len(names), found.origin.num_samples, NoiseFacts(), restored=True)
         load_method(method, found.state["method"], f"checkpoint {found.path}")
         for module in method.modules():
-            if isinstance(
-                module, SampleMemory
-            ):  # no prediction reads it, and it may be larger than the device's memory
+            # no prediction reads it, and it may be larger than the device's memory
+            if isinstance(module, SampleMemory):
                 module.rows = module.rows.new_empty(0, module.rows.shape[1])
         where = choose_device(device)
         return method.to(where).to(memory_format=memory_format(self.config, where)).eval()

@@ -166,8 +166,7 @@ class RunFolder:
                 if not config.may_change(key):
                     raise FastnoisyError(
                         f"{self.config_path} was edited: {key} is {new!r}, the run was trained with {old!r}, and that "
-                        "cannot "
-                        "change in a run that goes on",
+                        "cannot change in a run that goes on",
                         f"Write {key} = {old!r} again, or start a new run",
                     )
             if edited:
