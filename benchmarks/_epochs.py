@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline
 

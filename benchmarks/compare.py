@@ -89,7 +89,7 @@ def digits_store(data: str, runs: Path) -> str:
         raise FastnoisyError(
             f"no store named for {data}", "Add --data STORE, the folder that 'fastnoisy convert' wrote"
         )
-    from fastnoisy.data.convert import ConvertOptions, convert
+    from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
     store = runs / "store"
     if not store.exists():

@@ -38,7 +38,7 @@ import numpy as np
 from _report import markdown, run, spread, write
 from PIL import Image
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import num_workers
 

@@ -28,7 +28,7 @@ from _report import markdown, quartiles, run, write
 from PIL import Image
 
 from fastnoisy import pipelines
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import Split, open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import cores

@@ -31,8 +31,8 @@ from _pipeline_peers import PillowImages, bare_dali, bare_ffcv, data_loader, imp
 from _report import markdown, quartiles, run, write
 
 from fastnoisy import pipelines
-from fastnoisy.data import beton
-from fastnoisy.data.store import Split, open_store, write_json
+from fastnoisy.data.store import Split, beton, open_store
+from fastnoisy.data.store.meta import write_json
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastnoisy.data.finish import Summary
-    from fastnoisy.data.pool import Status
-    from fastnoisy.data.shards import Shard
+    from fastnoisy.data.conversion.shards import Shard
+    from fastnoisy.data.conversion.tables import Summary
     from fastnoisy.training.dry_run import DryRun
     from fastnoisy.training.logs import Observer
     from fastnoisy.training.run import Run
     from fastnoisy.training.settings import Settings
     from fastnoisy.training.stop import Stop
+    from fastnoisy.workers import Status
 
 
 def convert(
@@ -60,7 +60,7 @@ def convert(
     Raises:
         FastnoisyError: no data set there, a store that exists already, or too many broken images.
     """
-    from fastnoisy.data import convert as conversion
+    from fastnoisy.data.conversion import convert as conversion
     from fastnoisy.training.logs import warn
 
     options = conversion.ConvertOptions(

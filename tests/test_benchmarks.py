@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_REAL_DATA = ("cifar10n.py",)

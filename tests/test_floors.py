@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "errors": 0, "discovery": 0, "literals": 0, "config": 0, "keyed_random": 0, "noise": 0, "losses": 0, "batch": 0,
     "files": 0, "compiler": 0, "extras": 0, "machine": 0, "order": 0, "distributed": 0,
-    "progress": 0, "sample_memory": 0, "mixing": 0,
+    "progress": 0, "sample_memory": 0, "mixing": 0, "workers": 0, "label_files": 0,
     "recipes": 1, "data": 1, "augment": 1, "models": 1,
     "pipelines": 2, "methods": 2,
     "training": 3,
@@ -55,6 +55,20 @@ def test_a_file_imports_from_its_own_floor_or_lower(path: Path) -> None:
     for other in imported_rooms(path):
         assert FLOORS[other] <= FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {other} (floor {FLOORS[other]})"
         assert {own, other} != {"methods", "pipelines"}, "methods and pipelines never import each other"
+
+
+WINGS = {"store": 0, "sources": 1, "conversion": 2}  # of data/: each imports from itself and those before it
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "fastnoisy/data").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_wings_of_data_lean_one_way(path: Path) -> None:
+    own = WINGS.get(path.parent.name, len(WINGS))
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastnoisy.data"):
+            parts = str(node.module).split(".")[2:] or [alias.name for alias in node.names]
+            assert WINGS[parts[0]] <= own, f"{path} imports {node.module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastnoisy.data.store import open_store
-from fastnoisy.data.verify import verify
+from fastnoisy.data.store.verify import verify
 
 pytestmark = pytest.mark.data
 

@@ -77,7 +77,7 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:  # fmt: skip
     """The command; see the module."""
-    from fastnoisy.data.convert import ConvertOptions, convert
+    from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
     chosen = asked.split(",") if asked else list(GRID) if grid else forms()
     words = [*overrides, f"device={device}", "threads=1", *(TINY if tiny else ())]

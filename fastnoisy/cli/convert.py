@@ -18,7 +18,7 @@ import click
 from fastnoisy import discovery
 
 if TYPE_CHECKING:
-    from fastnoisy.data.pool import Status
+    from fastnoisy.workers import Status
 
 _SOURCES = "fastnoisy.data.sources"
 
@@ -122,8 +122,8 @@ def command(
     stopped, by whatever, goes on when the same command is given again.
     """
     from fastnoisy import api
-    from fastnoisy.data import convert as data  # with numpy and Pillow: too slow for --help
-    from fastnoisy.data.shards import Shard
+    from fastnoisy.data.conversion import convert as data  # with numpy and Pillow: too slow for --help
+    from fastnoisy.data.conversion.shards import Shard
 
     if merge is not None and (source is not None or shard is not None):
         raise click.UsageError("--merge OUT goes without SOURCE and --shard")

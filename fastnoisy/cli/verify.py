@@ -27,10 +27,11 @@ def command(store: Path, adopt: bool, workers: int | None) -> None:
     1: damaged; 2: no store.
     """
     from fastnoisy.cli.convert import show_progress
-    from fastnoisy.data.verify import verify
+    from fastnoisy.data.conversion.adopt import adopt as make_store
+    from fastnoisy.data.store.verify import verify
 
     with show_progress("verifying", "damaged") as progress:
-        problems = verify(store, adopt=adopt, workers=workers, progress=progress, say=click.echo)
+        problems = (make_store if adopt else verify)(store, workers=workers, progress=progress, say=click.echo)
     for problem in problems:
         click.echo(problem)
     if problems:

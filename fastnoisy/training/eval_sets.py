@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastnoisy.config import Config
-from fastnoisy.data.stage import stage
 from fastnoisy.data.store import Split, Store, open_store
+from fastnoisy.data.store.stage import stage
 from fastnoisy.errors import FastnoisyError
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from fastnoisy import machine, pipelines
 from fastnoisy.augment import View, parse_view
 from fastnoisy.config import Config
-from fastnoisy.data.beton import RAW
-from fastnoisy.data.encode import Plan, Rejection, Resize, encode
+from fastnoisy.data.conversion.encode import Plan, Resize, encode
+from fastnoisy.data.conversion.outcome import Rejected
 from fastnoisy.data.store import open_store
+from fastnoisy.data.store.beton import RAW
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
@@ -254,7 +255,7 @@ class Run:
                 answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
             for item, content in chunk:
                 path = item if isinstance(item, Path) else None
-                if isinstance(content, Rejection):
+                if isinstance(content, Rejected):
                     yield Prediction(path, problem=content.reason)
                 else:
                     number, probability = next(answers)
@@ -311,10 +312,10 @@ def _items(images: Any) -> list[Path | np.ndarray]:
     return [item for part in images for item in _items(part)]
 
 
-def _read(item: Path | np.ndarray, plan: Plan) -> np.ndarray | Rejection:
+def _read(item: Path | np.ndarray, plan: Plan) -> np.ndarray | Rejected:
     """The pixels of an image as a store would hold them, uint8 (h, w, 3), or why there are none."""
     record = encode(item.read_bytes, plan) if isinstance(item, Path) else encode(lambda: _png(item), plan)
-    if isinstance(record, Rejection):
+    if isinstance(record, Rejected):
         return record
     assert record.mode == RAW
     return np.frombuffer(bytearray(record.data), np.uint8).reshape(record.height, record.width, 3)

@@ -13,7 +13,7 @@ from PIL import Image
 from fastnoisy import keyed_random, methods, pipelines
 from fastnoisy.analysis import view_sheet
 from fastnoisy.analysis.view_sheet import Layout, Picture, Shown
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context, NoiseFacts

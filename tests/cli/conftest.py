@@ -31,7 +31,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from fastnoisy.data.convert import ConvertOptions, convert
+    from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
     out = tmp_path_factory.mktemp("cli") / "digits"
     convert("digits", out, options=ConvertOptions(), progress=None)

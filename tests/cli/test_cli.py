@@ -163,7 +163,7 @@ def wrong_number_of_classes(store: Path, tmp: Path) -> list[object]:
     if not (tmp / "run").exists():
         loop.start(setup.resolve("digits-ce", TINY, str(store)), tmp / "run")
     folder_of_images(tmp / "photos", "abc", 2)
-    from fastnoisy.data.convert import ConvertOptions, convert
+    from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
     convert(f"folder:{tmp / 'photos'}", tmp / "three", options=ConvertOptions(resize="square=16"), progress=None)
     return ["evaluate", tmp / "run", "--data", tmp / "three", "--split", "train"]

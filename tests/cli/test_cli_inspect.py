@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fastnoisy.analysis import drawing, inspection
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.data.convert import convert
+from fastnoisy.data.conversion.convert import convert
 from fastnoisy.data.store import open_store
 from fastnoisy.training.labels import Labels
 from fastnoisy.training.setup import resolve

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fastnoisy import pipelines
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import Split, open_store
 from fastnoisy.errors import FastnoisyError
 

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from fastnoisy import extras, pipelines
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import Split, open_store
-from fastnoisy.data.verify import verify
+from fastnoisy.data.store.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.order import Population, batches, order, share
 from fastnoisy.pipelines.base import Pipeline

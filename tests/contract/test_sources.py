@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from fastnoisy import discovery
-from fastnoisy.data.convert import ConvertOptions, convert
-from fastnoisy.data.encode import upright_size
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.encode import upright_size
 from fastnoisy.data.sources import base
 from fastnoisy.data.store import open_store
-from fastnoisy.data.verify import verify
+from fastnoisy.data.store.verify import verify
 from fastnoisy.errors import FastnoisyError
 
 KINDS = discovery.names("fastnoisy.data.sources")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fastnoisy import noise
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.noise import NoiseSpec, cifar, cifarn

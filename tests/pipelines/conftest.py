@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastnoisy.data.convert import convert
+from fastnoisy.data.conversion.convert import convert
 from fastnoisy.data.store import Split, open_store
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from fastnoisy import keyed_random
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import checkpoint, loop, setup
 from fastnoisy.training.logs import Event

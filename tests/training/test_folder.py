@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastnoisy.data.store import open_store
-from fastnoisy.data.verify import verify
+from fastnoisy.data.store.verify import verify
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup
 from fastnoisy.training.run_folder import RunFolder

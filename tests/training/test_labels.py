@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import loop, setup

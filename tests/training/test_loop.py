@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fastnoisy import machine
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
@@ -167,13 +167,13 @@ def test_what_was_learnt_is_kept_where_the_data_fail(
 def test_a_store_that_was_adopted_trains_and_predicts(digits: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from fastnoisy.data.verify import verify
+    from fastnoisy.data.conversion.adopt import adopt
 
     place = tmp_path / "from-ffcv"
     place.mkdir()
     for name in ("train", "test"):
         shutil.copy(digits / f"{name}.beton", place)
-    assert verify(place, adopt=True) == []
+    assert adopt(place) == []
     loop.start(resolve("digits-alasca", place, "epochs=1", "noise=none"), tmp_path / "run")
     Image.fromarray(open_store(place).split("test").read_image(0)).save(tmp_path / "0.png")
     (found,) = Run(tmp_path / "run").predict(tmp_path / "0.png")

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fastnoisy import machine, pipelines
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.store import open_store
 from fastnoisy.training import loop, setup
 from fastnoisy.training.logs import Display

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.sources import clothing1m
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastnoisy.data.convert import ConvertOptions, convert
+from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device

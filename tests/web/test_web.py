@@ -23,7 +23,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def stores(trees: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every tree converted, as the README says."""
-    from fastnoisy.data.convert import ConvertOptions, convert
+    from fastnoisy.data.conversion.convert import ConvertOptions, convert
 
     out = tmp_path_factory.mktemp("stores")
     kinds = {"webvision": "webvision-mini", "clothing1m": "clothing1m", "shards": "wds"}
