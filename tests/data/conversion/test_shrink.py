@@ -85,7 +85,7 @@ def test_what_cannot_be_compiled_or_kept_is_done_by_pillow(monkeypatch: pytest.M
         def fail(self, *arguments: object) -> None:
             raise error
 
-    import fastnoisy.data
+    import fastnoisy.data.conversion
 
     monkeypatch.setitem(
         sys.modules, "fastnoisy.data.conversion.shrink_passes", None if isinstance(error, ImportError) else Passes()
