@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import signal
 import sys
 import time
@@ -23,19 +21,12 @@ if TYPE_CHECKING:
 _SOURCES = "fastnoisy.data.sources"
 
 
-def _summary(kind: str) -> str:
-    """The first line of a source's docstring, read from its file: importing it would slow down the help."""
-    spec = importlib.util.find_spec(f"{_SOURCES}.{kind.replace('-', '_')}")
-    text = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
-
-
 class _Command(click.Command):
     """Lists the kinds of source in its help, found by their files."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Kinds of source"):
-            formatter.write_dl([(kind, _summary(kind)) for kind in discovery.names(_SOURCES)])
+            formatter.write_dl([(kind, summary) for kind, (_, summary) in discovery.declared(_SOURCES).items()])
         super().format_epilog(ctx, formatter)
 
 
