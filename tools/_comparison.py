@@ -187,14 +187,16 @@ def _words(tensor: Any) -> str:
 
 
 def _npz(path: Path) -> dict[str, Any]:
-    """The arrays of a .npz file as tensors, those of text as their bytes."""
+    """The arrays of a .npz file as tensors, those of text as their bytes. `origin` tells where a run's store lies, and
+    `digest` is of that too: both are left out.
+    """
     import numpy as np
     import torch
 
     if not path.exists():
         return {}
     with np.load(path) as found:
-        arrays = {name: found[name] for name in found.files}
+        arrays = {name: found[name] for name in found.files if name not in ("origin", "digest")}
     text = {
         name: np.frombuffer(array.tobytes(), np.uint8)
         for name, array in arrays.items()
