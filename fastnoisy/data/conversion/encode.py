@@ -174,6 +174,10 @@ def _encode_plain(data: bytes, plan: Plan, shrink: Shrink) -> Stored | None:
         return None
     if plan.store == "jpg" and len(data) <= plan.page_size and size == (header.height, header.width):
         return Stored(data, JPG, *size) if jpeg.is_sound(data) else None
+    if not header.grey and size != (header.height, header.width):
+        rgb = shrink.jpeg(data, header.height, header.width, *size)
+        if rgb is not None:
+            return _record(rgb, plan, own_size=False)
     pixels = jpeg.decode(data, grey=header.grey)
     return None if pixels is None else _store(Image.fromarray(pixels).convert("RGB"), plan, shrink)
 
@@ -211,11 +215,16 @@ def _store(rgb: Image.Image, plan: Plan, shrink: Shrink) -> Stored:
     own_size = (height, width) == (rgb.height, rgb.width)
     if not own_size:
         rgb = shrink(rgb, height, width)
+    return _record(rgb, plan, own_size)
+
+
+def _record(rgb: Image.Image, plan: Plan, own_size: bool) -> Stored:
+    """The record of an image of the size that it is stored in."""
     if plan.store == "jpg":
         data = _jpeg(rgb, plan.quality, own_size)
         if len(data) <= plan.page_size:
-            return Stored(data, JPG, height, width)
-    return Stored(rgb.tobytes(), RAW, height, width)
+            return Stored(data, JPG, rgb.height, rgb.width)
+    return Stored(rgb.tobytes(), RAW, rgb.height, rgb.width)
 
 
 def _jpeg(rgb: Image.Image, quality: int, own_size: bool) -> bytes:

@@ -36,6 +36,17 @@ def decode(data: bytes, *, grey: bool) -> np.ndarray | None:
     return pixels[:, :, 0] if grey else pixels
 
 
+def decode_rgbx(data: bytes, memory: np.ndarray) -> np.ndarray | None:
+    """As `decode`, of a YCbCr JPEG into memory of at least four bytes a pixel: uint8 (height * width * 4,), RGB and one
+    more.
+    """
+    try:
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGBX", strict=True, buffer=memory, **_EXACT)
+    except ValueError:
+        return None
+    return pixels.reshape(-1)
+
+
 def is_sound(data: bytes) -> bool:
     """Whether libjpeg decodes a grey or YCbCr JPEG to its end without a warning."""
     return not _problem(data)
