@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastnoisy import discovery
+from fastnoisy.cli._group import say, warn
 
 if TYPE_CHECKING:
     from fastnoisy.workers import Status
@@ -124,7 +125,7 @@ def command(
     started = time.perf_counter()
     with stoppable("the same command goes on from there"), show_progress("converting", "rejected") as progress:
         if merge is not None:
-            summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=_say)
+            summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=warn)
         else:
             assert source is not None
             assert out is not None
@@ -132,34 +133,30 @@ def command(
                 source, out, resize=resize, storage=store, quality=quality, test_fraction=test_fraction,
                 max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
                 shard=part,
-                restart=restart, progress=progress, say=_say,
+                restart=restart, progress=progress, say=warn,
             )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas
         stored = f"{split.stored:,} stored ({split.raw:,} raw, {split.stored - split.raw:,} jpg)"
         size = f"canvas {width}x{height}, {split.num_bytes / 1e6:,.1f} MB"
-        click.echo(f"{split.name}: {stored}, {split.rejected:,} rejected, {size}")
+        say(f"{split.name}: {stored}, {split.rejected:,} rejected, {size}")
         if part is None and split.rejected:
-            click.echo(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
+            say(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
         if part is None and split.noted:
             notes = summary.path / f"{split.name}.meta" / "notes.csv"
-            click.echo(f"  only the first of several frames of {split.noted:,}: {notes}")
-    click.echo(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
+            say(f"  only the first of several frames of {split.noted:,}: {notes}")
+    say(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
     lost = sum(split.lost for split in summary.splits)
     if lost:
         again = f"remove {summary.path} and give the same command again"
         if merge is not None:
             again = f"remove {merge} and {merge}.shard-*, and convert the shards again"
-        click.echo(f"{lost:,} of the rejected could not be read, took too long or ended their process.")
-        click.echo(f"To try them again, {again}.")
+        say(f"{lost:,} of the rejected could not be read, took too long or ended their process.")
+        say(f"To try them again, {again}.")
     if part is not None:
-        click.echo(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
+        say(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
     if merge is not None:
-        click.echo(f"its shards, {merge}.shard-*, are no longer needed")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+        say(f"its shards, {merge}.shard-*, are no longer needed")
 
 
 @contextmanager
@@ -173,7 +170,7 @@ def stoppable(remedy: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        click.echo(f"stopped; {remedy}", err=True)
+        say(f"stopped; {remedy}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -188,7 +185,7 @@ def show_progress(doing: str, bad: str) -> Iterator[Callable[[Status], None]]:
         bad: what becomes of some, as in "rejected".
     """
     if not sys.stderr.isatty():
-        yield plain_progress(_say, time.monotonic, bad)
+        yield plain_progress(warn, time.monotonic, bad)
         return
     from rich import progress
     from rich.console import Console

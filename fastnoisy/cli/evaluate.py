@@ -30,10 +30,11 @@ def command(run: Path, store: str, split: str, device: str) -> None:
     from rich.table import Table
 
     from fastnoisy import api
+    from fastnoisy.errors import printable
 
     report = api.load(run, warn).evaluate(store, split, device)
     console = Console(soft_wrap=True)
-    table = Table(title=f"{escape(str(run))}: {report.images:,} images of {escape(report.data)}")
+    table = Table(title=f"{escape(printable(run))}: {report.images:,} images of {escape(printable(report.data))}")
     for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):
         table.add_column(column, justify="left" if column == "predictor" else "right")
     for name, numbers in report.predictors.items():
@@ -45,5 +46,5 @@ def command(run: Path, store: str, split: str, device: str) -> None:
         classes.add_column(column, justify="left" if column == "class" else "right")
     for row in report.classes:
         share = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        classes.add_row(escape(str(row["class"])), str(row["images"]), share)
+        classes.add_row(escape(printable(row["class"])), str(row["images"]), share)
     console.print(classes)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastnoisy.cli._group import say
+
 if TYPE_CHECKING:
     from fastnoisy.analysis.transitions import Drawn
 
@@ -53,30 +55,30 @@ def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
         names, title = opened.class_names, f"{opened.path.resolve().name} / train"
     _say_rates(f"{store}/train", drawn, names)
     if len(names) <= transitions.MATRIX_UP_TO:
-        click.echo(f"\ntransitions, % of each {drawn.row_name} class")
+        say(f"\ntransitions, % of each {drawn.row_name} class")
         print_table(transitions.matrix_table(drawn.counts, names, drawn.row_name))
     else:
-        click.echo("\nper class")
+        say("\nper class")
         print_table(transitions.summary_table(drawn.counts, names, drawn.row_name))
-        click.echo("largest flows")
+        say("largest flows")
         print_table(transitions.flows_table(drawn.counts, names, drawn.row_name))
     if out is not None:
         title += f": {shorten_to(drawn.label, 60)}\neffective rate {100 * drawn.rate:.2f} %"
         transitions.write_folder(out, drawn, names, transitions.heat_map(drawn.counts, names, title, drawn.row_name))
-        click.echo(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
+        say(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
     _say_how_to_train(drawn, store, out)
 
 
 def _say_how_to_train(drawn: Drawn, store: Path, out: Path | None) -> None:
     data = shlex.quote(str(store))
     words = shlex.quote(f"noise={drawn.spec}") + (f" noise_seed={drawn.seed}" if drawn.draws else "")
-    click.echo("to train with this noise:")
-    click.echo(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
+    say("to train with this noise:")
+    say(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
     if drawn.draws:
-        click.echo("  (a run with data.holdout or data.subset draws it over its own rows)")
+        say("  (a run with data.holdout or data.subset draws it over its own rows)")
     if out is not None:
-        click.echo("to train with exactly these labels:")
-        click.echo(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')} --data {data} --out RUN")
+        say("to train with exactly these labels:")
+        say(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')} --data {data} --out RUN")
 
 
 def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:
@@ -85,11 +87,11 @@ def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:
     from fastnoisy.analysis import transitions
     from fastnoisy.analysis.text import printable
 
-    click.echo(f"{place}: {len(drawn.given):,} images, {len(class_names):,} classes")
-    click.echo(f"noise           {drawn.label}: {drawn.rule}")
+    say(f"{place}: {len(drawn.given):,} images, {len(class_names):,} classes")
+    say(f"noise           {drawn.label}: {drawn.rule}")
     what = "wrong" if drawn.clean_known else "differ from the store's labels; which are right is not known"
-    click.echo(f"effective rate  {100 * drawn.rate:.2f} % ({int(drawn.wrong.sum()):,} labels {what})")
+    say(f"effective rate  {100 * drawn.rate:.2f} % ({int(drawn.wrong.sum()):,} labels {what})")
     rates = transitions.rates(drawn.counts)
     ends = int(np.nanargmin(rates)), int(np.nanargmax(rates))
     least, most = (f"{100 * rates[end]:.2f} % ({printable(class_names[end])})" for end in ends)
-    click.echo(f"per class       lowest {least}, highest {most}")
+    say(f"per class       lowest {least}, highest {most}")
