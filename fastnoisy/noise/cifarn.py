@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,8 @@ def _load(path: Path) -> dict[str, Any]:
     if path.suffix not in ENDINGS:
         raise FastnoisyError(f"CIFAR-N file {path}: unknown ending {path.suffix!r}, known: {' '.join(ENDINGS)}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise FastnoisyError(f"CIFAR-N file {path} unpacks to {size / 1e9:.1f} GB, which no such file has")
-        content = _load_arrays(path) if path.suffix == ".npz" else _load_torch(path)
+        archive = _checked(path)
+        content = _load_arrays(archive) if path.suffix == ".npz" else _load_torch(archive)
     except FastnoisyError:
         raise
     except Exception as error:  # damaged files make torch and numpy raise almost anything
@@ -148,12 +146,28 @@ def _damaged(path: Path, error: Exception) -> FastnoisyError:
     return FastnoisyError(f"CIFAR-N file {path} is damaged ({reason})", f"Get it again from {PUBLISHED}")
 
 
-def _load_arrays(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+def _checked(path: Path) -> BytesIO:
+    """The zip archive, made anew of members whose checksums are right: torch does not look at them."""
+    anew = BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(anew, "w") as copy:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > MAX_BYTES:
+            raise FastnoisyError(f"CIFAR-N file {path} unpacks to {size / 1e9:.1f} GB, which no such file has")
+        if len({member.filename for member in members}) != len(members):
+            raise ValueError("a name is in it twice")
+        for member in members:
+            copy.writestr(member.filename, archive.read(member))
+    anew.seek(0)
+    return anew
+
+
+def _load_arrays(file: BytesIO) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive}
 
 
-def _load_torch(path: Path) -> Any:
+def _load_torch(file: BytesIO) -> Any:
     import torch
 
     names: list[Any] = [
@@ -163,7 +177,7 @@ def _load_torch(path: Path) -> Any:
         (_Dtype, "numpy.dtype"),
     ]
     with torch.serialization.safe_globals(names):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 class _Array:
