@@ -259,8 +259,9 @@ def test_a_damaged_file_never_gives_other_labels(path: Path, tmp_path: Path, for
 def test_a_name_that_is_twice_in_the_archive_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        for name, data in [*members.items(), *members.items()]:
-            archive.writestr(name, data)
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, data in members.items():
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(name, data)
     with pytest.raises(FastnoisyError, match="twice"):
         noise.human(path, "worse")
