@@ -10,7 +10,8 @@ A source is one file in this folder, and the file's name is its kind. It defines
     open(path)              the Source; FastnoisyError, naming the place and LAYOUT, where the data are not as described
     make_example(folder)    writes a tiny example of the layout and returns the SOURCE that opens it; tests run on it
 
-and, where its path may be a pattern for many files, `TAKES_PATTERNS = True`: it then says itself what does not exist.
+and, where its path may be a pattern for many files, `TAKES_PATTERNS = True`: it then says itself what does not exist;
+where it is a list, `TAKES_COLUMNS = True`, and `open(path, columns)` is told by the user which column is what.
 """
 
 from __future__ import annotations
@@ -119,8 +120,11 @@ def resolve(source: str) -> tuple[str, Path | None]:
     raise FastnoisyError(f"source {source!r} does not exist", f"give a path, or KIND:PATH, where KIND is\n{describe()}")
 
 
-def open_source(source: str) -> tuple[Source, str]:
+def open_source(source: str, columns: str = "") -> tuple[Source, str]:
     """Open the data set that `SOURCE` means.
+
+    Args:
+        columns: of a list: which column is what, `path=NAME,label=NAME`; empty where their names are known.
 
     Returns:
         The source, and its full name: `kind:absolute path`, or the kind alone.
@@ -135,8 +139,11 @@ def open_source(source: str) -> tuple[Source, str]:
         raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {_module(kind).LAYOUT}")
     if path is not None and not _module(kind).NEEDS_PATH:
         raise FastnoisyError(f"{kind} takes no path, got {path}", f"write {kind} alone")
+    if columns and not getattr(_module(kind), "TAKES_COLUMNS", False):
+        takes = [name for name in kinds() if getattr(_module(name), "TAKES_COLUMNS", False)]
+        raise FastnoisyError(f"{kind} has no columns that could be named", f"--columns is for {', '.join(takes)}")
     try:
-        opened: Source = _module(kind).open(path)
+        opened: Source = _module(kind).open(path, columns) if columns else _module(kind).open(path)
     except OSError as error:
         raise FastnoisyError(f"{kind}: cannot read {error.filename or path}: {error.strerror or error}") from None
     return opened, kind if path is None else f"{kind}:{path.absolute()}"

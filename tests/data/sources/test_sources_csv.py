@@ -120,8 +120,11 @@ def test_file_names_that_are_not_utf8(place: Path) -> None:
         ("", "is empty"),
         ("path,label\n", "lists no images"),
         ("no data at all\n", "has one column: 'no data at all'"),
-        ("path,other\n0.jpg,1\n", r"has the columns path, other, none of which is called as a label \(given_label, "),
-        ("id,label\n0.jpg,1\n", r"has the columns id, label, none of which is called as a path"),
+        (
+            "path,other\n0.jpg,1\n",
+            r"columns 'path', 'other', none of which is called as a label; known are.*--columns",
+        ),
+        ("id,label\n0.jpg,1\n", r"has the columns 'id', 'label', none of which is called as a path"),
         ("path,label\n0.jpg,1\n1.jpg\n", r"list\.csv, line 3, has 1 columns, where 2 belong"),
         ("path,label\n0.jpg,1\na, b.jpg,1\n", r"line 3, has 3 columns.*in quotes"),
         ("0.jpg,1\n1.jpg,1,2\n", r"line 2, has 3 columns"),
@@ -197,7 +200,7 @@ def test_parquet(place: Path) -> None:
         ({"path": ["0.jpg"], "label": [None]}, "line 1, has no label"),
         ({"path": ["0.jpg"], "label": [True]}, "line 1, has bool 'True' as label"),
         ({"image": [{"bytes": b"x", "path": "0.jpg"}], "label": [1]}, "line 1, has dict .* as image"),
-        ({"id": ["0.jpg"], "label": [1]}, "has the columns id, label, none of which is called as a path"),
+        ({"id": ["0.jpg"], "label": [1]}, "has the columns 'id', 'label', none of which is called as a path"),
         ({"path": [], "label": []}, "lists no images"),
     ],
 )
