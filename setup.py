@@ -61,6 +61,7 @@ setup(
         "pydantic>=2.7",
         "scikit-learn>=1.5",
         "Pillow>=11",
+        "simplejpeg>=1.8",
         "matplotlib>=3.9",
         "jinja2>=3.1",
         "safetensors>=0.4.3",

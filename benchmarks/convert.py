@@ -5,9 +5,9 @@
 Two cases: photographs that fit the canvas, whose codes convert reads to their end and which it stores byte for byte,
 where ffcv decodes and encodes them again; and photographs that both make smaller. What each does:
 
-* convert: reads a CSV list and hashes it, reads each file, reads its header; a file that is kept it checks by a walk
-  over its codes (baseline ones; others are decoded at an eighth of their size), any other it decodes, resizes as Pillow
-  does (bilinear, antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has the disk hold all
+* convert: reads a CSV list and hashes it, reads each file, reads its header; a file that is kept it
+  decodes at an eighth of its size, where a warning counts as an error; any other it decodes, resizes as Pillow does
+  (bilinear, antialiased), encodes with Pillow (4:2:0); computes checksums, keeps a journal, has the disk hold all
   of it (fsync), and reads the tables back.
 * ffcv: reads each file and decodes it with Pillow, as torchvision's ImageFolder does; resizes and encodes with OpenCV
   (area averages); no checksums, no fsync. The labels are at hand, and its progress bar is sent away.

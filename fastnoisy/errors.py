@@ -25,7 +25,31 @@ class FastnoisyError(Exception):
         return FastnoisyError, (self.message, self.remedy)
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+        return printable(f"{self.message}. {self.remedy}" if self.remedy else self.message)
+
+
+def printable(text: object) -> str:
+    """A text that a terminal shows and does not obey: what is no letter, mark, sign or space becomes an escape.
+
+    So do control characters, ESC among them, bytes of a file name that are no UTF-8 (surrogates) and characters that
+    turn the direction of writing. Line feeds and tabs stay, and so do the joiners of Persian and of emoji (U+200C,
+    U+200D). Everything that people named and that reaches a terminal goes through here.
+    """
+    return "".join(c if c.isprintable() or c in _STAY else _escaped(c) for c in str(text))
+
+
+_STAY = "\n\t\u200c\u200d"
+
+
+def _escaped(c: str) -> str:
+    if 0xDC80 <= ord(c) <= 0xDCFF:  # a byte, as Python holds what it cannot decode
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: object) -> str:
+    """The same on one line: of a name, say, that holds line feeds."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> FastnoisyError:

@@ -105,3 +105,12 @@ def test_no_module_has_two_names() -> None:
         "assert len(real) == len(set(real)) and 'pipelines' not in sys.modules, files"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "fastnoisy/cli").glob("*.py")), ids=lambda p: p.name)
+def test_commands_print_by_what_escapes_names(path: Path) -> None:
+    """A name of a file or a class must not reach a terminal as it is; see fastnoisy/cli/_group.py."""
+    if path.name == "_group.py":
+        return
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not {"print", "click.echo", "sys.stdout.write", "sys.stderr.write"} & set(calls)

@@ -49,13 +49,31 @@ def check_machine(venv: Path) -> None:
             fail(f"{free:.1f} GiB are free at {folder}, installing needs {needed}", remedy)
 
 
-def make_environment(venv: Path, what: list[str]) -> Path:
-    """Make or reuse a virtual environment with `what` (arguments of pip install) in it; returns its Python."""
+def newest_python() -> str:
+    """The newest Python that is found, on the PATH or among pyenv's, and can make environments; this one otherwise."""
+    names = [f"python3.{minor}" for minor in range(sys.version_info[1] + 1, 40)]
+    found = [shutil.which(name) for name in names] + [
+        str(path) for path in (Path.home() / ".pyenv/versions").glob("3.*/bin/python3")
+    ]
+    best, version = sys.executable, sys.version_info[:2]
+    for python in filter(None, found):
+        ask = [python, "-c", "import ensurepip, sys, venv; print(*sys.version_info[:2])"]
+        done = subprocess.run(ask, capture_output=True, text=True, env=clean_environment())
+        theirs = tuple(map(int, done.stdout.split())) if done.returncode == 0 else ()
+        if theirs > version and has_wheels(python):
+            best, version = str(python), theirs
+    return best
+
+
+def make_environment(venv: Path, what: list[str], interpreter: str = sys.executable) -> Path:
+    """Make or reuse a virtual environment of an interpreter with `what` (arguments of pip install) in it; returns its
+    Python.
+    """
     python = venv / "bin" / "python"
     works = [str(python), "-m", "pip", "--version"]
     if not python.exists() or subprocess.run(works, capture_output=True).returncode:  # missing, or cut off half-made
         print(f"making the virtual environment {venv}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        subprocess.run([interpreter, "-m", "venv", "--clear", str(venv)], check=True)
     stamp = venv / ".fastnoisy-installed"
     wanted = repr(what) + (ROOT / "setup.py").read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -73,12 +91,21 @@ def make_environment(venv: Path, what: list[str]) -> Path:
     return python
 
 
+def look_for_wheels(python: str) -> "subprocess.CompletedProcess[str]":
+    """Ask the registry for wheels of the compiled packages for this Python and platform."""
+    look = [python, "-m", "pip", "install", "--dry-run", "--no-deps", "--only-binary", ":all:", "--quiet"]
+    look += ["--disable-pip-version-check", "--ignore-installed", "torch", "numba"]
+    return subprocess.run(look, capture_output=True, text=True)
+
+
+def has_wheels(python: str) -> bool:
+    """Whether there are wheels for it; False without pip, too."""
+    return look_for_wheels(python).returncode == 0
+
+
 def check_wheels(python: Path) -> None:
-    """Whether the registry has wheels of the compiled packages for this Python and platform, before the large
-    download.
-    """
-    look = [str(python), "-m", "pip", "install", "--dry-run", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    done = subprocess.run([*look, "--disable-pip-version-check", "torch", "numba"], capture_output=True, text=True)
+    """Whether there are wheels for it, before the large download."""
+    done = look_for_wheels(str(python))
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -1,6 +1,6 @@
 """Whether another commit's runs end in the same bits: the proof that a change of structure changed nothing else.
 
-    python tools/equal_runs.py dcf660a
+    python tools/equal_runs.py fe6b4ce
     python tools/equal_runs.py main --only nrd,photographs --keep runs/equal     # look at what differs
 
 A worktree of the commit BASE and the working tree do the same conversions and the same short runs, side by side,

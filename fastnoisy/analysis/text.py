@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fastnoisy.errors import one_line
+
 
 def printable(name: str) -> str:
-    """The name on one line: line ends and control characters become spaces, undecodable bytes a question mark."""
-    text = name.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() else " " for c in text).strip() or "(no name)"
+    """The name on one line, with what a terminal would obey or a font lacks as escapes; never empty."""
+    return one_line(name).strip() or "(no name)"
 
 
 def shorten(name: str, fits: Callable[[str], bool]) -> str:

@@ -10,6 +10,7 @@ import sys
 import click
 
 from fastnoisy import __version__, discovery
+from fastnoisy.cli._group import warn
 from fastnoisy.errors import FastnoisyError, unknown_name
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except FastnoisyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
         sys.exit(2)
     except click.exceptions.Abort:
         sys.exit(130)
@@ -65,5 +66,5 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             sys.exit(141)
-        print(f"error: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        warn(f"error: {error.strerror or error}: {error.filename or ''}")
         sys.exit(2)

@@ -1,15 +1,27 @@
-"""What commands share: warnings, and a command that lists what there is and has commands of its own."""
+"""What commands share: how they print, and a command that lists what there is and has commands of its own."""
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.errors import FastnoisyError, printable, unknown_name
 
 
-def warn(line: str) -> None:
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print a line, with all that a terminal would obey escaped: the one way by which commands print."""
+    click.echo(printable(text), err=err)
+
+
+def warn(line: object) -> None:
     """Tell a line about what is read, on standard error."""
-    click.echo(line, err=True)
+    say(line, err=True)
+
+
+def write(text: str) -> None:
+    """Print data as they are, for a file or a pipe; escaped where a terminal shows them."""
+    click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
 
 
 class ListGroup(click.Group):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import signal
 import sys
 import time
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fastnoisy import discovery
+from fastnoisy.cli._group import say, warn
 
 if TYPE_CHECKING:
     from fastnoisy.workers import Status
@@ -23,19 +22,12 @@ if TYPE_CHECKING:
 _SOURCES = "fastnoisy.data.sources"
 
 
-def _summary(kind: str) -> str:
-    """The first line of a source's docstring, read from its file: importing it would slow down the help."""
-    spec = importlib.util.find_spec(f"{_SOURCES}.{kind.replace('-', '_')}")
-    text = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
-
-
 class _Command(click.Command):
     """Lists the kinds of source in its help, found by their files."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Kinds of source"):
-            formatter.write_dl([(kind, _summary(kind)) for kind in discovery.names(_SOURCES)])
+            formatter.write_dl([(kind, summary) for kind, (_, summary) in discovery.declared(_SOURCES).items()])
         super().format_epilog(ctx, formatter)
 
 
@@ -154,7 +146,7 @@ def command(
     started = time.perf_counter()
     with stoppable("the same command goes on from there"), show_progress("converting", "rejected") as progress:
         if merge is not None:
-            summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=_say)
+            summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=warn)
         else:
             assert source is not None
             assert out is not None
@@ -163,34 +155,30 @@ def command(
                 max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
                 shard=part,
                 restart=restart, columns=columns, labels=labels, labels_as=labels_as or "",
-                labels_columns=labels_columns, progress=progress, say=_say,
+                labels_columns=labels_columns, progress=progress, say=warn,
             )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas
         stored = f"{split.stored:,} stored ({split.raw:,} raw, {split.stored - split.raw:,} jpg)"
         size = f"canvas {width}x{height}, {split.num_bytes / 1e6:,.1f} MB"
-        click.echo(f"{split.name}: {stored}, {split.rejected:,} rejected, {size}")
+        say(f"{split.name}: {stored}, {split.rejected:,} rejected, {size}")
         if part is None and split.rejected:
-            click.echo(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
+            say(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
         if part is None and split.noted:
             notes = summary.path / f"{split.name}.meta" / "notes.csv"
-            click.echo(f"  only the first of several frames of {split.noted:,}: {notes}")
-    click.echo(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
+            say(f"  only the first of several frames of {split.noted:,}: {notes}")
+    say(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
     lost = sum(split.lost for split in summary.splits)
     if lost:
         again = f"remove {summary.path} and give the same command again"
         if merge is not None:
             again = f"remove {merge} and {merge}.shard-*, and convert the shards again"
-        click.echo(f"{lost:,} of the rejected could not be read, took too long or ended their process.")
-        click.echo(f"To try them again, {again}.")
+        say(f"{lost:,} of the rejected could not be read, took too long or ended their process.")
+        say(f"To try them again, {again}.")
     if part is not None:
-        click.echo(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
+        say(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
     if merge is not None:
-        click.echo(f"its shards, {merge}.shard-*, are no longer needed")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+        say(f"its shards, {merge}.shard-*, are no longer needed")
 
 
 @contextmanager
@@ -204,7 +192,7 @@ def stoppable(remedy: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        click.echo(f"stopped; {remedy}", err=True)
+        say(f"stopped; {remedy}", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -219,7 +207,7 @@ def show_progress(doing: str, bad: str) -> Iterator[Callable[[Status], None]]:
         bad: what becomes of some, as in "rejected".
     """
     if not sys.stderr.isatty():
-        yield plain_progress(_say, time.monotonic, bad)
+        yield plain_progress(warn, time.monotonic, bad)
         return
     from rich import progress
     from rich.console import Console

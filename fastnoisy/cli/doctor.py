@@ -6,6 +6,8 @@ import json
 
 import click
 
+from fastnoisy.cli._group import say
+
 _EPILOG = """\b
 Examples:
   fastnoisy doctor
@@ -24,4 +26,4 @@ def command(as_json: bool) -> None:
     from fastnoisy import doctor
 
     report = doctor.examine()
-    click.echo(json.dumps(doctor.to_tables(report), indent=1) if as_json else doctor.render(report))
+    say(json.dumps(doctor.to_tables(report), indent=1) if as_json else doctor.render(report))

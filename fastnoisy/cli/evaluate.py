@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastnoisy.cli._group import warn
+from fastnoisy.cli._group import say, warn
 
 _EPILOG = """\b
 Examples:
@@ -43,15 +43,15 @@ def command(
     from rich.table import Table
 
     from fastnoisy import api
-    from fastnoisy.analysis.text import printable
+    from fastnoisy.errors import printable
 
     report = api.load(run, warn).evaluate(
         store, split, device, labels=labels, labels_as=labels_as or "", labels_columns=labels_columns
     )
     if report.corrected:
-        click.echo(printable(report.corrected))
+        say(report.corrected)
     console = Console(soft_wrap=True)
-    table = Table(title=f"{escape(str(run))}: {report.images:,} images of {escape(report.data)}")
+    table = Table(title=f"{escape(printable(run))}: {report.images:,} images of {escape(printable(report.data))}")
     for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):
         table.add_column(column, justify="left" if column == "predictor" else "right")
     for name, numbers in report.predictors.items():
@@ -63,5 +63,5 @@ def command(
         classes.add_column(column, justify="left" if column == "class" else "right")
     for row in report.classes:
         share = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        classes.add_row(escape(str(row["class"])), str(row["images"]), share)
+        classes.add_row(escape(printable(row["class"])), str(row["images"]), share)
     console.print(classes)

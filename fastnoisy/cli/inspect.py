@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastnoisy.cli._group import say
+
 if TYPE_CHECKING:
     from fastnoisy.analysis.transitions import Drawn
     from fastnoisy.data.store import Split, Store
@@ -60,16 +62,16 @@ def command(
         summaries = [inspection.summarise(split, drawn if split.name == "train" else None) for split in splits]
         total = sum(summary.num_bytes + summary.meta_bytes for summary in summaries)
         names = ", ".join(split.name for split in splits)
-        click.echo(f"{store}: {names}; {opened.num_classes:,} classes, {total / 1e6:,.1f} MB")
+        say(f"{store}: {names}; {opened.num_classes:,} classes, {total / 1e6:,.1f} MB")
         for split, summary in zip(splits, summaries, strict=True):
-            click.echo(f"\n{summary.name}")
+            say(f"\n{summary.name}")
             for what, text in inspection.describe(summary, opened.class_names):
-                click.echo(f"  {what:<9} {text}")
+                say(f"  {what:<9} {text}")
                 for line in inspection.rejected_lines(split) if what == "rejected" else ():
-                    click.echo(f"    {line}")
+                    say(f"    {line}")
             for line in inspection.histogram(summary.sizes):
-                click.echo(f"    {line}")
-        click.echo("\nimages per given class")
+                say(f"    {line}")
+        say("\nimages per given class")
         print_table(inspection.counts_table(summaries, opened.class_names, all_classes))
         if sheet is not None:
             shown = splits[0] if split_name is not None or "train" not in opened.splits else opened.split("train")
@@ -104,4 +106,4 @@ def _draw_sheet(path: Path, store: Store, split: Split, drawn: Drawn | None, per
         split.canvas, per_class, seed,
     )  # fmt: skip
     drawing.save(image, path)
-    click.echo(f"wrote {path}: up to {layout.per_class} pictures of each class, {image.width}x{image.height} pixels")
+    say(f"wrote {path}: up to {layout.per_class} pictures of each class, {image.width}x{image.height} pixels")

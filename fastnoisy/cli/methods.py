@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastnoisy.cli._group import ListGroup
+from fastnoisy.cli._group import ListGroup, say
 
 _EPILOG = """\b
 Examples:
@@ -35,21 +35,21 @@ def show(name: str) -> None:
     from fastnoisy import methods, recipes
 
     cls = methods.find(name)
-    click.echo(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
+    say(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
     wraps = methods.wrapped({"name": name}) is not None
-    click.echo(f"networks: {'those of its base' if wraps else cls.networks_needed}")
-    click.echo(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}{_BESIDE if wraps else ''}")
+    say(f"networks: {'those of its base' if wraps else cls.networks_needed}")
+    say(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}{_BESIDE if wraps else ''}")
     needs = "where its base must" if wraps else "yes" if cls.needs_noise_rate else "no"
-    click.echo(f"must know the noise rate: {needs}")
-    click.echo(f"set-up by default: suite={cls.suite}")
-    click.echo(f"recipes: {', '.join(f'{data}-{name}' for data in recipes.data_names())}")
+    say(f"must know the noise rate: {needs}")
+    say(f"set-up by default: suite={cls.suite}")
+    say(f"recipes: {', '.join(f'{data}-{name}' for data in recipes.data_names())}")
     for setting, reason in cls.unsupported.items():
-        click.echo(f"does not work with {setting}: {reason}")
+        say(f"does not work with {setting}: {reason}")
     if cls.Options.model_fields:
-        click.echo("\noptions:")
+        say("\noptions:")
     for key, info in cls.Options.model_fields.items():
         default = info.get_default(call_default_factory=True)
-        click.echo(f"  method.{key} = {_plain(default)}\n      {info.description}")
+        say(f"  method.{key} = {_plain(default)}\n      {info.description}")
 
 
 def _list() -> None:
@@ -65,10 +65,8 @@ def _list() -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
-        click.echo("  ".join([*cells, row[4]]).rstrip())
-    click.echo(
-        "\nC is the number of classes. A wrapper takes any other: method.base=NAME. More: fastnoisy methods show NAME"
-    )
+        say("  ".join([*cells, row[4]]).rstrip())
+    say("\nC is the number of classes. A wrapper takes any other: method.base=NAME. More: fastnoisy methods show NAME")
 
 
 def _plain(value: Any) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastnoisy.cli._group import say
+
 if TYPE_CHECKING:
     from fastnoisy.analysis.transitions import Drawn
 
@@ -52,7 +54,7 @@ def command(spec: str, store: Path, seed: int, out: Path | None, labels_as: str 
     very labels.
     """
     from fastnoisy.analysis import transitions
-    from fastnoisy.analysis.text import print_table, printable, shorten_to
+    from fastnoisy.analysis.text import print_table, shorten_to
     from fastnoisy.data.store import open_store
     from fastnoisy.label_files.meaning import numbers_mislead
     from fastnoisy.noise import FileReading, NoiseSpec
@@ -61,24 +63,22 @@ def command(spec: str, store: Path, seed: int, out: Path | None, labels_as: str 
     if out is not None:
         transitions.check_new(out)
     with open_store(store) as opened:
-        reading = FileReading(
-            labels_as=labels_as or "", columns=labels_columns, say=lambda line: click.echo(printable(line))
-        )
+        reading = FileReading(labels_as=labels_as or "", columns=labels_columns, say=say)
         drawn = transitions.draw(opened, opened.split("train"), parsed, seed, reading)
         names, title = opened.class_names, f"{opened.path.resolve().name} / train"
     _say_rates(f"{store}/train", drawn, names)
     if len(names) <= transitions.MATRIX_UP_TO:
-        click.echo(f"\ntransitions, % of each {drawn.row_name} class")
+        say(f"\ntransitions, % of each {drawn.row_name} class")
         print_table(transitions.matrix_table(drawn.counts, names, drawn.row_name))
     else:
-        click.echo("\nper class")
+        say("\nper class")
         print_table(transitions.summary_table(drawn.counts, names, drawn.row_name))
-        click.echo("largest flows")
+        say("largest flows")
         print_table(transitions.flows_table(drawn.counts, names, drawn.row_name))
     if out is not None:
         title += f": {shorten_to(drawn.label, 60)}\neffective rate {100 * drawn.rate:.2f} %"
         transitions.write_folder(out, drawn, names, transitions.heat_map(drawn.counts, names, title, drawn.row_name))
-        click.echo(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
+        say(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
     read_as = (f" labels_as={labels_as}" if labels_as else "") + (
         f" {shlex.quote(f'labels_columns={labels_columns}')}" if labels_columns else ""
     )
@@ -88,15 +88,13 @@ def command(spec: str, store: Path, seed: int, out: Path | None, labels_as: str 
 def _say_how_to_train(drawn: Drawn, store: Path, out: Path | None, read_as: str, index: str) -> None:
     data = shlex.quote(str(store))
     words = shlex.quote(f"noise={drawn.spec}") + (f" noise_seed={drawn.seed}" if drawn.draws else "") + read_as
-    click.echo("to train with this noise:")
-    click.echo(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
+    say("to train with this noise:")
+    say(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
     if drawn.draws:
-        click.echo("  (a run with data.holdout or data.subset draws it over its own rows)")
+        say("  (a run with data.holdout or data.subset draws it over its own rows)")
     if out is not None:
-        click.echo("to train with exactly these labels:")
-        click.echo(
-            f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')}{index} --data {data} --out RUN"
-        )
+        say("to train with exactly these labels:")
+        say(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')}{index} --data {data} --out RUN")
 
 
 def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:
@@ -105,11 +103,11 @@ def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:
     from fastnoisy.analysis import transitions
     from fastnoisy.analysis.text import printable
 
-    click.echo(f"{place}: {len(drawn.given):,} images, {len(class_names):,} classes")
-    click.echo(f"noise           {drawn.label}: {drawn.rule}")
+    say(f"{place}: {len(drawn.given):,} images, {len(class_names):,} classes")
+    say(f"noise           {drawn.label}: {drawn.rule}")
     what = "wrong" if drawn.clean_known else "differ from the store's labels; which are right is not known"
-    click.echo(f"effective rate  {100 * drawn.rate:.2f} % ({int(drawn.wrong.sum()):,} labels {what})")
+    say(f"effective rate  {100 * drawn.rate:.2f} % ({int(drawn.wrong.sum()):,} labels {what})")
     rates = transitions.rates(drawn.counts)
     ends = int(np.nanargmin(rates)), int(np.nanargmax(rates))
     least, most = (f"{100 * rates[end]:.2f} % ({printable(class_names[end])})" for end in ends)
-    click.echo(f"per class       lowest {least}, highest {most}")
+    say(f"per class       lowest {least}, highest {most}")

@@ -38,7 +38,7 @@ def command(run: Path, paths: tuple[Path, ...], device: str) -> None:
     predicted = 0
     for result in api.load(run, warn).predict(paths, device):
         if result.problem:
-            print(f"skipped {result.path}: {result.problem}", file=sys.stderr)
+            warn(f"skipped {result.path}: {result.problem}")
             continue
         if not predicted:
             writer.writerow(["path", "class", "probability"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fastnoisy.cli._group import ListGroup
+from fastnoisy.cli._group import ListGroup, say, write
 
 _EPILOG = """\b
 Examples:
@@ -41,12 +41,12 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
     c = settings.config
     data, _, _ = c.recipe.partition("-")
     if not recipes.is_path(name):
-        click.echo(f"# {c.recipe}: {recipes.read(data)['summary']}")
-        click.echo(f"# {_first_line(methods.find(settings.method.name))}")
-        click.echo(f"# suite {c.suite}; {c.row or 'numbers of the recipe itself'}")
+        say(f"# {c.recipe}: {recipes.read(data)['summary']}")
+        say(f"# {_first_line(methods.find(settings.method.name))}")
+        say(f"# suite {c.suite}; {c.row or 'numbers of the recipe itself'}")
         for cell in published.find(settings):
-            click.echo(f"# published: {cell}")
-    click.echo(config.to_toml(c.model_dump()), nl=False)
+            say(f"# published: {cell}")
+    write(config.to_toml(c.model_dump()))
 
 
 @command.command(short_help="Validate a configuration file of your own.")
@@ -56,12 +56,12 @@ def check(path: Path) -> None:
     from fastnoisy.training import setup
 
     settings = setup.resolve(f"{path.parent}/{path.name}", ()).config
-    click.echo(
+    say(
         f"{path} is sound: method {settings.method['name']}, model {settings.model['name']}, noise {settings.noise}, "
         f"{settings.epochs} epochs, batch {settings.batch_size}, lr {settings.optim.lr:g}"
     )
     if settings.data.store and not Path(settings.data.store).is_dir():
-        click.echo(f"note: its data set {settings.data.store} is not here; name one with --data")
+        say(f"note: its data set {settings.data.store} is not here; name one with --data")
 
 
 def _list() -> None:
@@ -69,12 +69,12 @@ def _list() -> None:
     from fastnoisy.training import setup
 
     for data in recipes.data_names():
-        click.echo(f"{data}: {recipes.read(data)['summary']}")
+        say(f"{data}: {recipes.read(data)['summary']}")
         for name in methods.names():
             settings = setup.resolve(f"{data}-{name}", ()).config
             about = f"suite {settings.suite:7} {settings.model['name']:19} {settings.epochs:3} epochs"
-            click.echo(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
-    click.echo("\nOn all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")
+            say(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
+    say("\nOn all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")
 
 
 def _first_line(method: type) -> str:

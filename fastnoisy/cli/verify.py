@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from fastnoisy.cli._group import say
+
 _EPILOG = """\b
 Examples:
   fastnoisy verify stores/photos
@@ -31,10 +33,10 @@ def command(store: Path, adopt: bool, workers: int | None) -> None:
     from fastnoisy.data.store.verify import verify
 
     with show_progress("verifying", "damaged") as progress:
-        problems = (make_store if adopt else verify)(store, workers=workers, progress=progress, say=click.echo)
+        problems = (make_store if adopt else verify)(store, workers=workers, progress=progress, say=say)
     for problem in problems:
-        click.echo(problem)
+        say(problem)
     if problems:
-        click.echo(f"{store}: {len(problems):,} problem{'s' * (len(problems) > 1)}", err=True)
+        say(f"{store}: {len(problems):,} problem{'s' * (len(problems) > 1)}", err=True)
         sys.exit(1)
-    click.echo(f"{store}: whole")
+    say(f"{store}: whole")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fastnoisy.cli._group import say
+
 if TYPE_CHECKING:
     from fastnoisy.data.store import Split
     from fastnoisy.training.settings import Settings
@@ -75,7 +77,7 @@ def command(
         ]
         image, _ = view_sheet.draw(_title(settings), [words, *programs], list(views), epochs, split.canvas, shown)
     drawing.save(image, out)
-    click.echo(
+    say(
         f"wrote {out}: {len(shown)} image{'s' * (len(shown) != 1)}, {', '.join(views)} in epochs {epochs[0]} to "
         f"{epochs[-1]}, {image.width}x{image.height} pixels"
     )

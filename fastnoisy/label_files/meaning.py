@@ -98,7 +98,11 @@ class Labels:
 
 
 def understand(
-    kind: str, columns: Sequence[Labels], names: list[str] | None = None, notes: list[str] | None = None
+    kind: str,
+    columns: Sequence[Labels],
+    names: list[str] | None = None,
+    notes: list[str] | None = None,
+    by_number: bool = False,
 ) -> tuple[list[str], list[np.ndarray]]:
     """What the labels of all columns mean together.
 
@@ -111,6 +115,7 @@ def understand(
         columns: of labels, none empty.
         names: the class names in their order, where they are known: labels are then these names, or their numbers.
         notes: what the user should know is added here.
+        by_number: whether numbers are known to be those of `names`, even where all are names, too.
 
     Returns:
         The class names, and int64 labels (N,) for each column.
@@ -121,7 +126,7 @@ def understand(
     texts = sorted({text for column in columns for text in column.texts})
     said: list[str] = [] if notes is None else notes
     if names:
-        class_names, meaning = names, _among(kind, columns, texts, names)
+        class_names, meaning = names, _among(kind, columns, texts, names, by_number)
     elif all(_is_plain_number(text) for text in texts):
         class_names, meaning = _numbered(kind, columns, texts, said)
     else:
@@ -185,17 +190,20 @@ def _named(
     return class_names, {text: number_of[names[key(_stem(text) if all_numbers else text)]] for text in texts}
 
 
-def _among(kind: str, columns: Sequence[Labels], texts: list[str], names: Sequence[str]) -> dict[str, int]:
+def _among(
+    kind: str, columns: Sequence[Labels], texts: list[str], names: Sequence[str], by_number: bool
+) -> dict[str, int]:
     found = _Names(names)
     by_name = {text: found.number(text) for text in texts}
-    if None not in by_name.values():
+    all_numbers = all(_NUMBER.fullmatch(text) for text in texts)
+    if None not in by_name.values() and not (by_number and all_numbers):
         return {text: number for text, number in by_name.items() if number is not None}
-    if all(_NUMBER.fullmatch(text) for text in texts):
+    if all_numbers:
         meaning = {text: int(_stem(text)) for text in texts}
         for text, number in meaning.items():
             if not 0 <= number < len(names):
-                remedy = f"labels that are numbers must be of the {len(names)} in {NAMES_FILE}"
-                raise FastnoisyError(f"{kind}: {_place(columns, text)} has the label {shown(text)}", remedy)
+                remedy = f"labels that are numbers must be from 0 to {len(names) - 1}, of the {len(names)} class names"
+                raise FastnoisyError(f"{kind}: {_place(columns, text)} has the label {text}", remedy)
         return meaning
     text = next(text for text in texts if by_name[text] is None)
     if not is_name(text):

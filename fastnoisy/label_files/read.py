@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -253,23 +252,14 @@ def _decoded(data: bytes) -> str:
 def _numpy(file: Path) -> Any:
     if file.suffix.lower() == ".npy":  # mapped: a header that promises more than the file holds is refused at once
         return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
-    _check_unpacked(file)
-    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+    with np.load(torch_files.checked(file, MAX_BYTES), allow_pickle=False) as archive:
         if "given" in archive.files:
             return archive["given"]
         return {name: archive[name] for name in archive.files}
 
 
 def _torch(file: Path) -> Any:
-    _check_unpacked(file)
-    return torch_files.load(file)
-
-
-def _check_unpacked(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_BYTES:
-        raise ValueError(f"it unpacks to {size / 1e9:.1f} GB, which no file of labels has")
+    return torch_files.load(torch_files.checked(file, MAX_BYTES))
 
 
 _CONTENT: dict[str, Callable[[Path], Any]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,39 @@ class RefusedError(Exception):
     """The pickle names something that no file of labels needs; the text is that name."""
 
 
-def load(path: Path) -> Any:
+def checked(path: Path, max_bytes: int) -> BytesIO:
+    """A zip archive (.pt or .npz), made anew of members whose checksums are right: torch does not look at them.
+
+    Raises:
+        ValueError: it unpacks to more than so many bytes, or has a name twice.
+        Exception: it is damaged; zipfile raises almost anything.
+    """
+    anew = BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(anew, "w") as copy:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > max_bytes:
+            raise ValueError(f"it unpacks to {size / 1e9:.1f} GB, which no such file has")
+        if len({member.filename for member in members}) != len(members):
+            raise ValueError("a name is in it twice")
+        for member in members:
+            copy.writestr(member.filename, archive.read(member))
+    anew.seek(0)
+    return anew
+
+
+def load(file: BytesIO) -> Any:
     """What a .pt file holds: texts, numbers, lists, dictionaries, tensors, and arrays of numpy as `HeldArray`.
+
+    Args:
+        file: as `checked` gives it.
 
     Raises:
         RefusedError: its pickle names anything else; nothing was run.
-        Exception: it is damaged; torch and zipfile raise almost anything.
+        Exception: it is damaged; torch raises almost anything.
     """
     import torch
 
-    with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums of its own zip files
-        bad = archive.testzip()
-    if bad is not None:
-        raise ValueError(f"the checksum of {bad} is wrong")
     names: list[Any] = [
         (_reconstruct, "numpy.core.multiarray._reconstruct"),
         (_reconstruct, "numpy._core.multiarray._reconstruct"),
@@ -40,7 +61,7 @@ def load(path: Path) -> Any:
     ]
     try:
         with torch.serialization.safe_globals(names):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:

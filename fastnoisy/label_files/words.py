@@ -18,7 +18,12 @@ def split_of_word(text: str) -> str | None:
     return _WORDS.get(re.sub(r"[\s-]+", "_", text.strip().lower()))
 
 
-def split_in_name(name: str) -> str:
-    """The split that a file's name tells of, as in `imagenet-val-0003.tar`; `train` where it tells of none."""
+def split_within(name: str) -> str | None:
+    """The split that a word within a name tells of, as in `imagenet-val-0003.tar`; None where it tells of none."""
     found = _IN_NAME.search(name.lower())
-    return {"dev": "val"}.get(found[1], found[1]) if found else "train"
+    return {"dev": "val"}.get(found[1], found[1]) if found else None
+
+
+def split_in_name(name: str) -> str:
+    """The same, and `train` where a name tells of none."""
+    return split_within(name) or "train"

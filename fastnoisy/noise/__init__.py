@@ -9,6 +9,7 @@ noise by the text of a `NoiseSpec`, such as `symmetric:0.4`.
 | `instance.py`          | `instance_dependent`: the image decides which labels are confused |
 | `cifarn.py`            | `human`: CIFAR-N, labels that people gave |
 | `files.py`             | `from_file`: labels of one's own |
+| `legacy.py`            | draws that are the same under every numpy |
 | `labels.py`            | range checks, transition counts |
 | `cifar.py`             | the classes of CIFAR-10 and CIFAR-100 and which are mistaken for which |
 | `spec.py`              | `NoiseSpec` |

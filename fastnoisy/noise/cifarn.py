@@ -5,8 +5,8 @@ The published files are pickles within torch's zip format, read without trust: s
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,8 @@ def _load(path: Path) -> dict[str, Any]:
     if path.suffix not in ENDINGS:
         raise FastnoisyError(f"CIFAR-N file {path}: unknown ending {path.suffix!r}, known: {' '.join(ENDINGS)}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise FastnoisyError(f"CIFAR-N file {path} unpacks to {size / 1e9:.1f} GB, which no such file has")
-        content = _load_arrays(path) if path.suffix == ".npz" else torch_files.load(path)
+        archive = torch_files.checked(path, MAX_BYTES)
+        content = _load_arrays(archive) if path.suffix == ".npz" else torch_files.load(archive)
     except FastnoisyError:
         raise
     except Exception as error:  # damaged files make torch and numpy raise almost anything
@@ -145,8 +142,8 @@ def _damaged(path: Path, error: Exception) -> FastnoisyError:
     return FastnoisyError(f"CIFAR-N file {path} is damaged ({reason})", f"Get it again from {PUBLISHED}")
 
 
-def _load_arrays(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+def _load_arrays(file: BytesIO) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive}
 
 

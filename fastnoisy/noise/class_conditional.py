@@ -14,6 +14,7 @@ import numpy as np
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.noise.cifar import CIFAR10_MISTAKEN_FOR, next_in_superclass
 from fastnoisy.noise.labels import check, check_other_class
+from fastnoisy.noise.legacy import choices
 
 # By data set, the default first.
 ASYMMETRIC_RULES: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +48,7 @@ def symmetric(
         check_other_class(num_classes)
         transition = np.full((num_classes, num_classes), rate / (num_classes - 1))
         np.fill_diagonal(transition, 1 - rate)
-        return _multinomial(noisy, transition, seed)
+        return choices(transition, noisy, seed)
     if dividemix:
         source = random.Random(seed)
         for i in sorted(_dividemix_choice(source, len(noisy), rate)):
@@ -100,7 +101,7 @@ def asymmetric(labels: np.ndarray, rate: float, dataset: str, seed: int, rule: s
         return noisy
     if rule == "index_blocks":
         blocks = [start + (i + 1) % BLOCK for start in range(0, 100, BLOCK) for i in range(BLOCK)]
-        return _multinomial(noisy, _flips(blocks, rate), seed)
+        return choices(_flips(blocks, rate), noisy, seed)
     if rule == "dividemix":
         for i in _dividemix_choice(random.Random(seed), len(noisy), rate):
             noisy[i] = CIFAR10_MISTAKEN_FOR.get(int(noisy[i]), int(noisy[i]))
@@ -127,7 +128,7 @@ def pair_flip(labels: np.ndarray, rate: float, num_classes: int, seed: int) -> n
     """
     noisy = check(labels, rate, num_classes)
     check_other_class(num_classes)
-    return _multinomial(noisy, _flips([(i + 1) % num_classes for i in range(num_classes)], rate), seed)
+    return choices(_flips([(i + 1) % num_classes for i in range(num_classes)], rate), noisy, seed)
 
 
 def _first_share(rows: np.ndarray, rate: float) -> np.ndarray:
@@ -140,12 +141,6 @@ def _flips(partner: Sequence[int], rate: float) -> np.ndarray:
     transition = (1 - rate) * np.eye(len(partner))
     transition[np.arange(len(partner)), partner] = rate
     return transition
-
-
-def _multinomial(labels: np.ndarray, transition: np.ndarray, seed: int) -> np.ndarray:
-    """One multinomial draw from each sample's row of the transition matrix, in sequence: the published draws."""
-    generator = np.random.RandomState(seed)
-    return np.array([generator.multinomial(1, transition[label]).argmax() for label in labels], np.int64)
 
 
 def _dividemix_choice(source: random.Random, count: int, rate: float) -> list[int]:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fastnoisy.errors import printable
+
 
 @dataclass(frozen=True)
 class Event:
@@ -31,7 +33,8 @@ class Event:
     metrics: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return f"{self.text}: {self.done:,} of {self.total:,} steps" if self.kind == "step" else self.text
+        text = f"{self.text}: {self.done:,} of {self.total:,} steps" if self.kind == "step" else self.text
+        return printable(text)
 
 
 Observer = Callable[[Event], None]
@@ -39,7 +42,7 @@ Observer = Callable[[Event], None]
 
 def warn(line: str) -> None:
     """Give a line as a Python warning: where nobody listens, what is odd must not go unsaid."""
-    warnings.warn(line, stacklevel=3)
+    warnings.warn(printable(line), stacklevel=3)
 
 
 def warn_of_notes(event: Event) -> None:

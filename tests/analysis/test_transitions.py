@@ -180,4 +180,4 @@ def test_every_rule_is_put_into_words_of_its_own() -> None:
 def test_a_long_name_keeps_both_ends() -> None:
     assert text.shorten_to("German_shepherd_dog", 9) == "Germ…_dog"
     assert text.shorten_to("cat", 9) == "cat"
-    assert text.printable("a\nb\udcff ") == "a b?"
+    assert text.printable("a\nb\udcff ") == "a\\nb\\xff"

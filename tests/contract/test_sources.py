@@ -1,14 +1,12 @@
-"""What every source promises; runs on each file in fastnoisy/data/sources, without a list to edit."""
+"""What every source promises; runs on each kind of fastnoisy/data/sources, without a list to edit."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from fastnoisy import discovery
 from fastnoisy.data.conversion.convert import ConvertOptions, convert
 from fastnoisy.data.conversion.encode import upright_size
 from fastnoisy.data.sources import base
@@ -16,7 +14,7 @@ from fastnoisy.data.store import open_store
 from fastnoisy.data.store.verify import verify
 from fastnoisy.errors import FastnoisyError
 
-KINDS = discovery.names("fastnoisy.data.sources")
+KINDS = base.kinds()
 
 
 @pytest.fixture(params=KINDS)
@@ -25,26 +23,23 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def module(kind: str) -> ModuleType:
-    return discovery.load("fastnoisy.data.sources", "kind of source", kind)
+def found(kind: str) -> base.Kind:
+    return base.find(kind)
 
 
 @pytest.fixture
-def example(module: ModuleType, tmp_path: Path) -> str:
-    return str(module.make_example(tmp_path / "example"))
+def example(found: base.Kind, tmp_path: Path) -> str:
+    return str(found.make_example(tmp_path / "example"))
 
 
 def test_there_are_sources() -> None:
     assert {"digits", "cifar10", "folder"} <= set(KINDS)
 
 
-def test_a_source_describes_itself(kind: str, module: ModuleType) -> None:
-    first = (module.__doc__ or "").partition("\n")[0]
-    assert 20 < len(first) <= 120
-    assert first.endswith(".")
-    assert module.LAYOUT
-    assert isinstance(module.NEEDS_PATH, bool)
-    assert isinstance(module.FALLBACK, bool)
+def test_a_source_describes_itself(kind: str, found: base.Kind) -> None:
+    assert 20 < len(found.summary) <= 120
+    assert found.summary.endswith(".")
+    assert found.layout
     assert kind in base.describe()
 
 
@@ -121,18 +116,16 @@ def test_selecting_rows_keeps_images_and_labels_together(example: str) -> None:
     assert np.array_equal(part.read(0), split.read(2))
 
 
-def test_data_of_another_layout_are_refused_with_what_is_expected(
-    kind: str, module: ModuleType, tmp_path: Path
-) -> None:
-    if not module.NEEDS_PATH:
+def test_data_of_another_layout_are_refused_with_what_is_expected(kind: str, found: base.Kind, tmp_path: Path) -> None:
+    if not found.needs_path:
         with pytest.raises(FastnoisyError, match="takes no path"):
             base.open_source(f"{kind}:{tmp_path}")
         return
     with pytest.raises(FastnoisyError, match="needs a path"):
-        module.open(None)
+        found.open(None)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert not module.recognises(empty)
+    assert not found.recognises(empty)
     text = tmp_path / "notes.txt"
     text.write_text("no data at all")
     for path in (empty, text):

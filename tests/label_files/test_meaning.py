@@ -48,6 +48,12 @@ def test_labels_are_numbers_or_names(
     assert numbers.tolist() == labels
 
 
+def test_numbers_of_known_names_stay_numbers_even_where_all_are_names() -> None:
+    columns = [column("1", "2")]
+    assert meaning.understand("hub", columns, ["1", "2", "3"], by_number=True)[1][0].tolist() == [1, 2]
+    assert meaning.understand("csv", columns, ["1", "2", "3"])[1][0].tolist() == [0, 1]
+
+
 def test_sparse_numbers_are_numbered_and_that_is_said() -> None:
     notes: list[str] = []
     meaning.understand("csv", [column("1", "5", "12")], None, notes)
@@ -73,7 +79,7 @@ def test_names_that_unicode_calls_equal_are_one_class_and_that_is_said() -> None
     ("texts", "names", "message"),
     [
         (["0", "-1"], None, r"list\.csv, line 2 has the label -1.*count classes from 0"),
-        (["0", "2"], ["x", "y"], r"line 2 has the label '2'.*of the 2 in classes\.txt"),
+        (["0", "2"], ["x", "y"], r"line 2 has the label 2\..*from 0 to 1, of the 2 class names"),
         (["x", "w"], ["x", "y"], r"line 2 has the label 'w', which classes\.txt lacks"),
         (["horse", "hores"], ["horse", "cow"], r"line 2 has the label 'hores'.*did you mean 'horse'"),
         (["x", "a\x07"], None, r"line 2 has the label 'a\\x07'.*UTF-8"),

@@ -230,3 +230,38 @@ def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(cifarn, "MAX_BYTES", 1_000_000)
     with pytest.raises(FastnoisyError, match="unpacks to"):
         noise.human(tmp_path / "a.npz", "worse")
+
+
+@pytest.mark.parametrize("form", ["pt", "npz"])
+def test_a_damaged_file_never_gives_other_labels(path: Path, tmp_path: Path, form: str) -> None:
+    """torch does not test the checksums of its zip: bits, bytes and cuts anywhere in the file."""
+    if form == "npz":
+        np.savez(tmp_path / "CIFAR-10_human.npz", **content10())
+        path = tmp_path / "CIFAR-10_human.npz"
+    content, expected = path.read_bytes(), noise.human(path, "worse").tolist()
+    draw = np.random.default_rng(5)
+    refused = 0
+    for number in range(400):
+        changed = bytearray(content)
+        at = int(draw.integers(len(content)))
+        if number % 4 == 3:
+            changed[at : at + 8] = draw.bytes(8)
+        else:
+            changed[at] ^= 1 << int(draw.integers(8))
+        path.write_bytes(changed[:at] if number % 40 == 39 else changed)
+        try:
+            assert noise.human(path, "worse").tolist() == expected
+        except FastnoisyError:
+            refused += 1
+    assert refused > 200
+
+
+def test_a_name_that_is_twice_in_the_archive_is_refused(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, data in members.items():
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(name, data)
+    with pytest.raises(FastnoisyError, match="twice"):
+        noise.human(path, "worse")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import shutil
 import signal
@@ -480,7 +479,9 @@ def test_the_meter_gives_metrics_without_the_method_seeing_clean_labels(digits: 
 
 
 def test_a_recipe_of_one_cifar_refuses_the_other(tmp_path: Path) -> None:
-    source = importlib.import_module("fastnoisy.data.sources.cifar10").make_example(tmp_path / "raw")
+    from fastnoisy.data.sources import base
+
+    source = base.find("cifar10").make_example(tmp_path / "raw")
     convert(source, tmp_path / "store", options=ConvertOptions(), progress=None)
     with pytest.raises(FastnoisyError, match=r"is for cifar100, but .* holds cifar10.*cifar10-nrd"):
         setup.prepare(setup.resolve("cifar100-nrd", [], str(tmp_path / "store")))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastnoisy.data.conversion.convert import ConvertOptions, convert
-from fastnoisy.data.sources import clothing1m
+from fastnoisy.data.sources import base
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import checkpoint, loop, selection, setup
@@ -34,7 +34,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clothing")
-    source = clothing1m.make_example(folder / "raw")
+    source = base.find("clothing1m").make_example(folder / "raw")
     convert(source, folder / "store", options=ConvertOptions(resize="shorter=24"), progress=None)
     return folder / "store"
 

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from fastnoisy import __version__
+from fastnoisy.data.conversion import jpeg
 from fastnoisy.data.sources import beton as beton_source
 from fastnoisy.data.sources.base import SPLIT_NAMES
 from fastnoisy.data.store import beton
 from fastnoisy.data.store.folder import split_names
-from fastnoisy.data.store.jpeg import decode_jpeg, is_portable_jpeg
+from fastnoisy.data.store.jpeg import decode_jpeg, read_header
 from fastnoisy.data.store.meta import FORMAT, Columns, write_meta
 from fastnoisy.data.store.verify import Count, gap_problems, verify
 from fastnoisy.errors import FastnoisyError
@@ -139,12 +140,15 @@ def _foreign_records(reader: beton.BetonReader, run: Callable[..., Any]) -> Iter
 def _foreign_record(reader: beton.BetonReader, i: int) -> int | str:
     data = reader.read(i)
     if reader.modes[i] == beton.JPG:
-        if not is_portable_jpeg(data):
+        header = read_header(data)
+        if header is None or not header.portable:
             return "it is no 8-bit grey or YCbCr JPEG, and decoders differ in what they make of others"
         try:
             height, width = decode_jpeg(data).shape[:2]
         except (OSError, SyntaxError, ValueError) as error:
             return f"it cannot be decoded ({error})"
+        if not jpeg.is_sound(data):
+            return "it is cut off or damaged, though it can be decoded"
         if (height, width) != tuple(reader.sizes[i]):
             return f"it has {width}x{height} pixels, where {reader.sizes[i, 1]}x{reader.sizes[i, 0]} are noted"
     return zlib.crc32(data)

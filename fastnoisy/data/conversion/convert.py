@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 import PIL
+import simplejpeg
 
 from fastnoisy import __version__
-from fastnoisy.data.conversion import jpeg_scan, plain_jpeg, shards
+from fastnoisy.data.conversion import shards
 from fastnoisy.data.conversion import shrink as shrink_module
 from fastnoisy.data.conversion.corrected import LabelOptions, correct_splits
 from fastnoisy.data.conversion.encode import Plan, Resize, encode, upright_size
 from fastnoisy.data.conversion.journal import Part, Partial, partial_path, refuse_existing
-from fastnoisy.data.conversion.jpeg_scan import Scan
 from fastnoisy.data.conversion.options import ConvertOptions, hold_out_test, make_plan
 from fastnoisy.data.conversion.outcome import Outcome, Rejected, Stored
 from fastnoisy.data.conversion.read_errors import may_be_mended
@@ -115,13 +115,13 @@ def convert(
                 parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
                 open_parts.callback(parts[-1].close)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
-                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink(), Scan()), run)
+                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink()), run)
                 check_rejected(part, split, options.max_rejected)
             counter = Counter(progress, parts, say)
-            shrink, scan = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
+            shrink = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
-                work = functools.partial(_encode_row, rows, number, plan, shrink, scan)
+                work = functools.partial(_encode_row, rows, number, plan, shrink)
                 with contextlib.closing(run(work, todo)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
@@ -253,7 +253,7 @@ class _Rows:
         return again
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan, row: int) -> Outcome:
+def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) -> Outcome:
     """In a worker: what becomes of row `row` of split `number`."""
     split = rows.splits[number]
     failed: list[OSError | FastnoisyError] = []
@@ -265,7 +265,7 @@ def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, scan: Scan
             failed.append(error)
             raise
 
-    result = encode(read, plan, shrink, scan)
+    result = encode(read, plan, shrink)
     if isinstance(result, Rejected):
         return replace(result, retry=any(rows.may_be_mended(number, row, error) for error in failed))
     rows.readable[number] = row
@@ -283,46 +283,29 @@ def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | Reject
     return upright_size(content)
 
 
-def _way_of_sample(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> str | None:
-    """In a worker, by the header: whether an image of the sample will be made `smaller`, or `kept` as the plain JPEG it
-    is.
-    """
+def _is_made_smaller(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> bool:
+    """In a worker: whether an image of the sample will be made smaller, by its header."""
     try:
-        content = rows.splits[number].read(sample[i])
+        size = upright_size(rows.splits[number].read(sample[i]))
     except (OSError, FastnoisyError):
-        return None
-    header = plain_jpeg.read_header(content) if isinstance(content, bytes) else None
-    # Pillow is asked last: its many plugins take a worker 50 ms to import.
-    size = upright_size(content) if header is None else (header.height, header.width)
-    if size is None:
-        return None
-    stored = plan.resize.apply(*size)
-    if stored < size:
-        return "smaller"
-    fits = stored == size and size[0] <= plan.canvas[0] and size[1] <= plan.canvas[1]
-    return "kept" if header is not None and fits and plan.store == "jpg" else None
+        return False
+    return size is not None and plan.resize.apply(*size) < size
 
 
-def _compiled(
-    rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]
-) -> tuple[Shrink, Scan]:
-    """What makes images smaller, and what tells whole JPEGs: compiled where, by a few of the longest split, it pays."""
-    shrink, scan = Shrink(), Scan()
+def _compiled(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
+    """What makes images smaller, compiled where, by a few of the longest split, it pays."""
+    shrink = Shrink()
     number = max(range(len(todo)), key=lambda i: len(todo[i]))
     count = len(todo[number])
-    smaller_is_worth = plan.resize.kind != "none" and count >= shrink_module.WORTH_IMAGES
-    kept_is_worth = plan.store == "jpg" and count >= jpeg_scan.WORTH_IMAGES
-    if not smaller_is_worth and not kept_is_worth:
-        return shrink, scan
+    if plan.resize.kind == "none" or count < shrink_module.WORTH_IMAGES:
+        return shrink
     sample = todo[number][:: max(1, count // 32)]
-    work = functools.partial(_way_of_sample, rows, number, plan, sample)
+    work = functools.partial(_is_made_smaller, rows, number, plan, sample)
     with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
-        ways = [way for way in found if isinstance(way, str)]
-    if ways.count("smaller") * count >= shrink_module.WORTH_IMAGES * len(sample):
+        smaller = sum(result is True for result in found)
+    if smaller * count >= shrink_module.WORTH_IMAGES * len(sample):
         shrink.prepare()
-    if ways.count("kept") * count >= jpeg_scan.WORTH_IMAGES * len(sample):
-        scan.prepare()
-    return shrink, scan
+    return shrink
 
 
 def _try_again(part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]]) -> None:
@@ -393,6 +376,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
         "format": FORMAT,
         "fastnoisy": __version__,
         "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
         "fingerprint": digest.hexdigest(),
     }
 

@@ -53,19 +53,24 @@ def _turn(source, result):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def both(source, columns, column_weights, rows, row_weights, result):  # type: ignore[no-untyped-def]
-    """source uint32 (H, W) to result uint32 (h, w)."""
+def both(source, columns, column_weights, rows, row_weights, scratch, result):  # type: ignore[no-untyped-def]
+    """source uint32 (H, W) to result uint32 (h, w); see `scratch_size`."""
     height, width = source.shape
     new_height, new_width = result.shape
-    on_side = np.empty((width, height), np.uint32)
+    on_side = scratch[: width * height].reshape((width, height))
+    narrow = scratch[width * height : (width + new_width) * height].reshape((new_width, height))
+    upright = scratch[: height * new_width].reshape((height, new_width))  # `on_side` is done with by then
+    total = scratch[(width + new_width) * height :]
     _turn(source, on_side)
-    narrow = np.empty((new_width, height), np.uint32)
-    total = np.empty(4 * max(height, new_width), np.uint32)
     pixels, target = on_side.view(np.uint8), narrow.view(np.uint8)
     for x in range(new_width):
         _weigh(pixels, columns[x], column_weights[x], total, target[x])
-    upright = np.empty((height, new_width), np.uint32)
     _turn(narrow, upright)
     pixels, target = upright.view(np.uint8), result.view(np.uint8)
     for y in range(new_height):
         _weigh(pixels, rows[y], row_weights[y], total, target[y])
+
+
+def scratch_size(height: int, width: int, new_width: int) -> int:
+    """How many uint32 `both` needs to work with."""
+    return (width + new_width) * height + 4 * max(height, new_width)

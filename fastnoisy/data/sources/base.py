@@ -1,22 +1,20 @@
 """What a data set is before its conversion, and how `SOURCE` on the command line finds the file that knows it.
 
-A source is one file in this folder, and the file's name is its kind. It defines
+A source is one file in this folder, and the file's name is its kind. It defines, as `Kind` has them,
 
     a docstring             its first line describes the source to users
-    LAYOUT                  text: what the path must hold
-    NEEDS_PATH              bool: False where the data come with a package
-    FALLBACK                bool: True for a general layout, which gives way to any special one that also fits
-    recognises(path)        bool: whether an existing path has this layout; looks at names only, reads no data
-    open(path)              the Source; FastnoisyError, naming the place and LAYOUT, where the data are not as described
-    make_example(folder)    writes a tiny example of the layout and returns the SOURCE that opens it; tests run on it
+    LAYOUT, NEEDS_PATH, FALLBACK, recognises, open, make_example; TAKES_PATTERNS where that is True
 
-and, where its path may be a pattern for many files, `TAKES_PATTERNS = True`: it then says itself what does not exist;
-where it is a list, `TAKES_COLUMNS = True`, and `open(path, columns)` is told by the user which column is what.
+A list defines `TAKES_COLUMNS = True`, too: its `open(path, columns)` is told by the user which column is what.
+
+A file for a family of data sets, which differ by a word, defines `KINDS` instead: a dictionary from names of kinds to
+`Kind`s.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import stat
@@ -89,9 +87,57 @@ class Source:
     listed: bool = False
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source.
+
+    Attributes:
+        summary: describes it to users, in one sentence.
+        layout: what the path must hold.
+        recognises: whether an existing path has this layout; looks at names only, reads no data.
+        open: the Source at a path, None where the kind needs none; FastnoisyError, naming the place and the layout,
+            where the data are not as described.
+        make_example: writes a tiny example of the layout into a folder, which it makes, and returns the SOURCE that
+            opens it; tests run on it.
+        needs_path: False where the data come with a package.
+        fallback: True for a general layout, which gives way to any special one that also fits.
+        takes_patterns: whether its path may be a pattern for many files: it then says itself what does not exist.
+        takes_columns: whether `open` also takes a text that says which column of a list is what.
+    """
+
+    summary: str
+    layout: str
+    recognises: Callable[[Path], bool]
+    open: Callable[..., Source]
+    make_example: Callable[[Path], str]
+    needs_path: bool = True
+    fallback: bool = False
+    takes_patterns: bool = False
+    takes_columns: bool = False
+
+
 def kinds() -> list[str]:
     """The kinds of source there are, sorted."""
-    return discovery.names(PACKAGE)
+    return list(discovery.declared(PACKAGE))
+
+
+def find(name: str) -> Kind:
+    """The kind of that name.
+
+    Raises:
+        FastnoisyError: there is none; lists near misses and all there are.
+    """
+    declared = discovery.declared(PACKAGE)
+    if name not in declared:
+        raise unknown_name("kind of source", name, declared)
+    place, summary = declared[name]
+    module = importlib.import_module(place)
+    if hasattr(module, "KINDS"):
+        found: Kind = module.KINDS[name]
+        return found
+    m: Any = module
+    takes = (getattr(m, "TAKES_PATTERNS", False), getattr(m, "TAKES_COLUMNS", False))
+    return Kind(summary, m.LAYOUT, m.recognises, m.open, m.make_example, m.NEEDS_PATH, m.FALLBACK, *takes)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -108,13 +154,13 @@ def resolve(source: str) -> tuple[str, Path | None]:
     kind, colon, rest = source.partition(":")
     if colon and kind in kinds():
         return kind, Path(rest) if rest else None
-    if source in kinds() and not _module(source).NEEDS_PATH:
+    if source in kinds() and not find(source).needs_path:
         return source, None
     path = Path(source)
     if path.exists():
         return _recognise(path), path
     if source in kinds():
-        raise FastnoisyError(f"{source} needs a path", f"write {source}:PATH, where PATH is {_module(source).LAYOUT}")
+        raise FastnoisyError(f"{source} needs a path", f"write {source}:PATH, where PATH is {find(source).layout}")
     if colon and re.fullmatch(r"[a-z0-9-]+", kind):
         raise unknown_name("kind of source", kind, kinds())
     raise FastnoisyError(f"source {source!r} does not exist", f"give a path, or KIND:PATH, where KIND is\n{describe()}")
@@ -133,17 +179,18 @@ def open_source(source: str, columns: str = "") -> tuple[Source, str]:
         FastnoisyError: as `resolve`, or what the kind says about data that are not as described.
     """
     kind, path = resolve(source)
-    if path is not None and not path.exists() and not getattr(_module(kind), "TAKES_PATTERNS", False):
+    found = find(kind)
+    if path is not None and not path.exists() and not found.takes_patterns:
         raise FastnoisyError(f"{kind}: {path} does not exist")
-    if path is None and _module(kind).NEEDS_PATH:
-        raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {_module(kind).LAYOUT}")
-    if path is not None and not _module(kind).NEEDS_PATH:
+    if path is None and found.needs_path:
+        raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {found.layout}")
+    if path is not None and not found.needs_path:
         raise FastnoisyError(f"{kind} takes no path, got {path}", f"write {kind} alone")
-    if columns and not getattr(_module(kind), "TAKES_COLUMNS", False):
-        takes = [name for name in kinds() if getattr(_module(name), "TAKES_COLUMNS", False)]
+    if columns and not found.takes_columns:
+        takes = [name for name in kinds() if find(name).takes_columns]
         raise FastnoisyError(f"{kind} has no columns that could be named", f"--columns is for {', '.join(takes)}")
     try:
-        opened: Source = _module(kind).open(path, columns) if columns else _module(kind).open(path)
+        opened = found.open(path) if not columns else found.open(path, columns)
     except OSError as error:
         raise FastnoisyError(f"{kind}: cannot read {error.filename or path}: {error.strerror or error}") from None
     return opened, kind if path is None else f"{kind}:{path.absolute()}"
@@ -151,12 +198,12 @@ def open_source(source: str, columns: str = "") -> tuple[Source, str]:
 
 def describe() -> str:
     """One line per kind: its name and what its path must hold."""
-    return "\n".join(f"  {kind:18} {_module(kind).LAYOUT}" for kind in kinds())
+    return "\n".join(f"  {kind:18} {find(kind).layout}" for kind in kinds())
 
 
 def layout_error(kind: str, path: Path, problem: str) -> FastnoisyError:
     """The error for a path whose contents are not what the kind expects."""
-    return FastnoisyError(f"{kind}: {path} {problem}", f"expected: {_module(kind).LAYOUT}")
+    return FastnoisyError(f"{kind}: {path} {problem}", f"expected: {find(kind).layout}")
 
 
 def read_file(path: Path) -> bytes:
@@ -181,15 +228,12 @@ def read_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _module(kind: str) -> Any:
-    return discovery.load(PACKAGE, "kind of source", kind)
-
-
 def _recognise(path: Path) -> str:
     if path.is_dir() and any(path.glob("*.beton")):
         raise FastnoisyError(f"{path} is converted already", "train on it with --data, or name the original data")
-    found = [kind for kind in kinds() if _module(kind).NEEDS_PATH and _module(kind).recognises(path)]
-    special = [kind for kind in found if not _module(kind).FALLBACK]
+    all_kinds = {kind: find(kind) for kind in kinds()}
+    found = [name for name, kind in all_kinds.items() if kind.needs_path and kind.recognises(path)]
+    special = [name for name in found if not all_kinds[name].fallback]
     found = special or found
     if not found:
         raise FastnoisyError(f"{path} has no layout that is known", f"these are known:\n{describe()}")

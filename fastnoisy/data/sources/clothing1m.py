@@ -26,7 +26,7 @@ from fastnoisy.data.sources._lists import (
     read_labels,
     read_lines,
 )
-from fastnoisy.data.sources.base import Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import read_class_names
 
@@ -34,8 +34,6 @@ LAYOUT = (
     "a folder with noisy_train_key_list.txt, clean_val_key_list.txt, clean_test_key_list.txt, noisy_label_kv.txt, "
     "clean_label_kv.txt, category_names_eng.txt (or these in annotations/) and images/0/ to images/9/"
 )
-NEEDS_PATH = True
-FALLBACK = False
 NUM_CLASSES = 14
 NOISY = 1_000_000  # of the noisy list, "about a million" is published; so a count within 5 % of that is taken for it
 CLEAN = {"clean_train": 47_570, "clean_val": 14_313, "clean_test": 10_526}
@@ -131,24 +129,6 @@ class Clothing1M:
         return SourceSplit(name, keys, labels, labels if clean else None, lambda i: read_file(locate(keys[i])))
 
 
-DATA = Clothing1M(kind="clothing1m", train="noisy_train")
-
-
-def recognises(path: Path) -> bool:
-    """Whether the noisy key list is there, at the root or in annotations/."""
-    return any((path / place / "noisy_train_key_list.txt").is_file() for place in ("", "annotations"))
-
-
-def open(path: Path | None) -> Source:
-    """Read the lists; see `Clothing1M.open`."""
-    return DATA.open(path)
-
-
-def make_example(folder: Path) -> str:
-    """The tree as published, with 15 noisy, 4 validation and 4 test images; without the clean training list."""
-    return str(write_example(folder, clean_train=0))
-
-
 def write_example(folder: Path, clean_train: int) -> Path:
     """A tree with 15 noisy, 4 validation and 4 test images, and so many clean training ones; its root."""
     root = folder / "clothing1M"
@@ -171,3 +151,23 @@ def write_example(folder: Path, clean_train: int) -> Path:
 
 def _need(name: str, holds: str) -> Need:
     return Need((name, f"annotations/{name}"), holds)
+
+
+NOISY_TRAIN = Clothing1M(kind="clothing1m", train="noisy_train")
+CLEAN_TRAIN = Clothing1M(kind="clothing1m-clean", train="clean_train")
+KINDS = {
+    "clothing1m": Kind(
+        "Clothing1M: about a million clothing photographs in 14 classes with noisy labels; clean validation and test.",
+        LAYOUT,
+        lambda path: any((path / place / "noisy_train_key_list.txt").is_file() for place in ("", "annotations")),
+        NOISY_TRAIN.open,
+        lambda folder: str(write_example(folder, clean_train=0)),
+    ),
+    "clothing1m-clean": Kind(
+        "Clothing1M's clean training list, 47,570 images with checked labels; `clothing1m-clean:PATH`.",
+        LAYOUT.replace("noisy_train", "clean_train").replace("noisy_label_kv.txt, ", ""),
+        lambda path: False,  # the same tree is `clothing1m`, unless this kind is named
+        CLEAN_TRAIN.open,
+        lambda folder: f"clothing1m-clean:{write_example(folder, clean_train=9)}",
+    ),
+}

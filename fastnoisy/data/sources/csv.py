@@ -70,7 +70,9 @@ class _Lists:
 
 def recognises(path: Path) -> bool:
     """Whether the path is a file with one of the endings."""
-    return path.is_file() and path.suffix.lower() in SUFFIXES
+    from fastnoisy.data.sources.hub import holds_images
+
+    return path.is_file() and path.suffix.lower() in SUFFIXES and not (path.suffix == ".parquet" and holds_images(path))
 
 
 def open(path: Path | None, columns: str = "") -> Source:

@@ -16,7 +16,6 @@ from PIL import Image
 
 from fastnoisy.cli.convert import command, plain_progress
 from fastnoisy.data.conversion.convert import ConvertOptions, convert, hold_out_test
-from fastnoisy.data.conversion.jpeg_scan import Scan
 from fastnoisy.data.conversion.shrink import Shrink
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store import beton, open_store
@@ -381,46 +380,26 @@ def test_plain_progress_writes_a_line_now_and_then() -> None:
     ]
 
 
-def prepared(monkeypatch: pytest.MonkeyPatch, kind: type[Shrink] | type[Scan]) -> list[bool]:
-    """Filled when one is prepared: whether it came to be compiled."""
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_what_is_compiled_stores_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    source = folder(tmp_path / "in", count=20, broken=1)
+    cut_off = next((tmp_path / "in").rglob("*.jpg"))
+    cut_off.write_bytes(cut_off.read_bytes()[:-30])
+    options = ConvertOptions(resize="max=32", max_rejected=0.1)
+    convert(str(source), tmp_path / "plain", options=options, workers=2)
     found: list[bool] = []
-    original = kind.prepare
+    original = Shrink.prepare
 
     def noted(self: Any) -> None:
         original(self)
         found.append(self.compiled)
 
-    monkeypatch.setattr(kind, "prepare", noted)
-    return found
-
-
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-@pytest.mark.parametrize(("kind", "side"), [(Shrink, 32), (Scan, 90)])
-def test_what_is_compiled_stores_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, kind: type[Shrink] | type[Scan], side: int
-) -> None:
-    source = folder(tmp_path / "in", count=20, broken=1)
-    cut_off = next((tmp_path / "in").rglob("*.jpg"))
-    cut_off.write_bytes(cut_off.read_bytes()[:-30])
-    options = ConvertOptions(resize=f"max={side}", max_rejected=0.1)
-    convert(str(source), tmp_path / "plain", options=options, workers=2)
-    shrinks, scans = prepared(monkeypatch, Shrink), prepared(monkeypatch, Scan)
+    monkeypatch.setattr(Shrink, "prepare", noted)
     monkeypatch.setattr("fastnoisy.data.conversion.shrink.WORTH_IMAGES", 40)
-    monkeypatch.setattr("fastnoisy.data.conversion.jpeg_scan.WORTH_IMAGES", 40)
     convert(str(source), tmp_path / "compiled", options=options, workers=2, start=start)
-    assert (shrinks, scans) == (([True], []) if kind is Shrink else ([], [True]))
+    assert found == [True]
     for name in ("train.beton", "train.meta/checksums.npy", "train.meta/rejected.csv"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()
-
-
-def test_no_scan_is_compiled_where_none_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = folder(tmp_path / "in", count=20)
-    pngs = folder(tmp_path / "pngs", count=20, kind="png")
-    monkeypatch.setattr(Scan, "prepare", lambda scan: pytest.fail("compiled"))
-    monkeypatch.setattr("fastnoisy.data.conversion.jpeg_scan.WORTH_IMAGES", 40)
-    convert(str(source), tmp_path / "smaller", options=ConvertOptions(resize="max=80"), workers=2)
-    convert(str(source), tmp_path / "raw", options=ConvertOptions(resize="none", store="raw"), workers=2)
-    convert(str(pngs), tmp_path / "png", options=ConvertOptions(resize="none", store="jpg"), workers=2)
 
 
 def test_passes_are_not_compiled_for_images_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

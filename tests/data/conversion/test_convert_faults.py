@@ -108,7 +108,7 @@ def test_a_fault_of_the_machine_stops_and_the_same_command_goes_on(
 def test_a_fault_that_a_source_puts_into_its_own_words_stops_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = base._module("beton").make_example(tmp_path / "in")
+    name = base.find("beton").make_example(tmp_path / "in")
     pread = os.pread
 
     def fail(descriptor: int, length: int, start: int) -> bytes:

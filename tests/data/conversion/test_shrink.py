@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 
 from fastnoisy.data.conversion import shrink as shrink_module
+from fastnoisy.data.conversion.encode import Plan, Resize, encode
+from fastnoisy.data.conversion.outcome import Rejected
 from fastnoisy.data.conversion.shrink import Shrink
 
 
@@ -108,3 +111,19 @@ def test_weights_add_up() -> None:
         assert index.min() == 0
         assert index.max() == length - 1
         assert abs(weights.sum(1).astype(int) - (1 << 22)).max() <= weights.shape[1]
+
+
+def test_a_jpeg_made_smaller_has_the_bytes_that_pillow_gives() -> None:
+    """Large after small and small after large: memory is used again."""
+    compiled, plan = Shrink(), Plan(Resize("max", 40), (40, 40), "jpg", 90, 1 << 21)
+    compiled.prepare()
+    assert compiled.compiled
+    random = np.random.default_rng(1)
+    for height, width in ((90, 70), (200, 300), (50, 41), (123, 57), (41, 300)):
+        for options in ({}, {"progressive": True}, {"subsampling": 0}):
+            file = BytesIO()
+            Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(file, "JPEG", **options)
+            data = file.getvalue()
+            assert encode(lambda data=data: data, plan, compiled) == encode(lambda data=data: data, plan)
+            cut = data[: len(data) * 2 // 3] + b"\xff\xd9"
+            assert isinstance(encode(lambda cut=cut: cut, plan, compiled), Rejected)

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnoisy.data.sources import base, cifar10, cifar100, cifar100_coarse
+from fastnoisy.data.sources import base, cifar
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.noise.cifar import CIFAR100_COARSE_OF_FINE
+
+cifar10 = base.find("cifar10")
+cifar100 = base.find("cifar100")
+cifar100_coarse = base.find("cifar100-coarse")
 
 
 @pytest.fixture
@@ -29,8 +33,8 @@ def test_cifar100_in_every_form_it_comes_in(data: Path, form: str, tmp_path: Pat
             tar.add(folder, "cifar-100-python")
     assert base.resolve(str(path)) == ("cifar100", path)
     fine, coarse = cifar100.open(path), cifar100_coarse.open(path)
-    assert fine.class_names == cifar100.CLASS_NAMES
-    assert coarse.class_names == cifar100_coarse.CLASS_NAMES
+    assert fine.class_names == list(cifar.CIFAR100_CLASSES)
+    assert coarse.class_names == list(cifar.CIFAR100_SUPERCLASSES)
     assert (len(fine.class_names), fine.class_names[99], coarse.class_names[19]) == (100, "worm", "vehicles_2")
     assert fine.fixed_size == coarse.fixed_size == (32, 32)
     with open(folder / "test", "rb") as file:
@@ -75,19 +79,19 @@ def test_without_its_names_file_it_has_the_standard_names(data: Path) -> None:
     assert cifar100_coarse.open(data).class_names[0] == "aquatic_mammals"
 
 
-@pytest.mark.parametrize("module", [cifar100, cifar100_coarse], ids=["fine", "coarse"])
-def test_a_missing_or_damaged_file_is_named(data: Path, module: object) -> None:
-    kind = module.DATA.kind  # type: ignore[attr-defined]
+@pytest.mark.parametrize("kind", ["cifar100", "cifar100-coarse"])
+def test_a_missing_or_damaged_file_is_named(data: Path, kind: str) -> None:
+    found = base.find(kind)
     folder = data / "cifar-100-python"
     os.truncate(folder / "test", 1000)
     with pytest.raises(FastnoisyError, match=f"{kind}: .*test is damaged or no CIFAR pickle"):
-        module.open(data)  # type: ignore[attr-defined]
+        found.open(data)
     (folder / "test").unlink()
     with pytest.raises(FastnoisyError, match=f"{kind}: .* has no test"):
-        module.open(data)  # type: ignore[attr-defined]
+        found.open(data)
     (folder / "train").unlink()
     with pytest.raises(FastnoisyError, match=f"{kind}: .* has no train"):
-        module.open(data)  # type: ignore[attr-defined]
+        found.open(data)
 
 
 class _Hostile:

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.data.sources import base, cifar10, digits, folder
+from fastnoisy.data.sources import base, digits, folder
 from fastnoisy.data.sources._pickles import load_batch
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.noise.cifar import CIFAR10_CLASSES
+
+cifar10 = base.find("cifar10")
 
 
 @pytest.fixture
@@ -154,7 +157,7 @@ def test_cifar10_in_every_form_it_comes_in(cifar: Path, form: str, tmp_path: Pat
             archive.add(cifar / "cifar-10-batches-py", "cifar-10-batches-py")
     assert cifar10.recognises(path)
     source = cifar10.open(path)
-    assert source.class_names == cifar10.CLASS_NAMES
+    assert source.class_names == list(CIFAR10_CLASSES)
     assert source.fixed_size == (32, 32)
     train, test = source.splits
     assert (train.name, len(train), test.name, len(test)) == ("train", 100, "test", 20)

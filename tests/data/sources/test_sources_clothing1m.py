@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy.data.sources import base, clothing1m, clothing1m_clean
+from fastnoisy.data.sources import base
+from fastnoisy.data.sources import clothing1m as family
 from fastnoisy.errors import FastnoisyError
+
+clothing1m = base.find("clothing1m")
+clothing1m_clean = base.find("clothing1m-clean")
 
 TEXTS = [
     "noisy_train_key_list.txt",
@@ -79,7 +83,7 @@ def test_a_missing_text_is_named_with_both_places(tree: Path, missing: str) -> N
         clothing1m.open(tree)
     assert f"has no {missing} (" in caught.value.message
     assert f"looked for at {tree / missing} and {tree / 'annotations' / missing}" in caught.value.message
-    assert caught.value.remedy == f"expected: {clothing1m.LAYOUT}"
+    assert caught.value.remedy == f"expected: {clothing1m.layout}"
 
 
 def test_missing_images(tree: Path) -> None:
@@ -154,8 +158,8 @@ def test_the_clean_list_with_its_labels_and_the_same_evaluation(tmp_path: Path) 
 @pytest.mark.parametrize(("count", "noted"), [(949_999, True), (950_000, False), (1_050_000, False), (1_050_001, True)])
 def test_only_a_count_far_from_a_million_is_noted(count: int, noted: bool) -> None:
     note = f"clothing1m: {count:,} images in train, the published set has about 1,000,000"
-    assert clothing1m.DATA._count_note("train", "noisy_train", count) == [note] * noted
-    assert clothing1m_clean.DATA._count_note("train", "clean_train", 47_570) == []
+    assert family.NOISY_TRAIN._count_note("train", "noisy_train", count) == [note] * noted
+    assert family.CLEAN_TRAIN._count_note("train", "clean_train", 47_570) == []
 
 
 def test_an_image_in_two_lists_is_noted(tree: Path) -> None:

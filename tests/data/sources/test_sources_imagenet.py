@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fastnoisy.data.sources import _imagenet, base, folder, imagenet_val, imagenet_val_mini
+from fastnoisy.data.sources import _imagenet, base, folder
 from fastnoisy.errors import FastnoisyError
+
+imagenet_val = base.find("imagenet-val")
+imagenet_val_mini = base.find("imagenet-val-mini")
 
 LABELS = (0, 1, 2, 49, 50, 999)
 EXPECTED = [label for label in LABELS for _ in range(2)]
@@ -111,7 +114,7 @@ def test_what_is_missing_is_named(tmp_path: Path, layout: str, missing: str, mes
     for module in (imagenet_val, imagenet_val_mini):
         with pytest.raises(FastnoisyError, match=message) as caught:
             module.open(root)
-        assert caught.value.remedy == f"expected: {imagenet_val.LAYOUT}"
+        assert caught.value.remedy == f"expected: {imagenet_val.layout}"
 
 
 def test_a_class_folder_that_is_missing_or_empty_is_a_note(tmp_path: Path) -> None:

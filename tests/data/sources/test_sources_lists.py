@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastnoisy.cli import cli
-from fastnoisy.data.sources import _lists, base, webvision
+from fastnoisy.data.sources import _lists, base
 from fastnoisy.data.sources._example import write_picture
 from fastnoisy.errors import FastnoisyError
 
@@ -130,7 +130,7 @@ def test_the_help_of_convert_lists_every_kind() -> None:
 
 def test_archives_beside_unpacked_folders_do_not_confuse(tmp_path: Path) -> None:
     """People keep what they downloaded."""
-    tree = Path(webvision.make_example(tmp_path))
+    tree = Path(base.find("webvision").make_example(tmp_path))
     (tree / "google_resized_256.tar").write_bytes(b"")
     (tree / "list.csv").write_text("x")
     assert base.resolve(str(tree))[0] == "webvision"

@@ -13,10 +13,12 @@ import pytest
 
 from fastnoisy.data.conversion.convert import ConvertOptions, convert, hold_out_test, merge
 from fastnoisy.data.conversion.shards import Shard
-from fastnoisy.data.sources import base, cifar10, wds
+from fastnoisy.data.sources import base, wds
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
+
+cifar10 = base.find("cifar10")
 
 JPEG = picture(0, 0)
 

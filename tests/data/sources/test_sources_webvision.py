@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from fastnoisy.data.conversion.convert import ConvertOptions, convert
-from fastnoisy.data.sources import (
-    _imagenet,
-    _webvision,
-    base,
-    imagenet_val_mini,
-    webvision,
-    webvision_all,
-    webvision_flickr,
-    webvision_mini,
-)
+from fastnoisy.data.sources import _imagenet, base
+from fastnoisy.data.sources import webvision as family
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
+
+imagenet_val_mini = base.find("imagenet-val-mini")
+webvision = base.find("webvision")
+webvision_all = base.find("webvision-all")
+webvision_flickr = base.find("webvision-flickr")
+webvision_mini = base.find("webvision-mini")
 
 LABELS = [0, 3, 49, 50, 999, 3, 0, 49]
 
@@ -58,7 +55,7 @@ def test_mini_is_the_first_fifty_classes_of_both(tree: Path) -> None:
 
 
 def test_counts_as_published_are_not_worth_a_note(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_webvision, "VAL_PER_CLASS", 3)
+    monkeypatch.setattr(family, "VAL_PER_CLASS", 3)
     lines = "".join(f"val{i % 8 + 1:06d}.jpg {i % 50}\n" for i in range(150))
     (tree / "info/val_filelist.txt").write_text(lines)
     train = "".join(f"google/q0001/g0.jpg {i % 50}\n" for i in range(65_944))
@@ -128,7 +125,7 @@ def test_a_path_alone_means_the_first_list_that_is_there(tmp_path: Path) -> None
         (webvision_all, "val_images_256"),
     ],
 )
-def test_what_is_missing_is_named_with_its_place(module: ModuleType, missing: str, tmp_path: Path) -> None:
+def test_what_is_missing_is_named_with_its_place(module: base.Kind, missing: str, tmp_path: Path) -> None:
     tree = Path(module.make_example(tmp_path).partition(":")[2] or module.make_example(tmp_path / "b"))
     place = tree / missing
     shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -137,7 +134,7 @@ def test_what_is_missing_is_named_with_its_place(module: ModuleType, missing: st
     assert f"has no {missing}" in caught.value.message
     assert f"looked for at {place}" in caught.value.message
     assert caught.value.message.count("looked for") == 1
-    assert caught.value.remedy == f"expected: {module.LAYOUT}"
+    assert caught.value.remedy == f"expected: {module.layout}"
 
 
 def test_all_that_is_missing_is_one_message(tmp_path: Path) -> None:

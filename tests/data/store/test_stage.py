@@ -17,6 +17,8 @@ import pytest
 from fastnoisy.data.conversion.convert import convert
 from fastnoisy.data.store import open_store
 from fastnoisy.data.store import stage as staging
+from fastnoisy.data.store.digests import write_sums
+from fastnoisy.data.store.meta import META_FILES
 from fastnoisy.data.store.stage import stage
 from fastnoisy.errors import FastnoisyError
 
@@ -60,6 +62,7 @@ def test_another_store_of_that_name_gets_its_own_copy(store: Path, tmp_path: Pat
     labels = dict(np.load(store / "train.meta" / "labels.npz"))
     labels["clean"] = labels["clean"][::-1] if "clean" in labels else labels["given"][::-1]
     np.savez(store / "train.meta" / "labels.npz", **labels)
+    write_sums(store / "train.meta", META_FILES)
     other = stage(store, tmp_path / "local")
     assert other != copy
     assert content(other) == content(store)

@@ -322,20 +322,30 @@ def test_truncated_meta_files_are_refused(copy: Path, name: str, keep: int) -> N
         open_store(copy / "raw")
 
 
+def sign(store: Path) -> None:
+    """Digests of the small files as they are now, as if a conversion had written them."""
+    write_sums(store / "train.meta", META_FILES)
+
+
 def test_meta_of_another_split_is_refused(copy: Path) -> None:
     for name in ("labels.npz", "sizes.npy", "checksums.npy"):
         path = copy / "raw/train.meta" / name
         data = path.read_bytes()
         shutil.copy(copy / "raw/val.meta" / name, path)
+        with pytest.raises(FastnoisyError, match=rf"train\.meta/{name} has changed since it was written"):
+            open_store(copy / "raw")
+        sign(copy / "raw")
         with pytest.raises(FastnoisyError, match=rf"{name} does not belong to train\.beton"):
             open_store(copy / "raw")
         path.write_bytes(data)
+        sign(copy / "raw")
 
 
 def test_another_label_than_the_beton_holds_is_refused(copy: Path) -> None:
     path = copy / "raw/train.meta/labels.npz"
     labels = np.load(path)["given"]
     np.savez(path, given=labels[::-1].copy())
+    sign(copy / "raw")
     with pytest.raises(FastnoisyError, match=r"labels\.npz does not belong to train\.beton"):
         open_store(copy / "raw")
 
@@ -343,6 +353,7 @@ def test_another_label_than_the_beton_holds_is_refused(copy: Path) -> None:
 def test_missing_source_lines_are_found(copy: Path) -> None:
     path = copy / "raw/train.meta/sources.txt"
     path.write_text("only one\n")
+    sign(copy / "raw")
     with open_store(copy / "raw") as store, pytest.raises(FastnoisyError, match="1 lines for 10 records"):
         _ = store.split("train").sources
 
@@ -387,3 +398,96 @@ def test_any_name_fits_on_one_line(text: str) -> None:
 @given(st.text(alphabet="\\nr\n\r"))
 def test_any_mix_of_escapes_comes_back(text: str) -> None:
     assert unescape(escape(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("sizes.npy", np.zeros((10, 2), "U3")),
+        ("sizes.npy", np.zeros((2, 5), np.int32)),
+        ("sizes.npy", np.zeros((), np.int32)),
+        ("checksums.npy", np.zeros(10, np.float64)),
+        ("checksums.npy", np.zeros((10, 1), np.uint32)),
+        ("labels.npz", np.zeros(10, "U3")),
+        ("labels.npz", np.zeros(0, np.int64)),
+        ("labels.npz", np.zeros(10, [("a", np.int64)])),
+        ("sizes.npy", {"other": np.zeros(3)}),
+        ("checksums.npy", {"checksums": np.zeros(3)}),
+    ],
+)
+def test_arrays_of_any_other_kind_are_refused(copy: Path, name: str, array: np.ndarray | dict[str, np.ndarray]) -> None:
+    path = copy / "raw/train.meta" / name
+    if isinstance(array, dict) or name.endswith("npz"):
+        with path.open("wb") as file:
+            np.savez(file, **(array if isinstance(array, dict) else {"given": array}))
+    else:
+        np.save(path, array)
+    sign(copy / "raw")
+    with pytest.raises(FastnoisyError, match=rf"train\.meta/{name} does not belong to train\.beton"):
+        open_store(copy / "raw")
+
+
+@pytest.mark.parametrize("key", ["options", "source", "canvas", "class_names", "num_samples", "num_bytes", "digest"])
+@pytest.mark.parametrize("value", [None, 7, [], {"a": 1}])
+def test_a_key_of_meta_json_that_is_missing_or_no_such_thing_is_refused(copy: Path, key: str, value: object) -> None:
+    path = copy / "raw/train.meta/meta.json"
+    info = json.loads(path.read_text())
+    if value == 7 and key in ("num_samples", "num_bytes"):
+        value = "seven"
+    if (key, value) == ("options", {"a": 1}):
+        value = "none"
+    path.write_text(json.dumps({k: v for k, v in info.items() if k != key} | ({} if value is None else {key: value})))
+    sign(copy / "raw")
+    with pytest.raises(
+        FastnoisyError, match=r"train\.(meta/meta\.json|meta/labels\.npz|beton) (is damaged|does not belong)"
+    ):
+        open_store(copy / "raw")
+
+
+def held(store: Path) -> object:
+    """All that a store tells without its records."""
+    with open_store(store) as opened:
+        return [
+            [s.name, s.canvas, s.class_names, s.sources, s.info, s.listed("rejected"), s.listed("notes"), s.verified]
+            + [a.tolist() for a in (s.given_labels, s.sizes, s.checksums, s.pages) if a is not None]
+            for s in opened.splits.values()
+        ]
+
+
+def test_a_flipped_bit_outside_of_the_records_is_refused_or_harmless(copy: Path) -> None:
+    """Some 3,000 over all small files and the tables; a stamp that is not what it was is none."""
+    store = copy / "jpg"
+    shutil.rmtree(store / "val.meta")
+    (store / "val.beton").unlink()
+    expected = held(store)
+    unstamped = [[*split[:7], False, *split[8:]] for split in expected]  # type: ignore[attr-defined]
+    reader = beton.BetonReader(store / "train.beton")
+    first, last = int(reader.starts.min()), int((reader.starts + reader.lengths).max())
+    reader.close()
+    draw = np.random.default_rng(11)
+    counts = {"refused": 0, "harmless": 0}
+    for path in sorted(file for file in store.rglob("*") if file.is_file()):
+        content = path.read_bytes()
+        places = [*range(3_500), *range(len(content) - 300, len(content))] if path.suffix == ".beton" else []
+        places = [at for at in places if not first <= at < last] or list(range(len(content)))
+        for _ in range(300):
+            at = int(draw.choice(places))
+            flipped = bytearray(content)
+            flipped[at] ^= 1 << int(draw.integers(8))
+            path.write_bytes(flipped)
+            try:
+                assert held(store) in (expected, unstamped), (path.name, at)
+                counts["harmless"] += 1
+            except FastnoisyError:
+                counts["refused"] += 1
+        path.write_bytes(content)
+    assert counts["refused"] > 7 * counts["harmless"], counts
+
+
+def test_the_digests_are_compared_once_and_not_again_by_each_worker(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(copy / "raw") as opened:
+        sent = pickle.dumps(opened.split("train"))
+    monkeypatch.setattr("fastnoisy.data.store.split.check_sums", lambda *arguments: pytest.fail("compared again"))
+    pickle.loads(sent).close()

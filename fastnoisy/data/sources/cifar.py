@@ -1,4 +1,8 @@
-"""What CIFAR-10 and CIFAR-100 have in common: pickles of uint8 rows in one folder, or in the published archive."""
+"""CIFAR-10 and CIFAR-100 as published (python version), and CIFAR-100 with the labels of its 20 super-classes.
+
+A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Read are the folder of pickles, a folder
+that holds it, or the published archive itself. The published labels count as clean.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastnoisy.data.sources._pickles import load_batch
-from fastnoisy.data.sources.base import Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.noise.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_COARSE_OF_FINE, CIFAR100_SUPERCLASSES
 
 SIDE = 32
 
@@ -123,7 +128,7 @@ class Cifar:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def write_example(folder: Path, batches: Mapping[str, dict[str, list[int]]], meta: tuple[str, dict[str, Any]]) -> None:
+def _write_example(folder: Path, batches: Mapping[str, dict[str, list[int]]], meta: tuple[str, dict[str, Any]]) -> None:
     """Write pickles as published, with images made of patterns.
 
     Args:
@@ -144,3 +149,84 @@ def write_example(folder: Path, batches: Mapping[str, dict[str, list[int]]], met
 
 def _dump(path: Path, content: dict[str, Any]) -> None:
     path.write_bytes(pickle.dumps({key.encode(): value for key, value in content.items()}, protocol=2))
+
+
+CIFAR10 = Cifar(
+    kind="cifar10",
+    title="CIFAR-10",
+    layout="cifar-10-python.tar.gz, or the folder cifar-10-batches-py out of it (data_batch_1 to 5, test_batch)",
+    folder="cifar-10-batches-py",
+    archive="cifar-10-python",
+    batches={"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
+    marks=["data_batch_1"],
+    labels="labels",
+    meta="batches.meta",
+    names="label_names",
+    class_names=CIFAR10_CLASSES,
+)
+CIFAR100 = Cifar(
+    kind="cifar100",
+    title="CIFAR-100",
+    layout="cifar-100-python.tar.gz, or the folder cifar-100-python out of it (train, test, meta)",
+    folder="cifar-100-python",
+    archive="cifar-100-python",
+    batches={"train": ["train"], "test": ["test"]},
+    marks=["train", "test"],
+    labels="fine_labels",
+    meta="meta",
+    names="fine_label_names",
+    class_names=CIFAR100_CLASSES,
+)
+CIFAR100_COARSE = replace(
+    CIFAR100,
+    kind="cifar100-coarse",
+    labels="coarse_labels",
+    names="coarse_label_names",
+    class_names=CIFAR100_SUPERCLASSES,
+)
+
+
+def _example10(folder: Path) -> str:
+    """Write the seven pickles with 20 images each, made of patterns; every class is in every batch."""
+    labels = [i % 10 for i in range(20)]
+    batches = {name: {"labels": labels} for names in CIFAR10.batches.values() for name in names}
+    meta = {"label_names": [name.encode() for name in CIFAR10_CLASSES], "num_vis": 3 * SIDE * SIDE}
+    _write_example(folder / CIFAR10.folder, batches, (CIFAR10.meta, meta))
+    return str(folder)
+
+
+def _example100(folder: Path) -> str:
+    """Write the three pickles with 100 images in each split, one of each class, made of patterns."""
+    fine = [(7 * i) % 100 for i in range(100)]
+    labels = {"fine_labels": fine, "coarse_labels": [CIFAR100_COARSE_OF_FINE[label] for label in fine]}
+    meta = {
+        "fine_label_names": [name.encode() for name in CIFAR100_CLASSES],
+        "coarse_label_names": [name.encode() for name in CIFAR100_SUPERCLASSES],
+    }
+    _write_example(folder / CIFAR100.folder, {"train": labels, "test": labels}, (CIFAR100.meta, meta))
+    return str(folder)
+
+
+KINDS = {
+    "cifar10": Kind(
+        "CIFAR-10 as published (python version): 50,000 train and 10,000 test images of 32x32 in 10 classes.",
+        CIFAR10.layout,
+        CIFAR10.recognises,
+        CIFAR10.open,
+        _example10,
+    ),
+    "cifar100": Kind(
+        "CIFAR-100 as published (python version): 50,000 train and 10,000 test images of 32x32 in 100 classes.",
+        CIFAR100.layout,
+        CIFAR100.recognises,
+        CIFAR100.open,
+        _example100,
+    ),
+    "cifar100-coarse": Kind(
+        "CIFAR-100's images with the labels of its 20 super-classes; `cifar100-coarse:PATH`.",
+        CIFAR100_COARSE.layout,
+        lambda path: False,
+        CIFAR100_COARSE.open,
+        lambda folder: f"cifar100-coarse:{_example100(folder)}",
+    ),
+}
