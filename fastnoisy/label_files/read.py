@@ -131,14 +131,14 @@ def open_table(kind: str, file: Path) -> Table:
             return _open_parquet(kind, file)
         content = _CONTENT[ending](file)
         head, rows = _arrange(content)
-    except (FastnoisyError, OSError):
+    except FastnoisyError:
         raise
     except torch_files.RefusedError as refused:
         raise FastnoisyError(
             f"{kind}: {file} names {refused}, which no file of labels needs; nothing was run",
             "save the labels as .npy or .csv",
         ) from None
-    except Exception as error:  # damaged files make json, numpy, zipfile and torch raise almost anything
+    except Exception as error:  # damaged files make json, numpy, zipfile and torch raise almost anything, OSError too
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise FastnoisyError(f"{kind}: {file} cannot be read: {said}", f"forms that are read: {_FORMS}") from None
     first_line = 1
