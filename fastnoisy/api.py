@@ -34,6 +34,10 @@ def convert(
     timeout: float = 60.0,
     shard: Shard | None = None,
     restart: bool = False,
+    columns: str = "",
+    labels: str | Path = "",
+    labels_as: str = "",
+    labels_columns: str = "",
     progress: Callable[[Status], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Summary:
@@ -51,6 +55,10 @@ def convert(
         timeout: seconds that one image may take.
         shard: convert a part only.
         restart: throw away what an unfinished conversion to the same store has left.
+        columns: of a list of paths and labels: which column is what, `path=NAME,label=NAME`.
+        labels: a file of corrections: rows by path or index, a label or `drop` each.
+        labels_as: what its numbers mean, `index` or `name`, where that is not clear.
+        labels_columns: which of its columns is what.
         progress: called as images are done.
         say: told what is odd about the source, a line each; by default a warning.
 
@@ -69,6 +77,7 @@ def convert(
     return conversion.convert(
         str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
         progress=progress, say=warn if say is None else say,
+        labels=conversion.LabelOptions(columns, str(labels), labels_as, labels_columns),
     )  # fmt: skip
 
 

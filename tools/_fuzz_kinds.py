@@ -177,25 +177,49 @@ def run(folder: Path) -> list[Sample]:
 
 @kind
 def label_files(folder: Path) -> list[Sample]:
-    """Labels of one's own, in the forms that `noise=file:` takes."""
-    from fastnoisy.noise import from_file
+    """Corrections in every form that `labels=` takes, of two splits."""
+    import json
+
+    import pyarrow as pa
+    import torch
+    from pyarrow import parquet
+
+    from fastnoisy.label_files.corrections import Rows, correct
 
     folder.mkdir(parents=True)
     names, labels = ["cat", "dog", "horse"], np.arange(40) % 3
+    paths = [f"train/a, {i}.jpg" for i in range(40)]
+    objects = [{"path": path, "label": names[label]} for path, label in zip(paths, labels.tolist(), strict=True)]
     texts = {
         "plain.txt": "".join(f"{label}\n" for label in labels),
         "index.csv": "index,label\n" + "".join(f"{39 - i},{labels[39 - i]}\n" for i in range(40)),
-        "issues.csv": "index,path,given_label\n" + "".join(f'{i},"a, {i}.jpg",{names[labels[i]]}\n' for i in range(40)),
+        "issues.csv": "index,path,given_label,label\n"
+        + "".join(f'{i},"{paths[i]}",{names[labels[i]]},{"drop" if i == 7 else ""}\n' for i in range(40))
+        + "3,test/3.jpg,,dog\n",
+        "objects.json": json.dumps(objects),
+        "lines.jsonl": "\n".join(map(json.dumps, objects)),
+        "by path.json": json.dumps({item["path"]: item["label"] for item in objects}),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
     np.save(folder / "labels.npy", labels)
     np.savez(folder / "labels.npz", given=labels)
+    torch.save({"index": torch.arange(40), "label": labels.tolist()}, folder / "labels.pt")
+    parquet.write_table(pa.table({"path": paths, "label": labels}), folder / "labels.parquet")
+    splits = {
+        "train": Rows(np.zeros(40, np.int64), paths),
+        "test": Rows(np.zeros(5, np.int64), [f"test/{i}.jpg" for i in range(5)]),
+    }
 
     def reader(name: str) -> Read:
-        return lambda root, heard: values(from_file(root / name, 40, 3, names))
+        def read(root: Path, heard: Heard) -> Any:
+            found, _ = correct(root / name, splits, names, "folder:/data")
+            return [[split, values(one.labels), values(one.dropped), one.unchanged] for split, one in found.items()]
 
-    return [Sample(folder, [name], reader(name), guarded=False) for name in (*texts, "labels.npy", "labels.npz")]
+        return read
+
+    arrays = ("labels.npy", "labels.npz", "labels.pt", "labels.parquet")
+    return [Sample(folder, [name], reader(name), guarded=False) for name in (*texts, *arrays)]
 
 
 @kind

@@ -28,7 +28,7 @@ from fastnoisy.analysis.text import printable, shorten_to
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
-from fastnoisy.noise import ASYMMETRIC_RULES, INSTANCE_VARIANTS, NoiseSpec, dataset_of, transition_counts
+from fastnoisy.noise import ASYMMETRIC_RULES, INSTANCE_VARIANTS, FileReading, NoiseSpec, dataset_of, transition_counts
 
 MATRIX_UP_TO = 20  # classes; a wider matrix is read by nobody
 _SUMMARY_ROWS = 100
@@ -107,18 +107,22 @@ class Drawn:
         return float(self.wrong.mean())
 
 
-def draw(store: Store, split: Split, spec: NoiseSpec, seed: int) -> Drawn:
+def draw(store: Store, split: Split, spec: NoiseSpec, seed: int, reading: FileReading | None = None) -> Drawn:
     """Apply noise to a whole split; clean labels are those of the store, else, for noise put on labels, those before
     it.
 
     This is what a run trains on that uses the whole split. A run that holds rows out or takes a subset draws over its
     own.
 
+    Args:
+        reading: how a label file is read; paths and source are the split's.
+
     Raises:
         FastnoisyError: the noise cannot be drawn on this data set.
     """
     rows = np.arange(split.num_samples, dtype=np.int64)
-    given = spec.apply(split.given_labels, split.class_names, seed, rows, images=split.read_rows, folder=store.path)
+    reading = dataclasses.replace(reading or FileReading(), paths=lambda: split.sources, source=split.source)
+    given = spec.apply(split.given_labels, split.class_names, seed, rows, split.read_rows, store.path, reading)
     known = split.clean_labels is not None or spec.keeps_truth
     reference = split.given_labels if split.clean_labels is None else split.clean_labels
     counts = transition_counts(reference, given, len(split.class_names))

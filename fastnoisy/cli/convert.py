@@ -40,6 +40,8 @@ Examples:
   torchrun --nproc-per-node 4 -m fastnoisy convert photos/ stores/photos --shard auto
   fastnoisy convert --merge stores/photos
   fastnoisy convert folder:scraped/ stores/scraped --max-rejected 0.2
+  fastnoisy convert export.csv stores/list --columns path=asset,label=verdict
+  fastnoisy convert photos/ stores/corrected --labels runs/a/issues-corrected.csv
 """,
 )
 @click.argument("source", required=False)
@@ -74,6 +76,21 @@ Examples:
     metavar="SHARE",
     help="Share of each class to move into a test split, where the source has one split only.",
 )
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,...",
+    default="",
+    help="Of a list: which column is what: path=...,label=... and clean, split, drop, where their names are not known.",
+)
+@click.option(
+    "--labels", metavar="FILE", default="", help="Corrections: rows by path or index, a label or 'drop' each."
+)
+@click.option(
+    "--labels-as",
+    type=click.Choice(["index", "name"]),
+    help="What numbers in that FILE mean, where a number is the name of one class and the index of another.",
+)
+@click.option("--labels-columns", metavar="ROLE=NAME,...", default="", help="Which column of that FILE is what.")
 @click.option("--workers", type=int, metavar="N", help="Processes. Default: one per core, as far as memory allows.")
 @click.option(
     "--timeout",
@@ -100,6 +117,10 @@ def command(
     quality: int,
     max_rejected: float | None,
     test_fraction: float,
+    columns: str,
+    labels: str,
+    labels_as: str | None,
+    labels_columns: str,
     workers: int | None,
     timeout: float,
     shard: str | None,
@@ -132,7 +153,8 @@ def command(
                 source, out, resize=resize, storage=store, quality=quality, test_fraction=test_fraction,
                 max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
                 shard=part,
-                restart=restart, progress=progress, say=warn,
+                restart=restart, columns=columns, labels=labels, labels_as=labels_as or "",
+                labels_columns=labels_columns, progress=progress, say=warn,
             )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas

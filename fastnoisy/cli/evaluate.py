@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from fastnoisy.cli._group import warn
+from fastnoisy.cli._group import say, warn
 
 _EPILOG = """\b
 Examples:
   fastnoisy evaluate runs/a
   fastnoisy evaluate runs/a --data stores/other --split val
+  fastnoisy evaluate runs/a --labels fixes.csv
 """
 
 
@@ -20,10 +21,22 @@ Examples:
 @click.option("--data", "store", metavar="STORE", default="", help="Evaluate on this store instead of the run's own.")
 @click.option("--split", default="", help="Split to evaluate on; default: the run's test split.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
-def command(run: Path, store: str, split: str, device: str) -> None:
+@click.option("--labels", metavar="FILE", default="", help="Corrections: rows by path or index; see docs/labels.md.")
+@click.option(
+    "--labels-as",
+    type=click.Choice(["index", "name"]),
+    help="What numbers in FILE mean, where a number is the name of one class and the index of another.",
+)
+@click.option(
+    "--labels-columns", metavar="ROLE=NAME,...", default="", help="Which column of FILE is what: path=...,label=..."
+)
+def command(
+    run: Path, store: str, split: str, device: str, labels: str, labels_as: str | None, labels_columns: str
+) -> None:
     """Evaluate the newest checkpoint of RUN, or the chosen one (select=): top-1, top-5, ECE, and accuracy per class.
 
-    Labels are the store's clean ones where it knows them, else the given ones.
+    Labels are the store's clean ones where it knows them, else the given ones; where the run was trained with labels=,
+    its corrections of the test labels count, and the images that it drops are left out.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -32,7 +45,11 @@ def command(run: Path, store: str, split: str, device: str) -> None:
     from fastnoisy import api
     from fastnoisy.errors import printable
 
-    report = api.load(run, warn).evaluate(store, split, device)
+    report = api.load(run, warn).evaluate(
+        store, split, device, labels=labels, labels_as=labels_as or "", labels_columns=labels_columns
+    )
+    if report.corrected:
+        say(report.corrected)
     console = Console(soft_wrap=True)
     table = Table(title=f"{escape(printable(run))}: {report.images:,} images of {escape(printable(report.data))}")
     for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):

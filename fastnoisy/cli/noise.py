@@ -35,7 +35,18 @@ Examples:
     metavar="FOLDER",
     help="A new folder for labels.npy, labels.csv, transitions.csv and transitions.png.",
 )
-def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
+@click.option(
+    "--labels-as",
+    type=click.Choice(["index", "name"]),
+    help="Of file:PATH: what numbers mean, where a number is the name of one class and the index of another.",
+)
+@click.option(
+    "--labels-columns",
+    metavar="ROLE=NAME,...",
+    default="",
+    help="Of file:PATH: which column is what.",
+)
+def command(spec: str, store: Path, seed: int, out: Path | None, labels_as: str | None, labels_columns: str) -> None:
     """Apply the noise SPEC to the training split of STORE: how many labels change, and from which class to which.
 
     These are the labels that `fastnoisy train ... noise=SPEC noise_seed=N` trains on where the run uses the whole
@@ -45,13 +56,15 @@ def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
     from fastnoisy.analysis import transitions
     from fastnoisy.analysis.text import print_table, shorten_to
     from fastnoisy.data.store import open_store
-    from fastnoisy.noise import NoiseSpec
+    from fastnoisy.label_files.meaning import numbers_mislead
+    from fastnoisy.noise import FileReading, NoiseSpec
 
     parsed = NoiseSpec.parse(spec)
     if out is not None:
         transitions.check_new(out)
     with open_store(store) as opened:
-        drawn = transitions.draw(opened, opened.split("train"), parsed, seed)
+        reading = FileReading(labels_as=labels_as or "", columns=labels_columns, say=say)
+        drawn = transitions.draw(opened, opened.split("train"), parsed, seed, reading)
         names, title = opened.class_names, f"{opened.path.resolve().name} / train"
     _say_rates(f"{store}/train", drawn, names)
     if len(names) <= transitions.MATRIX_UP_TO:
@@ -66,19 +79,22 @@ def command(spec: str, store: Path, seed: int, out: Path | None) -> None:
         title += f": {shorten_to(drawn.label, 60)}\neffective rate {100 * drawn.rate:.2f} %"
         transitions.write_folder(out, drawn, names, transitions.heat_map(drawn.counts, names, title, drawn.row_name))
         say(f"wrote {out}: labels.npy, labels.csv, transitions.csv, transitions.png")
-    _say_how_to_train(drawn, store, out)
+    read_as = (f" labels_as={labels_as}" if labels_as else "") + (
+        f" {shlex.quote(f'labels_columns={labels_columns}')}" if labels_columns else ""
+    )
+    _say_how_to_train(drawn, store, out, read_as, " labels_as=index" if numbers_mislead(names) else "")
 
 
-def _say_how_to_train(drawn: Drawn, store: Path, out: Path | None) -> None:
+def _say_how_to_train(drawn: Drawn, store: Path, out: Path | None, read_as: str, index: str) -> None:
     data = shlex.quote(str(store))
-    words = shlex.quote(f"noise={drawn.spec}") + (f" noise_seed={drawn.seed}" if drawn.draws else "")
+    words = shlex.quote(f"noise={drawn.spec}") + (f" noise_seed={drawn.seed}" if drawn.draws else "") + read_as
     say("to train with this noise:")
     say(f"  fastnoisy train RECIPE {words} --data {data} --out RUN")
     if drawn.draws:
         say("  (a run with data.holdout or data.subset draws it over its own rows)")
     if out is not None:
         say("to train with exactly these labels:")
-        say(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')} --data {data} --out RUN")
+        say(f"  fastnoisy train RECIPE {shlex.quote(f'noise=file:{out}/labels.npy')}{index} --data {data} --out RUN")
 
 
 def _say_rates(place: str, drawn: Drawn, class_names: list[str]) -> None:

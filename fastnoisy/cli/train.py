@@ -17,6 +17,7 @@ Examples:
   fastnoisy train cifar100-gjs noise=asymmetric:0.4 --data stores/cifar100 --dry-run
   fastnoisy train webvision-nrd eval.imagenet=stores/imagenet --data stores/webvision
   fastnoisy train folder-nrd --data stores/mine --out runs/mine
+  fastnoisy train folder-nrd labels=fixes.csv --data stores/mine --out runs/corrected
   fastnoisy train --resume runs/a
 
 RECIPE is <data>-<method>, or a .toml file of your own such as another run's config.toml.

@@ -169,6 +169,18 @@ class Config(Table):
     row: str = Field("", description="where lr, weight decay and the method's options come from")
     seed: int = Field(1, ge=0, le=2**31 - 1)
     noise: str = Field("none", description="label noise, for example symmetric:0.4; see the list below")
+    labels: str = Field(
+        "",
+        description="a file of corrections: rows by path or index, a label or `drop` each, for every split that it "
+        "names; see docs/labels.md",
+    )
+    labels_as: Literal["", "index", "name"] = Field(
+        "",
+        description="what numbers in a label file mean, where one is the name of one class and the index of another",
+    )
+    labels_columns: str = Field(
+        "", description="which column of a label file is what, path=NAME,label=NAME, where their names are not known"
+    )
     noise_seed: int | None = Field(None, ge=0, le=2**31 - 1, description="default: seed")
     method: dict[str, Any] = Field(description="name and the method's own options")
     model: dict[str, Any] = Field(description="name and the network's own options")

@@ -18,7 +18,7 @@ noise by the text of a `NoiseSpec`, such as `symmetric:0.4`.
 from fastnoisy.noise.cifar import dataset_of
 from fastnoisy.noise.cifarn import human
 from fastnoisy.noise.class_conditional import ASYMMETRIC_RULES, asymmetric, pair_flip, symmetric
-from fastnoisy.noise.files import from_file
+from fastnoisy.noise.files import FileReading, from_file
 from fastnoisy.noise.instance import INSTANCE_VARIANTS, instance_dependent
 from fastnoisy.noise.labels import check_range, transition_counts
 from fastnoisy.noise.spec import NoiseSpec
@@ -26,6 +26,7 @@ from fastnoisy.noise.spec import NoiseSpec
 __all__ = [
     "ASYMMETRIC_RULES",
     "INSTANCE_VARIANTS",
+    "FileReading",
     "NoiseSpec",
     "asymmetric",
     "check_range",

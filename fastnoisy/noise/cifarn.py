@@ -1,14 +1,10 @@
 """CIFAR-N: labels that people gave to CIFAR's training images (Wei et al. 2022, github.com/UCSC-REAL/cifar-10-100n).
 
-The published files are pickles within torch's zip format. A pickle is a program; torch's restricted loader runs none,
-and the three names of numpy that these need stand for classes of ours, so numpy's own unpickling code sees no byte of
-them.
+The published files are pickles within torch's zip format, read without trust: see `label_files/torch_files.py`.
 """
 
 from __future__ import annotations
 
-import re
-import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.label_files import torch_files
 
 MAX_BYTES = 1 << 30  # unpacked; the published files have 2.4 MB
 ENDINGS = (".pt", ".pth", ".npz")
@@ -124,8 +121,8 @@ def _load(path: Path) -> dict[str, Any]:
     if path.suffix not in ENDINGS:
         raise FastnoisyError(f"CIFAR-N file {path}: unknown ending {path.suffix!r}, known: {' '.join(ENDINGS)}")
     try:
-        archive = _checked(path)
-        content = _load_arrays(archive) if path.suffix == ".npz" else _load_torch(archive)
+        archive = torch_files.checked(path, MAX_BYTES)
+        content = _load_arrays(archive) if path.suffix == ".npz" else torch_files.load(archive)
     except FastnoisyError:
         raise
     except Exception as error:  # damaged files make torch and numpy raise almost anything
@@ -136,30 +133,13 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> FastnoisyError:
-    refused = re.search(r"GLOBAL (\S+)", str(error))
-    if refused:
+    if isinstance(error, torch_files.RefusedError):
         return FastnoisyError(
-            f"CIFAR-N file {path} names {refused[1]}, which no such file needs; nothing was run",
+            f"CIFAR-N file {path} names {error}, which no such file needs; nothing was run",
             f"Get it again from {PUBLISHED}",
         )
     reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:100]}"
     return FastnoisyError(f"CIFAR-N file {path} is damaged ({reason})", f"Get it again from {PUBLISHED}")
-
-
-def _checked(path: Path) -> BytesIO:
-    """The zip archive, made anew of members whose checksums are right: torch does not look at them."""
-    anew = BytesIO()
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(anew, "w") as copy:
-        members = archive.infolist()
-        size = sum(member.file_size for member in members)
-        if size > MAX_BYTES:
-            raise FastnoisyError(f"CIFAR-N file {path} unpacks to {size / 1e9:.1f} GB, which no such file has")
-        if len({member.filename for member in members}) != len(members):
-            raise ValueError("a name is in it twice")
-        for member in members:
-            copy.writestr(member.filename, archive.read(member))
-    anew.seek(0)
-    return anew
 
 
 def _load_arrays(file: BytesIO) -> dict[str, Any]:
@@ -167,57 +147,10 @@ def _load_arrays(file: BytesIO) -> dict[str, Any]:
         return {key: archive[key] for key in archive}
 
 
-def _load_torch(file: BytesIO) -> Any:
-    import torch
-
-    names: list[Any] = [
-        (_reconstruct, "numpy.core.multiarray._reconstruct"),
-        (_reconstruct, "numpy._core.multiarray._reconstruct"),
-        (_Array, "numpy.ndarray"),
-        (_Dtype, "numpy.dtype"),
-    ]
-    with torch.serialization.safe_globals(names):
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
-class _Array:
-    """Stands for numpy.ndarray: holds what its pickle says."""
-
-    def __init__(self) -> None:
-        self.state: tuple[Any, ...] = ()
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state
-
-    def array(self) -> np.ndarray:
-        _, shape, dtype, _, data = self.state
-        return np.frombuffer(data, dtype.integer()).reshape(shape)
-
-
-class _Dtype:
-    """Stands for numpy.dtype: an integer type with its byte order."""
-
-    def __init__(self, name: str = "", *_: Any) -> None:
-        self.name = name
-        self.order = "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-    def integer(self) -> np.dtype:
-        if not re.fullmatch(r"[<>|=][iu][1248]", f"{self.order}{self.name}"):
-            raise TypeError(f"an array of {self.name!r} is no array of integers")
-        return np.dtype(f"{self.order}{self.name}")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
 def _vector(value: Any, path: Path, key: str) -> np.ndarray:
     """What a file holds under a key (an array, a torch tensor or a list of integers) as int64 (N,)."""
     try:
-        labels = value.array() if isinstance(value, _Array) else np.asarray(value)
+        labels = value.array() if isinstance(value, torch_files.HeldArray) else np.asarray(value)
     except Exception as error:  # a pickle may have put anything in an array's state
         raise FastnoisyError(f"CIFAR-N file {path}: {key} cannot be read ({error})") from None
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):

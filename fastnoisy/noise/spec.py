@@ -14,7 +14,7 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.noise import cifarn
 from fastnoisy.noise.cifar import CIFAR100_SUPERCLASSES, dataset_of
 from fastnoisy.noise.class_conditional import ASYMMETRIC_RULES, asymmetric, pair_flip, symmetric
-from fastnoisy.noise.files import from_file
+from fastnoisy.noise.files import FileReading, from_file
 from fastnoisy.noise.instance import INSTANCE_VARIANTS, from_reader
 from fastnoisy.noise.labels import check_range
 
@@ -35,7 +35,7 @@ _FORMS = {
         "human:KEY[:PATH]",
         f"CIFAR-N, labels that people gave; KEY: {', '.join(cifarn.LABEL_SETS)}; PATH: its file, else beside the data",
     ),
-    "file": ("file:PATH", "labels of your own, one per row: .npy, .npz, .csv or .txt"),
+    "file": ("file:PATH", "labels of your own, by path or index: a table or an array"),
 }
 _OPTIONS = {
     "symmetric": ("exclude_true", "dividemix"),
@@ -128,6 +128,7 @@ class NoiseSpec:
         rows: np.ndarray,
         images: Callable[[np.ndarray], np.ndarray] | None = None,
         folder: Path | str | None = None,
+        reading: FileReading | None = None,
     ) -> np.ndarray:
         """The noisy labels, int64 (N,).
 
@@ -140,6 +141,7 @@ class NoiseSpec:
             images: rows, int64 (n,), to their images, uint8 (n, H, W, 3), RGB; `instance` needs it and calls it with a
                 few thousand rows at a time.
             folder: where `human:KEY` without a path looks for the published file.
+            reading: what a label file is read with.
 
         Raises:
             FastnoisyError: classes that the noise is not made for, images missing or of differing size, or a file that
@@ -165,7 +167,7 @@ class NoiseSpec:
             path = self._human_path(class_names, folder)
             noisy[rows] = check_range(cifarn.human(path, self.option, noisy), count, str(path))[rows]
         elif self.kind == "file":
-            noisy[rows] = from_file(self.path, len(noisy), count, class_names)[rows]
+            noisy[rows] = from_file(self.path, noisy, class_names, reading)[rows]
         return noisy
 
     def _asymmetric_dataset(self, class_names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,30 @@ import numpy as np
 
 from fastnoisy import keyed_random
 from fastnoisy.config import Config
-from fastnoisy.data.store import Split
+from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
+from fastnoisy.label_files.corrections import Corrected, Options, Rows, correct
 from fastnoisy.methods.base import NoiseFacts
-from fastnoisy.noise import NoiseSpec
+from fastnoisy.noise import FileReading, NoiseSpec
 from fastnoisy.order import Population, balanced, stratified
+from fastnoisy.training.evaluate import truth_of
 from fastnoisy.training.settings import Settings
+
+_TRUTH = "truth."  # before the name of a split, in labels.npz
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a split is scored against that a label file has corrected.
+
+    Attributes:
+        labels: int64 (N,); -1 where the row is dropped.
+        data: digest of the split that they are for.
+    """
+
+    labels: np.ndarray
+    data: str
 
 
 @dataclass
@@ -31,10 +48,12 @@ class Labels:
     """The labels of a run.
 
     Attributes:
-        given: int64 (N,), what is trained on, noise included.
+        given: int64 (N,), what is trained on: corrections and noise included.
         clean: int64 (N,) or None; for metrics alone. Where the store knows none, labels before synthetic noise serve.
-        train, holdout: int64 rows, ascending.
+        train, holdout: int64 rows, ascending; rows that the label file drops are in neither.
         origin: what they were drawn for, of labels that were read; None where they were just drawn.
+        truths: by split, of those that the label file corrects and that are not trained on.
+        notes: what should be said of labels that were just drawn: a line per label file.
     """
 
     given: np.ndarray
@@ -42,16 +61,33 @@ class Labels:
     train: np.ndarray
     holdout: np.ndarray
     origin: Origin | None = None
+    truths: dict[str, Truth] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def draw(cls, settings: Settings, split: Split) -> Labels:
-        """Subset, hold-out and noise of a run, pure functions of its configuration.
+        """Corrections, subset, hold-out and noise of a run, pure functions of its configuration and its label files.
 
-        The hold-out is taken first, by class as published; noise is drawn over either part by itself (methods.md 4.6).
+        The hold-out is taken first, by class as published or corrected; noise is drawn over either part by itself
+        (methods.md 4.6).
         """
         config, spec = settings.config, settings.noise
         rows = np.arange(split.num_samples, dtype=np.int64)
-        published = split.given_labels
+        published, clean, truths, notes = split.given_labels, split.clean_labels, {}, []
+        if config.labels:
+            with open_store(split.beton_path.parent) as store:  # the other splits, too: the file may name any
+                found, line = read_corrections(config.labels, store, config.labels_as, config.labels_columns)
+                truths = {
+                    name: Truth(corrected_truth(store.split(name), corrected), _rows_digest(store.split(name)))
+                    for name, corrected in found.items()
+                    if name != split.name
+                }
+            notes.append(line)
+            own = found.get(split.name)
+            if own is not None:
+                published, rows = own.labels, own.kept
+                if clean is not None:
+                    clean = np.where(own.labels != split.given_labels, own.labels, clean)
         if config.data.subset is not None:
             if config.data.subset > len(rows):
                 raise FastnoisyError(f"data.subset={config.data.subset} exceeds the {len(rows)} training images")
@@ -61,17 +97,28 @@ class Labels:
         train = np.setdiff1d(rows, held)
         seed = config.seed if config.noise_seed is None else config.noise_seed
 
+        reading = FileReading(
+            lambda: split.sources, split.source, config.labels_as, config.labels_columns, notes.append
+        )
+
         def draw(part: np.ndarray, seed: int) -> np.ndarray:
             folder = split.beton_path.parent
-            return spec.apply(published, split.class_names, seed, part, images=split.read_rows, folder=folder)
+            return spec.apply(published, split.class_names, seed, part, split.read_rows, folder, reading)
 
         given = draw(train, seed)
+        reading = replace(reading, say=None)  # once
         if len(held):
             given[held] = draw(held, keyed_random.key(seed, keyed_random.name_value("holdout")) & 0x7FFFFFFF)[held]
-        clean = split.clean_labels
         if clean is None and spec.keeps_truth:
             clean = published
-        return cls(given, clean, train, held)
+        return cls(given, clean, train, held, truths=truths, notes=notes)
+
+    def truth(self, split: Split) -> np.ndarray | None:
+        """What a split is scored against, int64 (N,), -1 where dropped; None where no label file corrects it, or it is
+        not the split that was corrected.
+        """
+        found = self.truths.get(split.name)
+        return found.labels if found is not None and found.data == _rows_digest(split) else None
 
     def facts(self, noise: NoiseSpec) -> NoiseFacts:
         """What a method may know of the noise."""
@@ -84,8 +131,9 @@ class Labels:
         return _digest(self.arrays())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name; without `clean` where it is not known."""
-        return {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        """The arrays by name; without `clean` where it is not known, `truth.SPLIT` where a label file corrects it."""
+        own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return own | {f"{_TRUTH}{name}": truth.labels for name, truth in self.truths.items()}
 
 
 @dataclass(frozen=True)
@@ -94,7 +142,7 @@ class Origin:
 
     Attributes:
         config: the resolved configuration that the run began with, as plain tables.
-        data: digests of the split; see `_data_digests`.
+        data: digests of the split; see `_data_digests`. `truth.SPLIT`: of a split that a label file corrects.
     """
 
     config: dict[str, Any]
@@ -154,11 +202,40 @@ def _data_digests(split: Split) -> dict[str, str]:
     }
 
 
-def write_labels(path: Path, labels: Labels, config: Mapping[str, Any], split: Split) -> None:
-    """Write labels.npz: given, train, holdout, clean where known, `origin` (see `Origin`, as JSON) and a digest of it
-    all.
+def _rows_digest(split: Split) -> str:
+    """A digest of which row is which image and what it is labelled as."""
+    found = _data_digests(split)
+    return hashlib.sha256(json.dumps([found[key] for key in ("rows", *_WHAT)]).encode()).hexdigest()
+
+
+def read_corrections(
+    path: str, store: Store, labels_as: str = "", columns: str = ""
+) -> tuple[dict[str, Corrected], str]:
+    """What a label file makes of the splits of a store that it names, and the line that counts it.
+
+    Raises:
+        FastnoisyError: it cannot be read, or is not meant for this store.
     """
-    origin = json.dumps({"config": dict(config), "data": _data_digests(split)})
+    rows = {name: Rows(split.given_labels, split.sources) for name, split in store.splits.items()}
+    source = next(iter(store.splits.values())).source
+    return correct(Path(path), rows, store.class_names, source, Options(labels_as, columns))
+
+
+def corrected_truth(split: Split, corrected: Corrected) -> np.ndarray:
+    """What a corrected split is scored against, int64 (N,): corrections before what is known to be right; -1 where the
+    row is dropped.
+    """
+    truth = np.where(corrected.labels != split.given_labels, corrected.labels, truth_of(split))
+    truth[corrected.dropped] = -1
+    return truth
+
+
+def write_labels(path: Path, labels: Labels, config: Mapping[str, Any], split: Split) -> None:
+    """Write labels.npz: given, train, holdout, clean where known, `truth.SPLIT` where a label file corrects it,
+    `origin` (see `Origin`, as JSON) and a digest of it all.
+    """
+    data = _data_digests(split) | {f"{_TRUTH}{name}": truth.data for name, truth in labels.truths.items()}
+    origin = json.dumps({"config": dict(config), "data": data})
     arrays = {**labels.arrays(), "origin": np.array(origin)}
     with replacing(path, durable=True) as partial:
         np.savez_compressed(partial, digest=np.array(_digest(arrays)), **arrays)  # type: ignore[arg-type]
@@ -176,7 +253,12 @@ def read_labels(path: Path) -> Labels:
         if str(found.pop("digest")) != _digest(found):
             raise ValueError("its contents have changed since they were written")
         origin = Origin(**json.loads(str(found.pop("origin"))))
-        return Labels(found["given"], found.get("clean"), found["train"], found["holdout"], origin)
+        truths = {
+            name.removeprefix(_TRUTH): Truth(array, str(origin.data[name]))
+            for name, array in found.items()
+            if name.startswith(_TRUTH)
+        }
+        return Labels(found["given"], found.get("clean"), found["train"], found["holdout"], origin, truths)
     except (
         Exception
     ) as error:  # zipfile, zlib, numpy and json raise a dozen kinds on damaged bytes (10,269 bit flips tried)

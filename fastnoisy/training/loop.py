@@ -220,7 +220,7 @@ def opened(job: Job) -> Iterator[None]:
             return held.enter_context(pipelines.open_pipeline(choice, split, labels, device, config.data.workers))
 
         job.pipeline = hold(prepared.split, prepared.labels.given)
-        job.eval_pipelines = {s.name: hold(s.split, evaluate.truth_of(s.split)) for s in prepared.eval_sets}
+        job.eval_pipelines = {s.name: hold(s.split, s.truth) for s in prepared.eval_sets}
         yield
 
 
@@ -348,7 +348,7 @@ def _training_set(job: Job) -> TrainingSet:
 
 def _evaluate(job: Job) -> dict[str, Any]:
     """Each evaluation set and the held-out part (against its noisy labels), by predictor."""
-    sets = {name: (p, np.arange(p.split.num_samples)) for name, p in job.eval_pipelines.items()}
+    sets = {item.name: (job.eval_pipelines[item.name], item.rows) for item in job.setup.eval_sets}
     if len(job.setup.labels.holdout):
         sets["holdout"] = (job.pipeline, job.setup.labels.holdout)
     result: dict[str, Any] = {}

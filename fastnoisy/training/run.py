@@ -18,7 +18,7 @@ from fastnoisy.augment import View, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.conversion.encode import Plan, Resize, encode
 from fastnoisy.data.conversion.outcome import Rejected
-from fastnoisy.data.store import open_store
+from fastnoisy.data.store import Split, Store, open_store
 from fastnoisy.data.store.beton import RAW
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
@@ -26,10 +26,10 @@ from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import evaluate, loop, setup
 from fastnoisy.training.checkpoint import Checkpoint
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
-from fastnoisy.training.eval_sets import check_classes, test_split
+from fastnoisy.training.eval_sets import EvalSet, check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.issues import Issue, read_issues
-from fastnoisy.training.labels import Labels
+from fastnoisy.training.labels import Labels, corrected_truth, read_corrections
 from fastnoisy.training.logs import Observer, warn, warn_of_notes
 from fastnoisy.training.run_folder import RunFolder, Say
 from fastnoisy.training.settings import Settings
@@ -50,12 +50,14 @@ class Evaluation:
         predictors: name -> accuracy, top5 (where there are more than five classes) and ece, shares in [0, 1]; the
             reported predictor first.
         classes: of each class its name (`class`), `images` and `accuracy` (None where it has no image).
+        corrected: what the label file changed, one line; empty where none was read.
     """
 
     data: str
     images: int
     predictors: dict[str, dict[str, float]]
     classes: list[dict[str, Any]]
+    corrected: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -197,16 +199,29 @@ class Run:
         where = choose_device(device)
         return method.to(where).to(memory_format=memory_format(self.config, where)).eval()
 
-    def evaluate(self, store: str | Path = "", split: str = "", device: str = "auto") -> Evaluation:
+    def evaluate(
+        self,
+        store: str | Path = "",
+        split: str = "",
+        device: str = "auto",
+        *,
+        labels: str | Path = "",
+        labels_as: str = "",
+        labels_columns: str = "",
+    ) -> Evaluation:
         """Accuracy, calibration and classes of the reported weights on a split.
+
+        Where the run's own label file (`labels=`) has corrected the split, the corrected labels count.
 
         Args:
             store: another store than the run's own; it must have the same classes.
             split: default: the run's test split.
             device: auto, cpu or cuda.
+            labels: a file of corrections, instead of the run's own; rows that it drops are left out.
+            labels_as, labels_columns: how it is read, as the keys of the configuration.
 
         Raises:
-            FastnoisyError: no checkpoint, unknown split, other classes.
+            FastnoisyError: no checkpoint, unknown split, other classes, or a label file that is not for this split.
         """
         config = self.config
         with caller_unchanged(), open_store(Path(store or config.data.store)) as opened:
@@ -215,15 +230,37 @@ class Run:
             part = opened.split(split or test_split(config, opened))
             check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
             evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
-            truth = evaluate.truth_of(part)
+            scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
+            truth, rows = scored.truth, scored.rows
             free = machine.available_device(where)
             choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [part], where, free)
             with pipelines.open_pipeline(choice, part, truth, where, config.data.workers) as pipeline:
-                logits = evaluator.logits(pipeline, np.arange(part.num_samples))
-            labels = torch.from_numpy(truth)
-            numbers = {predictor: evaluate.classification(z, labels) for predictor, z in logits.items()}
-            classes = evaluate.per_class(next(iter(logits.values())), labels, part.class_names)
-            return Evaluation(f"{opened.path} ({part.name})", part.num_samples, numbers, classes)
+                logits = evaluator.logits(pipeline, rows)
+            right = torch.from_numpy(truth[rows])
+            numbers = {predictor: evaluate.classification(z, right) for predictor, z in logits.items()}
+            classes = evaluate.per_class(next(iter(logits.values())), right, part.class_names)
+            return Evaluation(f"{opened.path} ({part.name})", len(rows), numbers, classes, line)
+
+    def _scored(self, store: Store, split: Split, file: str, labels_as: str, columns: str) -> tuple[EvalSet, str]:
+        """A split with what it is scored against, and a line on the label file, if any."""
+        if not file and (labels_as or columns):
+            raise FastnoisyError("labels_as and labels_columns say how a label file is read", "Name it with labels")
+        if file:
+            found, line = read_corrections(file, store, labels_as, columns)
+            if split.name not in found:
+                raise FastnoisyError(
+                    f"{line}: it names no row of {split.name}", "Name another --split, or add a column split or path"
+                )
+            scored = EvalSet(split.name, split, corrected_truth(split, found[split.name]))
+            if len(scored.rows) == 0:
+                raise FastnoisyError(f"{line}: it drops all images of {split.name}", "Keep some of them")
+            return scored, line
+        own = self.labels.truth(split) if self.config.labels else None
+        if own is None:
+            return EvalSet(split.name, split), ""
+        changed, dropped = int(((own >= 0) & (own != evaluate.truth_of(split))).sum()), int((own < 0).sum())
+        line = f"labels {self.config.labels}, as the run began: {split.name}: {changed:,} changed, {dropped:,} dropped"
+        return EvalSet(split.name, split, own), line
 
     def predict(
         self, images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray], device: str = "auto"

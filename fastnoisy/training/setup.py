@@ -18,6 +18,7 @@ from fastnoisy.augment import View, ViewProgram, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files import columns
 from fastnoisy.machine import available_host, mebibytes
 from fastnoisy.methods.base import Context, Method, NoiseFacts
 from fastnoisy.noise import NoiseSpec, dataset_of
@@ -65,10 +66,11 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Settings:
 
 
 def run_name(settings: Settings, stem: str) -> str:
-    """A run folder's default name: recipe (or `stem`), wrapped method, noise and seed."""
+    """A run folder's default name: recipe (or `stem`), wrapped method, whether corrected, noise and seed."""
     base, noise = settings.method.base, settings.noise
     parts = [settings.config.recipe or stem]
     parts += [base.name] if base is not None and base.name != "ce" else []
+    parts += ["labels"] if settings.config.labels else []
     parts += [noise.kind, f"{noise.rate:g}" if noise.rate else "", "" if noise.path else noise.option]
     return "-".join([part for part in parts if part] + [f"seed{settings.config.seed}"])
 
@@ -109,6 +111,7 @@ def check(tables: Mapping[str, Any]) -> Settings:
             found.append(f"eval.{name}: the name is taken by the run's own data; choose another")
     if isinstance(result, Config):
         found += _selection_problems(result)
+        found += _label_problems(result)
     if found or not isinstance(result, Config):
         raise config.problems_error(found)
     noise = noise.absolute()
@@ -153,6 +156,21 @@ def _selection_problems(result: Config) -> list[str]:
     return []
 
 
+def _label_problems(result: Config) -> list[str]:
+    """What says how a label file is read must be well formed, and needs one."""
+    has_file = bool(result.labels) or result.noise.startswith("file:")
+    found = [
+        f"{name}={value}: there is no label file that it could be about; name one with labels=FILE"
+        for name, value in (("labels_as", result.labels_as), ("labels_columns", result.labels_columns))
+        if value and not has_file
+    ]
+    try:
+        columns.parse(result.labels_columns)
+    except FastnoisyError as error:
+        found.append(f"labels_columns: {error}")
+    return found
+
+
 def _spelled_out(result: Config, noise: NoiseSpec) -> Config:
     """With every option of method, model and pipeline written down and every path absolute, so that config.toml says it
     all.
@@ -165,6 +183,7 @@ def _spelled_out(result: Config, noise: NoiseSpec) -> Config:
         "model": {"name": result.model["name"], **{k: v for k, v in model.items() if k != "name"}},
         "pipeline": pipelines.complete(result.pipeline),
         "noise": str(noise),
+        "labels": result.labels and os.path.abspath(result.labels),
         "data": result.data.model_copy(
             update={
                 key: value and os.path.abspath(value)
@@ -236,7 +255,9 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
     labels = Labels.draw(settings, split) if labels is None else labels
     note = labels.origin.check(split) if labels.origin else ""
     if len(labels.train) == 0:
-        raise FastnoisyError("no training images are left", "Raise data.subset or lower data.holdout")
+        raise FastnoisyError(
+            "no training images are left", "Raise data.subset, lower data.holdout, or drop fewer rows in labels="
+        )
     population = training_population(c, labels, 0)
     if len(population) < c.batch_size and c.drop_last:
         raise FastnoisyError(
@@ -263,12 +284,12 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
         store,
         split,
         labels,
-        eval_sets(c, store, split.class_names),
+        eval_sets(c, store, split.class_names, labels),
         {"train": population},
         method,
         views,
         build_view(settings, "eval", "eval", device),
-        [note] if note else [],
+        [*([note] if note else []), *labels.notes],
     )
 
 

@@ -118,7 +118,7 @@ def unknown_method_override(store: Path, tmp: Path) -> list[object]:
     return _train(store, tmp, "method=alaska")
 
 
-@wrong("out of range", "allowed are 0 to 9")
+@wrong("which is no class", "numbers from 0 to 9")
 def labels_out_of_range(store: Path, tmp: Path) -> list[object]:
     np.save(tmp / "labels.npy", np.full(600, 10))
     return _train(store, tmp, f"noise=file:{tmp / 'labels.npy'}")

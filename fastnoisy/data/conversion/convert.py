@@ -25,6 +25,7 @@ import simplejpeg
 from fastnoisy import __version__
 from fastnoisy.data.conversion import shards
 from fastnoisy.data.conversion import shrink as shrink_module
+from fastnoisy.data.conversion.corrected import LabelOptions, correct_splits
 from fastnoisy.data.conversion.encode import Plan, Resize, encode, upright_size
 from fastnoisy.data.conversion.journal import Part, Partial, partial_path, refuse_existing
 from fastnoisy.data.conversion.options import ConvertOptions, hold_out_test, make_plan
@@ -38,7 +39,7 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import num_workers
 from fastnoisy.workers import TIMEOUT, Progress, Status, ordered
 
-__all__ = ["ConvertOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
+__all__ = ["ConvertOptions", "LabelOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
 
 MIN_TIMEOUT = 0.001  # seconds for one image; none is read in less, so all would be rejected
 MAX_TIMEOUT = 1e6  # 11 days; much longer ones are refused by the timer of the kernel
@@ -56,6 +57,7 @@ def convert(
     progress: Progress | None = None,
     say: Callable[[str], object] | None = None,
     start: str | None = None,
+    labels: LabelOptions | None = None,
 ) -> Summary:
     """Convert a data set into a store, or go on with a conversion that was stopped.
 
@@ -70,6 +72,7 @@ def convert(
         progress: called after each image.
         say: takes a line of text that the user should read.
         start: how processes are made, see `workers.ordered`.
+        labels: how labels are read, and a file that corrects them; as the source has them where None.
 
     Raises:
         FastnoisyError: the source cannot be opened, or the machine fails to read it, `out` exists or cannot be written,
@@ -84,12 +87,12 @@ def convert(
         )
         raise FastnoisyError(problem, f"without it, {TIMEOUT:g} are allowed")
     refuse_existing(out)
-    rows = _Rows(source, options.test_fraction)
+    rows = _Rows(source, options.test_fraction, labels or LabelOptions())
     opened, splits = rows.source, rows.splits
     if opened.root is not None and out.resolve().is_relative_to(opened.root.resolve()):
         problem = f"{out} lies within the source, {opened.root}"
         raise FastnoisyError(problem, "the next conversion would take it for a class")
-    for line in opened.notes:
+    for line in [*opened.notes, *rows.lines]:
         say(line)
     target = out if shard is None else shard.path(out)
     identity = _identity(rows, options, shard)
@@ -220,14 +223,16 @@ def fill(
 class _Rows:
     """The splits of a source. In a process that is not forked they are opened again."""
 
-    def __init__(self, source: str, test_fraction: float) -> None:
-        self._arguments = (source, test_fraction)
+    def __init__(self, source: str, test_fraction: float, labels: LabelOptions) -> None:
+        self._arguments = (source, test_fraction, labels)
         self.source: Source
-        self.source, self.name = open_source(source)
+        self.source, self.name = open_source(source, labels.columns)
         self.splits = self.source.splits
         if test_fraction:
             self.splits = hold_out_test(self.splits, test_fraction)
-
+        # after that, so that which images are test images does not depend on corrections
+        self.splits, self.lines = correct_splits(self.splits, self.source.class_names, self.name, labels)
+        self.told = labels.told()
         self.readable: dict[int, int] = {}  # of each split the last row whose image this process has read
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -365,6 +370,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     return {
         "source": rows.name,
         **kept,
+        **rows.told,
         "images": {split.name: len(split) for split in rows.splits},
         "shard": None if shard is None else str(shard),
         "format": FORMAT,
@@ -380,7 +386,7 @@ def _note_details(partial: Partial, rows: _Rows, plan: Plan, complete: bool, opt
         "format": FORMAT,
         "fastnoisy": __version__,
         "source": rows.name,
-        "options": {**asdict(options), "resize": str(plan.resize), "store": plan.store},
+        "options": {**asdict(options), "resize": str(plan.resize), "store": plan.store, **rows.told},
         "canvas": list(plan.canvas),
         "class_names": rows.source.class_names,
     }

@@ -15,9 +15,8 @@ from typing import overload
 import numpy as np
 
 from fastnoisy.data.sources.base import layout_error
-from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.lines import line_error, read_lines
 
-MAX_LINE_BYTES = 1 << 16
 NUM_PROBED = 100  # listed images looked for, to tell a tree that lies elsewhere from one with gaps
 
 
@@ -116,33 +115,6 @@ def _find_one(root: Path, need: Need) -> Path | None:
     return None
 
 
-def read_lines(kind: str, path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number (from 1) and text of each line that is not blank, without spaces around it; CRLF and UTF-8's mark are
-    fine.
-
-    Raises:
-        FastnoisyError: a line of more than 64 KiB, or no line at all.
-        OSError: the file cannot be read.
-    """
-    some = False
-    with open(path, "rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise line_error(
-                    kind, path, number, f"has more than {MAX_LINE_BYTES} bytes", "this is no list of paths"
-                )
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            line = line.strip()
-            if line:
-                some = True
-                yield number, line
-    if not some:
-        raise FastnoisyError(f"{kind}: {path} is empty", "it should hold one line per image; copy or download it again")
-
-
 def read_labels(kind: str, path: Path, num_classes: int) -> Iterator[tuple[bytes, int]]:
     """Path and label of each line `relative/path label`; the label is what follows the last space or tab.
 
@@ -191,11 +163,6 @@ def check_name(kind: str, path: Path, number: int, name: bytes) -> None:
     if name.startswith(b"/") or b"\0" in name or (b".." in name and b".." in name.split(b"/")):
         remedy = "paths are relative to the data set's folder and stay within it"
         raise line_error(kind, path, number, f"has the path {_shown(name)}", remedy)
-
-
-def line_error(kind: str, path: Path, number: int, problem: str, remedy: str) -> FastnoisyError:
-    """The error about one line of a list."""
-    return FastnoisyError(f"{kind}: {path}, line {number}, {problem}", remedy)
 
 
 def find_images(

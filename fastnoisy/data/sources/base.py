@@ -5,6 +5,8 @@ A source is one file in this folder, and the file's name is its kind. It defines
     a docstring             its first line describes the source to users
     LAYOUT, NEEDS_PATH, FALLBACK, recognises, open, make_example; TAKES_PATTERNS where that is True
 
+A list defines `TAKES_COLUMNS = True`, too: its `open(path, columns)` is told by the user which column is what.
+
 A file for a family of data sets, which differ by a word, defines `KINDS` instead: a dictionary from names of kinds to
 `Kind`s.
 """
@@ -100,16 +102,18 @@ class Kind:
         needs_path: False where the data come with a package.
         fallback: True for a general layout, which gives way to any special one that also fits.
         takes_patterns: whether its path may be a pattern for many files: it then says itself what does not exist.
+        takes_columns: whether `open` also takes a text that says which column of a list is what.
     """
 
     summary: str
     layout: str
     recognises: Callable[[Path], bool]
-    open: Callable[[Path | None], Source]
+    open: Callable[..., Source]
     make_example: Callable[[Path], str]
     needs_path: bool = True
     fallback: bool = False
     takes_patterns: bool = False
+    takes_columns: bool = False
 
 
 def kinds() -> list[str]:
@@ -132,8 +136,8 @@ def find(name: str) -> Kind:
         found: Kind = module.KINDS[name]
         return found
     m: Any = module
-    patterns = getattr(m, "TAKES_PATTERNS", False)
-    return Kind(summary, m.LAYOUT, m.recognises, m.open, m.make_example, m.NEEDS_PATH, m.FALLBACK, patterns)
+    takes = (getattr(m, "TAKES_PATTERNS", False), getattr(m, "TAKES_COLUMNS", False))
+    return Kind(summary, m.LAYOUT, m.recognises, m.open, m.make_example, m.NEEDS_PATH, m.FALLBACK, *takes)
 
 
 def resolve(source: str) -> tuple[str, Path | None]:
@@ -162,8 +166,11 @@ def resolve(source: str) -> tuple[str, Path | None]:
     raise FastnoisyError(f"source {source!r} does not exist", f"give a path, or KIND:PATH, where KIND is\n{describe()}")
 
 
-def open_source(source: str) -> tuple[Source, str]:
+def open_source(source: str, columns: str = "") -> tuple[Source, str]:
     """Open the data set that `SOURCE` means.
+
+    Args:
+        columns: of a list: which column is what, `path=NAME,label=NAME`; empty where their names are known.
 
     Returns:
         The source, and its full name: `kind:absolute path`, or the kind alone.
@@ -179,8 +186,11 @@ def open_source(source: str) -> tuple[Source, str]:
         raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {found.layout}")
     if path is not None and not found.needs_path:
         raise FastnoisyError(f"{kind} takes no path, got {path}", f"write {kind} alone")
+    if columns and not found.takes_columns:
+        takes = [name for name in kinds() if find(name).takes_columns]
+        raise FastnoisyError(f"{kind} has no columns that could be named", f"--columns is for {', '.join(takes)}")
     try:
-        opened = found.open(path)
+        opened = found.open(path) if not columns else found.open(path, columns)
     except OSError as error:
         raise FastnoisyError(f"{kind}: cannot read {error.filename or path}: {error.strerror or error}") from None
     return opened, kind if path is None else f"{kind}:{path.absolute()}"

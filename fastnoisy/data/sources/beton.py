@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from fastnoisy.data.sources._example import picture
-from fastnoisy.data.sources._labels import MAX_CLASSES, NAMES_FILE, read_class_names
 from fastnoisy.data.sources._lists import empty_class_notes, split_of
 from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error
 from fastnoisy.data.store import Split
 from fastnoisy.data.store.beton import RAW, BetonReader, BetonWriter
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.meaning import MAX_CLASSES, NAMES_FILE, read_class_names
 
 LAYOUT = "a .beton (or .ffcv) file with the fields image and label"
 NEEDS_PATH = True

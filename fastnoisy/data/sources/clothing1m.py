@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from fastnoisy.data.sources._example import write_picture
-from fastnoisy.data.sources._labels import read_class_names
 from fastnoisy.data.sources._lists import (
     Need,
     Texts,
@@ -29,6 +28,7 @@ from fastnoisy.data.sources._lists import (
 )
 from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.meaning import read_class_names
 
 LAYOUT = (
     "a folder with noisy_train_key_list.txt, clean_val_key_list.txt, clean_test_key_list.txt, noisy_label_kv.txt, "

@@ -1,54 +1,51 @@
-"""Lists of images and labels: a CSV, TSV or Parquet file, with optional columns for clean labels and splits.
+"""Lists of images and labels: a CSV, TSV, JSON Lines, JSON or Parquet file, with optional clean labels and splits.
 
 The first line names the columns: `path` (or file, filename, image) and `label` (or class, given_label), and if wanted
-`clean_label` and `split` (train, val, test). Without such a line the first two columns are path and label. Labels are
-numbers from 0, or names; a file `classes.txt` beside the list, one name a line, gives names to numbers or an order to
-names. Paths are relative to the list's folder, or absolute: a list is taken to be one's own. A folder with train.csv,
-and val.csv or test.csv (or .tsv, .parquet), is read too, if this kind is named. Parquet needs pyarrow.
+`clean_label` and `split` (train, val, test). A column of corrections, such as `corrected_label`, or `label` beside
+`given_label`, goes before the given labels where it is not empty; `drop` there, or true in a column `drop`, leaves a
+row out. Other names are told by `--columns path=...,label=...`. Without a line of names the first two columns are path
+and label. Labels are numbers from 0, or names; a file `classes.txt` beside the list, one name a line, gives names to
+numbers or an order to names. Paths are relative to the list's folder, or absolute: a list is taken to be one's own. A
+folder with train.csv, and val.csv or test.csv (or .tsv, .parquet), is read too, if this kind is named. Parquet needs
+pyarrow.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastnoisy.data.sources._example import write_picture
-from fastnoisy.data.sources._labels import NAMES_FILE, Labels, as_text, read_class_names, understand
-from fastnoisy.data.sources._lists import Texts, duplicate_notes, empty_class_notes, find_images, line_error
+from fastnoisy.data.sources._lists import Texts, duplicate_notes, empty_class_notes, find_images
 from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error, read_file
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.columns import OPTION, Columns, drops, known_names, parse
+from fastnoisy.label_files.lines import line_error, shown
+from fastnoisy.label_files.meaning import NAMES_FILE, Labels, read_class_names, understand
+from fastnoisy.label_files.read import Table, open_table
+from fastnoisy.label_files.words import split_of_word
 
-LAYOUT = "a .csv, .tsv or .parquet file with the columns path and label, and if wanted clean_label and split"
+LAYOUT = "a .csv, .tsv, .jsonl or .parquet file with the columns path and label, and if wanted clean_label and split"
 NEEDS_PATH = True
 FALLBACK = False
+TAKES_COLUMNS = True
 KIND = "csv"
-SUFFIXES = (".csv", ".tsv", ".parquet")
-# The first name found is taken.
-PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path")
-LABEL_NAMES = ("given_label", "label", "class", "class_name", "category", "target")
-CLEAN_NAMES = ("clean_label", "true_label")
-SPLIT_WORDS = {**{name: name for name in SPLIT_NAMES}, "training": "train", "valid": "val", "validation": "val"}
-
-Row = tuple[int, Sequence[str | None]]
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json")
+DROP = "drop"
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Where path, label and, if there, clean label and split are in a row of `count` columns; `named` by a header?"""
+@dataclass
+class _First:
+    """The first row of a list without a known header: it may be a header of other names."""
 
-    path: int
-    label: int
-    clean: int | None
-    split: int | None
-    count: int
-    named: bool
+    file: Path
+    split: str
+    path: str
+    label: str
 
 
 @dataclass
@@ -61,6 +58,16 @@ class _Part:
     clean: Labels = field(default_factory=Labels)
 
 
+@dataclass
+class _Lists:
+    """What is read so far of all lists."""
+
+    asked: dict[str, str]
+    parts: dict[str, _Part] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    firsts: list[_First] = field(default_factory=list)
+
+
 def recognises(path: Path) -> bool:
     """Whether the path is a file with one of the endings."""
     from fastnoisy.data.sources.hub import holds_images
@@ -68,8 +75,11 @@ def recognises(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in SUFFIXES and not (path.suffix == ".parquet" and holds_images(path))
 
 
-def open(path: Path | None) -> Source:
+def open(path: Path | None, columns: str = "") -> Source:
     """Read the list; no image is read yet.
+
+    Args:
+        columns: which column is what, `path=NAME,label=NAME`, where their names are not known.
 
     Raises:
         FastnoisyError: no such list or columns, a line that is not as the others, a label out of range, or the images
@@ -77,18 +87,19 @@ def open(path: Path | None) -> Source:
     """
     if path is None:
         raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")
-    parts: dict[str, _Part] = {}
-    notes: list[str] = []
+    lists = _Lists(parse(columns))
     for file, split in _files(path):
-        _read(file, split, parts, notes)
-    splits = {name: parts[name] for name in SPLIT_NAMES if name in parts}
+        _read(file, split, lists)
+    splits, notes = {name: lists.parts[name] for name in SPLIT_NAMES if name in lists.parts}, lists.notes
     folder = path if path.is_dir() else path.parent
     names = read_class_names(KIND, folder / NAMES_FILE) if (folder / NAMES_FILE).is_file() else None
     with_clean = _with_clean(splits, notes)
-    columns = [part.given for part in splits.values()] + (
+    for first in lists.firsts:
+        _check_first(first, splits, folder)
+    labelled = [part.given for part in splits.values()] + (
         [part.clean for part in splits.values()] if with_clean else []
     )
-    class_names, labels = understand(KIND, columns, names)
+    class_names, labels = understand(KIND, labelled, names, notes)
     found = []
     for i, (name, part) in enumerate(splits.items()):
         clean = labels[len(splits) + i] if with_clean else None
@@ -114,7 +125,7 @@ def make_example(folder: Path) -> str:
 def _files(path: Path) -> list[tuple[Path, str]]:
     """The lists, and the split of those of their rows that name none."""
     if path.is_file():
-        return [(path, path.stem if path.stem in SPLIT_NAMES else "train")]
+        return [(path, split_of_word(path.stem) or "train")]
     found = []
     for name in SPLIT_NAMES:
         files = [path / f"{name}{suffix}" for suffix in SUFFIXES if (path / f"{name}{suffix}").is_file()]
@@ -128,128 +139,97 @@ def _files(path: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _read(file: Path, split: str, parts: dict[str, _Part], notes: list[str]) -> None:
+def _read(file: Path, split: str, lists: _Lists) -> None:
     """Add the rows of one list to the splits they belong to."""
-    columns, rows = _open_parquet(file) if file.suffix.lower() == ".parquet" else _open_text(file)
-    before = sum(len(part.names) for part in parts.values())
-    for line, cells in rows:
-        if not any(cells):
-            continue  # spreadsheets leave rows of nothing
-        if len(cells) != columns.count:
-            problem = f"has {len(cells)} columns, where {columns.count} belong"
-            raise line_error(KIND, file, line, problem, "put texts that hold the separator, or a quote, in quotes")
-        name, given = cells[columns.path], cells[columns.label]
+    table = open_table(KIND, file)
+    columns, own = _columns(table, lists), split
+    assert columns.path is not None
+    before = sum(len(part.names) for part in lists.parts.values())
+    dropped, corrected, first = 0, 0, not columns.named
+    for line, cells in table.rows(columns):
+        name, texts = cells[columns.path], [cells[place] for place in columns.labels]
+        given = next((text for text in texts if text), "")
+        if columns.drop is not None and _drops(table, line, cells[columns.drop]):
+            dropped += 1
+            continue
+        # a class may be called drop; among corrections beside the given labels the word leaves a row out
+        if len(texts) > 1 and given.casefold() == DROP and any(text and text.casefold() != DROP for text in texts[1:]):
+            dropped += 1
+            continue
+        corrected += len(texts) > 1 and given != next((text for text in reversed(texts) if text), "")
         if not name or not given or "\0" in name:
             what = "label" if name and not given else "path"
             raise line_error(
                 KIND, file, line, f"has no {what}", "give every image a path and a label, or remove the line"
             )
         if columns.split is not None:
-            split = SPLIT_WORDS.get((cells[columns.split] or "").lower(), "")
+            split = split_of_word(cells[columns.split]) or ""
             if not split:
-                problem = f"has the split {cells[columns.split]!r}"
+                problem = f"has the split {shown(cells[columns.split])}"
                 raise line_error(KIND, file, line, problem, f"splits are {', '.join(SPLIT_NAMES)}")
-        part = parts.setdefault(split, _Part(file))
+        part = lists.parts.setdefault(split, _Part(file))
+        if first:
+            lists.firsts.append(_First(file, own, name, " ".join(given.split())))
+            first = False
         part.names.append(os.fsencode(name))
         part.given.append(given, file, line)
         if columns.clean is not None:
-            part.clean.append(cells[columns.clean] or "", file, line)
-    if sum(len(part.names) for part in parts.values()) == before:
+            part.clean.append(cells[columns.clean], file, line)
+    if sum(len(part.names) for part in lists.parts.values()) == before:
         raise layout_error(KIND, file, "lists no images")
-    if not columns.named:
-        notes.append(f"{KIND}: {file.name} has no line with the names of columns; its first two are path and label")
+    if columns.several:
+        lists.notes.append(f"{KIND}: {file.name}: {columns.several}")
+    if len(columns.labels) > 1 or dropped:
+        lists.notes.append(f"{KIND}: {file.name}: {corrected:,} labels corrected, {dropped:,} rows dropped")
+    if not columns.named and not lists.asked:
+        lists.notes.append(
+            f"{KIND}: {file.name} has no line with the names of columns; its first two are path and label"
+        )
 
 
-def _columns(header: Sequence[str], file: Path, must: bool) -> _Columns | None:
-    """The columns that a header names; None where it names neither path nor label and need not."""
-    names = [" ".join(name.lower().split()) for name in header]
-    path, label, clean, split = (
-        next((names.index(wanted) for wanted in of if wanted in names), None)
-        for of in (PATH_NAMES, LABEL_NAMES, CLEAN_NAMES, ("split",))
-    )
-    if path is not None and label is not None:
-        return _Columns(path, label, clean, split, len(names), True)
-    if path is None and label is None and not must:
-        return None
-    lacking = f"a path ({', '.join(PATH_NAMES)})" if path is None else f"a label ({', '.join(LABEL_NAMES)})"
-    raise layout_error(KIND, file, f"has the columns {', '.join(header)[:200]}, none of which is called as {lacking}")
+def _drops(table: Table, line: int, cell: str) -> bool:
+    said = drops(cell)
+    if said is None:
+        raise line_error(
+            KIND, table.file, line, f"has {shown(cell)} as {DROP}", "write true or false, or leave it empty"
+        )
+    return said
 
 
-def _open_text(file: Path) -> tuple[_Columns, Iterator[Row]]:
-    rows = _text_rows(file)
-    first = next(rows, None)
-    if first is None:
-        raise layout_error(KIND, file, "is empty")
-    columns = _columns([cell or "" for cell in first[1]], file, must=False)
-    if columns is not None:
-        return columns, rows
-    if len(first[1]) < 2:
-        raise layout_error(KIND, file, f"has one column: {(first[1][0] or '')[:80]!r}")
-    return _Columns(0, 1, None, None, len(first[1]), False), itertools.chain([first], rows)
+def _columns(table: Table, lists: _Lists) -> Columns:
+    """Which column of a list is what."""
+    columns, file, head = table.columns(lists.asked), table.file, table.head
+    if columns is None or (columns.path is None and not columns.labels and not table.certain and not lists.asked):
+        if len(head) < 2:
+            raise layout_error(KIND, file, f"has one column: {shown(head[0], 80)}")
+        return Columns(("",) * len(head), False, (1,), path=0)
+    if columns.labels or columns.path is None or columns.clean is None:
+        lacking = "a path" if columns.path is None else "" if columns.labels else "a label"
+    else:
+        columns, lacking = replace(columns, labels=(columns.clean,), clean=None), ""
+    if lacking:
+        listed = ", ".join(shown(name, 40) for name in head[:20])
+        raise layout_error(
+            KIND, file, f"has the columns {listed}, none of which is called as {lacking}; {known_names()}"
+        )
+    return columns
 
 
-def _text_rows(file: Path) -> Iterator[Row]:
-    """Line number and cells of each row of a CSV or TSV file."""
-    with file.open("rb") as raw:
-        start = raw.read(1 << 16)
-    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    first = start.decode(encoding, "replace").lstrip().partition("\n")[0]
-    separator = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    with file.open(encoding=encoding, errors="surrogateescape", newline="") as text:
-        reader = csv.reader(text, delimiter=separator)
-        try:
-            for row in reader:
-                if row:
-                    yield reader.line_num, [cell.strip() for cell in row]
-        except (csv.Error, UnicodeError) as error:
-            remedy = "look for a quote that is not closed, or save the list as UTF-8"
-            raise line_error(KIND, file, reader.line_num, f"cannot be read: {error}", remedy) from None
-
-
-def _open_parquet(file: Path) -> tuple[_Columns, Iterator[Row]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
+def _check_first(first: _First, splits: dict[str, _Part], folder: Path) -> None:
+    """Refuse a first row that is most likely a header of names that are not known: its path is no file and its label
+    is unlike all others, where the next paths are files.
+    """
+    counts = sum(part.given.count(first.label) for part in splits.values())
+    part = next((part for part in splits.values() if part.names[0] == first.path), None)
+    if counts != 1 or part is None or os.path.exists(folder / first.path):
+        return
+    if any(os.path.exists(folder / name) for name in part.names[1:11]):
         raise FastnoisyError(
-            f"{KIND}: {file} needs pyarrow, which is not installed", "pip install pyarrow, or save the list as CSV"
-        ) from None
-    try:
-        table = parquet.ParquetFile(file)
-    except (ArrowException, OSError, ValueError) as error:
-        raise _damaged(file, error) from None
-    columns = _columns(table.schema_arrow.names, file, must=True)
-    assert columns is not None
-
-    def rows() -> Iterator[Row]:
-        wanted = [i for i in (columns.path, columns.label, columns.clean, columns.split) if i is not None]
-        names = [table.schema_arrow.names[i] for i in wanted]
-        line = 0
-        try:
-            for batch in table.iter_batches(columns=names):
-                lists = [batch.column(name).to_pylist() for name in names]
-                for values in zip(*lists, strict=True):
-                    line += 1
-                    cells: list[str | None] = [None] * columns.count
-                    for i, value in zip(wanted, values, strict=True):
-                        cells[i] = _cell(value, file, line, table.schema_arrow.names[i])
-                    yield line, cells
-        except (ArrowException, OSError, ValueError) as error:
-            raise _damaged(file, error) from None
-
-    return columns, rows()
-
-
-def _damaged(file: Path, error: Exception) -> FastnoisyError:
-    problem = " ".join(str(error).split())[:200]
-    return FastnoisyError(f"{KIND}: {file} is no Parquet file, or damaged: {problem}", "write or copy it again")
-
-
-def _cell(value: Any, file: Path, line: int, column: str) -> str:
-    text = "" if value is None or value != value else as_text(value)
-    if text is None:
-        remedy = "paths must be texts, and labels texts or whole numbers"
-        raise line_error(KIND, file, line, f"has {type(value).__name__} {str(value)[:60]!r} as {column}", remedy)
-    return text
+            f"{KIND}: {first.file}, line 1, seems to name the columns: {shown(first.path)} is no file, and no other "
+            f"image has the label {shown(first.label)}",
+            f"give the columns names that are known, or say which they are by {OPTION}; {known_names()}; where line 1 "
+            "is an image, mend its path",
+        )
 
 
 def _with_clean(splits: dict[str, _Part], notes: list[str]) -> bool:
@@ -264,6 +244,6 @@ def _with_clean(splits: dict[str, _Part], notes: list[str]) -> bool:
 
 
 def _split(name: str, folder: Path, part: _Part, given: np.ndarray, clean: np.ndarray | None) -> SourceSplit:
-    names = part.names
+    names: Sequence[str] = part.names
     locate = find_images(KIND, folder, part.file, names, [lambda text: folder / text])
     return SourceSplit(name, names, given, clean, lambda i: read_file(locate(names[i])))

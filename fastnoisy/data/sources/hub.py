@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from fastnoisy.data.sources._example import picture
-from fastnoisy.data.sources._labels import Labels, as_text, understand
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
 from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, Source, SourceSplit, layout_error, read_file
-from fastnoisy.data.sources.csv import CLEAN_NAMES, LABEL_NAMES
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.columns import CLEAN, CORRECTIONS, GIVEN, LABELS
+from fastnoisy.label_files.meaning import Labels, as_text, understand
 from fastnoisy.label_files.words import split_of_word, split_within
 
 LAYOUT = "a .parquet file with images in it, or a folder of such files (or its data/), as the Hugging Face Hub has them"
@@ -118,7 +118,8 @@ def open(path: Path | None) -> Source:
     if first.clean is not None and not with_clean:
         notes.append(f"{KIND}: clean labels are not given for every image, so none is used")
     given = [part.given for part in splits.values()]
-    class_names, labels = _meaning(first, given + ([part.clean for part in splits.values()] if with_clean else []))
+    columns_of_labels = given + ([part.clean for part in splits.values()] if with_clean else [])
+    class_names, labels = _meaning(first, columns_of_labels, notes)
     notes += empty_class_notes(KIND, class_names, labels[: len(splits)])
     reader = _Reader(files, root, first)
     found = [
@@ -267,14 +268,14 @@ def _columns(file: Path) -> _Columns:
         for name, feature in features.items()
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and name in schema.names
     }
-    label = next((name for name in LABEL_NAMES if name in schema.names), None)
+    label = next((name for name in (*CORRECTIONS, *LABELS, *GIVEN) if name in schema.names), None)
     if label is None and len(labelled) == 1:
         label = next(iter(labelled))
     if label is None:
         which = f"several columns of labels: {', '.join(labelled)}" if labelled else "no column of labels"
         problem = f"has {which}; its columns are {', '.join(schema.names)[:200]}"
         raise layout_error(KIND, file, problem)
-    clean = next((name for name in CLEAN_NAMES if name in schema.names and name != label), None)
+    clean = next((name for name in CLEAN if name in schema.names and name != label), None)
     wanted = [name for name in (label, clean) if name]
     names: dict[str, list[str] | None] = {}
     for name in wanted:
@@ -323,12 +324,12 @@ def _label(value: Any) -> str:
     return "" if text is None or (isinstance(value, int) and value < 0) else text
 
 
-def _meaning(columns: _Columns, labels: list[Labels]) -> tuple[list[str], list[np.ndarray]]:
+def _meaning(columns: _Columns, labels: list[Labels], notes: list[str]) -> tuple[list[str], list[np.ndarray]]:
     """Class names, and the labels by number."""
     names = columns.names[columns.label]
     if names is not None and len(set(names)) != len(names):
         raise FastnoisyError(f"{KIND}: the schema has a class name twice: {', '.join(names)[:200]}")
-    return understand(KIND, labels, names)
+    return understand(KIND, labels, names, notes, by_number=True)
 
 
 class _Reader:

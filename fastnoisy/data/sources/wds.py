@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
-from fastnoisy.data.sources._labels import NAMES_FILE, Labels, as_text, read_class_names, understand
 from fastnoisy.data.sources._lists import Texts, empty_class_notes, split_of
 from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
 
 LAYOUT = "a .tar, a folder of .tar shards, or a pattern such as shards/train-{000..009}.tar or shards/*.tar"
 NEEDS_PATH = True
@@ -90,7 +90,7 @@ def open(path: Path | None) -> Source:
     if not splits:
         raise layout_error(KIND, path, f"has no sample with an image and a label ({'; '.join(notes) or 'it is empty'})")
     names = read_class_names(KIND, root / NAMES_FILE) if (root / NAMES_FILE).is_file() else None
-    class_names, labels = understand(KIND, [part.labels for part in splits.values()], names)
+    class_names, labels = understand(KIND, [part.labels for part in splits.values()], names, notes)
     notes += empty_class_notes(KIND, class_names, labels)
     found = [
         SourceSplit(name, part.names, labels[i], None, _Reader(part, files), part.unlabelled)

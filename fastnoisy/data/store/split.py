@@ -116,6 +116,11 @@ class Split:
             raise FastnoisyError(f"{path} is damaged: {len(names)} lines for {self.num_samples} records", REMEDY)
         return names
 
+    @property
+    def source(self) -> str:
+        """What was converted, `kind:path`; empty where the store does not say."""
+        return str(self.info.get("source", ""))
+
     def listed(self, name: str) -> list[tuple[str, str]]:
         """The paths and texts in `rejected.csv` or `notes.csv`; empty where the store has no such list.
 

@@ -120,8 +120,11 @@ def test_file_names_that_are_not_utf8(place: Path) -> None:
         ("", "is empty"),
         ("path,label\n", "lists no images"),
         ("no data at all\n", "has one column: 'no data at all'"),
-        ("path,other\n0.jpg,1\n", r"has the columns path, other, none of which is called as a label \(given_label, "),
-        ("id,label\n0.jpg,1\n", r"has the columns id, label, none of which is called as a path"),
+        (
+            "path,other\n0.jpg,1\n",
+            r"columns 'path', 'other', none of which is called as a label; known are.*--columns",
+        ),
+        ("id,label\n0.jpg,1\n", r"has the columns 'id', 'label', none of which is called as a path"),
         ("path,label\n0.jpg,1\n1.jpg\n", r"list\.csv, line 3, has 1 columns, where 2 belong"),
         ("path,label\n0.jpg,1\na, b.jpg,1\n", r"line 3, has 3 columns.*in quotes"),
         ("0.jpg,1\n1.jpg,1,2\n", r"line 2, has 3 columns"),
@@ -197,7 +200,7 @@ def test_parquet(place: Path) -> None:
         ({"path": ["0.jpg"], "label": [None]}, "line 1, has no label"),
         ({"path": ["0.jpg"], "label": [True]}, "line 1, has bool 'True' as label"),
         ({"image": [{"bytes": b"x", "path": "0.jpg"}], "label": [1]}, "line 1, has dict .* as image"),
-        ({"id": ["0.jpg"], "label": [1]}, "has the columns id, label, none of which is called as a path"),
+        ({"id": ["0.jpg"], "label": [1]}, "has the columns 'id', 'label', none of which is called as a path"),
         ({"path": [], "label": []}, "lists no images"),
     ],
 )
@@ -212,3 +215,81 @@ def test_a_cut_off_parquet_file(place: Path) -> None:
     for keep in (0, 3, 100, len(data) - 1):
         with pytest.raises(FastnoisyError, match="is no Parquet file, or damaged"):
             opened(place, data[:keep], "list.parquet")
+
+
+# Columns
+
+
+def test_corrections_beside_the_given_labels_are_taken(place: Path) -> None:
+    """As a user fills them into a run's issues.csv: the others are empty."""
+    text = "index,path,given_label,predicted_label,label\n0,0.jpg,cat,dog,dog\n1,1.jpg,dog,dog,\n2,2.jpg,cat,dog,drop\n"
+    source = opened(place, text)
+    assert source.class_names == ["dog"]
+    assert rows(source) == {"train": [("0.jpg", 0), ("1.jpg", 0)]}
+    assert source.notes == [
+        "csv: list.csv: label is column 'label' before 'given_label'",
+        "csv: list.csv: 1 labels corrected, 1 rows dropped",
+    ]
+    source = opened(place, "path,label,corrected_label,exclude\n0.jpg,a,b,\n1.jpg,a,,no\n2.jpg,b,,yes\n")
+    assert rows(source) == {"train": [("0.jpg", 1), ("1.jpg", 0)]}
+
+
+def test_a_class_may_be_called_drop(place: Path) -> None:
+    assert rows(opened(place, "path,label\n0.jpg,drop\n1.jpg,a\n")) == {"train": [("0.jpg", 1), ("1.jpg", 0)]}
+    source = opened(place, "path,given_label,label\n0.jpg,drop,\n1.jpg,a,drop\n2.jpg,a,\n")
+    assert rows(source) == {"train": [("0.jpg", 1), ("2.jpg", 0)]}
+    with pytest.raises(FastnoisyError, match=r"line 2, has 'maybe' as drop"):
+        opened(place, "path,label,drop\n0.jpg,a,maybe\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "foto,y\n0.jpg,1\n1.jpg,0\n2.jpg,1\n3.jpg,1\n",
+        "picture,what it is\n0.jpg,cat\n1.jpg,dog\n2.jpg,cat\n3.jpg,dog\n",
+        "x,y,z\n" + "".join(f"{i % 4}.jpg,{i % 2},0\n" for i in range(200)),
+    ],
+)
+def test_a_header_of_other_names_is_not_taken_for_a_picture(place: Path, text: str) -> None:
+    with pytest.raises(FastnoisyError, match=r"line 1, seems to name the columns.*--columns.*known are: path \(path"):
+        opened(place, text)
+
+
+def test_a_missing_file_in_the_first_line_is_no_header(place: Path) -> None:
+    assert rows(opened(place, "gone.jpg,cat\n1.jpg,cat\n2.jpg,dog\n"))["train"][0] == ("gone.jpg", 0)
+
+
+def test_columns_that_the_user_names(place: Path) -> None:
+    (place / "list.csv").write_text("asset;who;verdict;path\n0.jpg;me;cat;x\n1.jpg;you;dog;y\n")
+    source, _ = base.open_source(f"{place}/list.csv", "path=asset,label=Verdict")
+    assert rows(source) == {"train": [("0.jpg", 0), ("1.jpg", 1)]}
+    assert source.notes == []
+    (place / "list.csv").write_text("cat,0.jpg\ndog,1.jpg\n")
+    assert rows(csv.open(place / "list.csv", "path=2,label=1")) == {"train": [("0.jpg", 0), ("1.jpg", 1)]}
+    with pytest.raises(FastnoisyError, match=r"has no column 'none' for path.*'cat', '0\.jpg'"):
+        csv.open(place / "list.csv", "path=none,label=1")
+    with pytest.raises(FastnoisyError, match=r"digits has no columns that could be named.*--columns is for .*csv"):
+        base.open_source("digits", "path=a")
+
+
+def test_json_lines_as_labelling_tools_write_them(place: Path) -> None:
+    source = opened(
+        place, '{"file_name": "0.jpg", "label": "cat"}\n{"label": "dog", "file_name": "1.jpg"}\n', "a.jsonl"
+    )
+    assert rows(source) == {"train": [("0.jpg", 0), ("1.jpg", 1)]}
+    assert rows(opened(place, '{"0.jpg": "cat", "1.jpg": "dog"}', "b.json")) == rows(source)
+
+
+def test_sparse_numbers_are_noted(place: Path) -> None:
+    source = opened(place, "path,sku,label\n0.jpg,a,10023\n1.jpg,b,99999\n2.jpg,c,54001\n")
+    assert source.class_names == ["10023", "54001", "99999"]
+    assert len(source.notes) == 1
+    assert "numbers up to 99,999, most of which do not occur; the 3 that do are the classes" in source.notes[0]
+    assert opened(place, "path,label\n0.jpg,007\n1.jpg,7\n2.jpg,07\n").class_names == ["007", "07", "7"]
+
+
+@pytest.mark.parametrize("word", ["Training", "VALID", "dev", "testing", "Test-Set"])
+def test_words_of_splits_are_those_of_all_sources(place: Path, word: str) -> None:
+    from fastnoisy.label_files.words import split_of_word
+
+    assert list(rows(opened(place, f"path,label,split\n0.jpg,a,{word}\n"))) == [split_of_word(word)]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastnoisy.cli import cli
-from fastnoisy.data.sources import _labels, _lists, base
+from fastnoisy.data.sources import _lists, base
 from fastnoisy.data.sources._example import write_picture
 from fastnoisy.errors import FastnoisyError
 
@@ -101,80 +101,6 @@ def test_duplicates_are_counted_within_and_between_splits() -> None:
         "kind: lines of train that name an image once more: 2; all are kept",
         "kind: images both in train and in val: 1",
     ]
-
-
-def column(*texts: str) -> _labels.Labels:
-    labels = _labels.Labels()
-    for line, text in enumerate(texts, 1):
-        labels.append(text, Path("list.csv"), line)
-    return labels
-
-
-@pytest.mark.parametrize(
-    ("texts", "names", "class_names", "labels"),
-    [
-        (["2", "0", "2"], None, ["0", "1", "2"], [2, 0, 2]),
-        (["2.0", "0", "02"], None, ["0", "1", "2"], [2, 0, 2]),
-        (["dog", "cat", "10"], None, ["10", "cat", "dog"], [2, 1, 0]),
-        (["sea  horse", "sea horse"], None, ["sea horse"], [0, 0]),
-        (["1", "0"], ["x", "y", "z"], ["x", "y", "z"], [1, 0]),
-        (["y", "x"], ["z", "y", "x"], ["z", "y", "x"], [1, 2]),
-        (["7", "3"], ["3", "7"], ["3", "7"], [1, 0]),
-    ],
-)
-def test_labels_are_numbers_or_names(
-    texts: list[str], names: list[str] | None, class_names: list[str], labels: list[int]
-) -> None:
-    found, (numbers,) = _labels.understand("csv", [column(*texts)], names)
-    assert found == class_names
-    assert numbers.dtype == np.int64
-    assert numbers.tolist() == labels
-
-
-@pytest.mark.parametrize(
-    ("texts", "names", "message"),
-    [
-        (["0", "-1"], None, r"list\.csv, line 2 has the label -1.*from 0 to below 100,000"),
-        (["5", "123456789123456789123"], None, r"line 2 has the label 1234.*write names where they are none"),
-        (["0", "2"], ["x", "y"], r"line 2 has the label 2.*of the 2 in classes\.txt"),
-        (["x", "w"], ["x", "y"], r"line 2 has the label 'w', which classes\.txt lacks"),
-        (["x", "a\x07"], None, r"line 2 has the label 'a\\x07'.*UTF-8"),
-    ],
-)
-def test_labels_that_mean_nothing(texts: list[str], names: list[str] | None, message: str) -> None:
-    with pytest.raises(FastnoisyError, match=message):
-        _labels.understand("csv", [column(*texts)], names)
-
-
-def test_too_many_different_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_labels, "MAX_CLASSES", 2)
-    assert len(_labels.understand("csv", [column("a", "b", "a")])[0]) == 2
-    with pytest.raises(FastnoisyError, match=r"3 different labels; is this the column"):
-        _labels.understand("csv", [column("a", "b", "c")])
-
-
-def test_a_label_of_several_columns_means_the_same_in_all() -> None:
-    names, labels = _labels.understand("csv", [column("dog"), column("cat", "dog")])
-    assert names == ["cat", "dog"]
-    assert [numbers.tolist() for numbers in labels] == [[1], [0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"a\nb\na\n", r"line 3, has the class 'a', as line 1"), (b"a\n\xff\n", "line 2, is"), (b"", "is empty")],
-)
-def test_class_names_that_are_none(tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "classes.txt").write_bytes(content)
-    with pytest.raises(FastnoisyError, match=message):
-        _labels.read_class_names("csv", tmp_path / "classes.txt")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [("a b ", "a b"), (3, "3"), (3.0, "3"), (3.5, None), (True, None), (None, None), (float("nan"), None), ([], None)],
-)
-def test_typed_values_as_labels(value: object, text: str | None) -> None:
-    assert _labels.as_text(value) == text
 
 
 # What all sources share

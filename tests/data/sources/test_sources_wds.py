@@ -304,7 +304,7 @@ def test_a_gigantic_label_is_not_read(tmp_path: Path) -> None:
     assert "in .json: 1;" in wds.open(shard(tmp_path / "a.tar", *members)).notes[0]
 
 
-@pytest.mark.parametrize("label", [b"\xff\xfe", b"a\0b", b"-3", b"99999999"])
+@pytest.mark.parametrize("label", [b"\xff\xfe", b"a\0b", b"-3"])
 def test_labels_that_mean_nothing_name_shard_and_sample(tmp_path: Path, label: bytes) -> None:
     path = shard(tmp_path / "a.tar", ("0.jpg", JPEG), ("0.cls", label))
     if label == b"\xff\xfe":  # a name, if an odd one
