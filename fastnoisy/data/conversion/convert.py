@@ -359,7 +359,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     for split in rows.splits:
         for part in (split.name, *split.paths):
             digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-        for path in split.unlabelled:
+        for path, _ in split.rejected:
             digest.update(b"\0" + path.encode("utf-8", "surrogateescape"))
         for labels in (split.given_labels, split.clean_labels):
             digest.update(b"none" if labels is None else labels.astype("<i8").tobytes())

@@ -67,4 +67,4 @@ def _corrected(split: SourceSplit, corrected: Corrected) -> SourceSplit:
     changed = replace(split, given_labels=corrected.labels, clean_labels=clean)
     if len(kept) == len(split):
         return changed
-    return replace(changed.select(split.name, kept), unlabelled=split.unlabelled)
+    return replace(changed.select(split.name, kept), rejected=split.rejected)

@@ -79,7 +79,7 @@ def hold_out_test(splits: list[SourceSplit], fraction: float) -> list[SourceSpli
         test[rows[np.argsort(keys[rows], kind="stable")][:count]] = True
     if not test.any():
         raise FastnoisyError(f"test-fraction {fraction} of so few images per class is none", "raise it or leave it out")
-    rest = replace(whole.select(whole.name, np.flatnonzero(~test)), unlabelled=whole.unlabelled)
+    rest = replace(whole.select(whole.name, np.flatnonzero(~test)), rejected=whole.rejected)
     return [rest, whole.select("test", np.flatnonzero(test))]
 
 

@@ -8,7 +8,7 @@ written, and the labels and paths of its rows, so that joining needs no source:
     SPLIT.journal     what became of each row
     SPLIT.labels.npz  given and, where known, clean (int64), one per row
     SPLIT.sources.txt paths, one a line
-    SPLIT.unlabelled.txt  paths of the images of the whole split that are no rows, for want of a label
+    SPLIT.rejected.csv  paths and reasons of the images of the whole split that are no rows, as for want of a label
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from fastnoisy.data.conversion.tables import SplitSummary, Summary, summarise
 from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store import beton
 from fastnoisy.data.store.digests import check_sums, write_sums
-from fastnoisy.data.store.meta import read_paths, write_paths
+from fastnoisy.data.store.meta import read_listed, read_paths, write_listed, write_paths
 from fastnoisy.errors import FastnoisyError
 
-_KINDS = ("labels.npz", "sources.txt", "unlabelled.txt", "journal")  # of file, for each split
+_KINDS = ("labels.npz", "sources.txt", "rejected.csv", "journal")  # of file, for each split
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -98,7 +98,7 @@ def finish_shard(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
         np.savez(partial.store / f"{part.name}.labels.npz", **labels)  # type: ignore[arg-type]
         write_paths(partial.store / f"{part.name}.sources.txt", [split.paths[row] for row in part.rows])
         shutil.copyfile(part.journal_path, partial.store / f"{part.name}.journal")
-        write_paths(partial.store / f"{part.name}.unlabelled.txt", split.unlabelled)
+        write_listed(partial.store / f"{part.name}.rejected.csv", "reason", split.rejected)
         names += [f"{part.name}.{kind}" for kind in _KINDS]
     shutil.copyfile(partial.path / "job.json", partial.store / "job.json")
     write_sums(partial.store, names)
@@ -145,9 +145,9 @@ class ShardFolder:
         """The paths of its rows of a split."""
         return read_paths(self.path / f"{name}.sources.txt")
 
-    def unlabelled(self, name: str) -> list[str]:
-        """The paths of the images of the whole split that have no label."""
-        return read_paths(self.path / f"{name}.unlabelled.txt")
+    def rejected(self, name: str) -> list[tuple[str, str]]:
+        """Paths and reasons of the images of the whole split that are no rows."""
+        return read_listed(self.path / f"{name}.rejected.csv")
 
     def outcomes(self, name: str, skip: int, num_rows: int) -> Iterator[Outcome]:
         """What became of its rows of a split, without the first `skip`. `num_rows` has the whole split.
@@ -257,8 +257,8 @@ def read_splits(folders: Sequence[ShardFolder]) -> list[SourceSplit]:
         clean = np.concatenate([given["clean"] for given in labels]) if "clean" in labels[0] else None
         given_labels = np.concatenate([given["given"] for given in labels])
         all_paths = [path for lines in paths for path in lines]
-        unlabelled = folders[0].unlabelled(name)
-        splits.append(SourceSplit(name, all_paths, given_labels, clean, _unreadable, unlabelled))
+        rejected = folders[0].rejected(name)
+        splits.append(SourceSplit(name, all_paths, given_labels, clean, _unreadable, rejected))
     return splits
 
 

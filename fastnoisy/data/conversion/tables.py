@@ -13,8 +13,6 @@ from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store.meta import Columns, write_listed, write_meta
 from fastnoisy.errors import FastnoisyError
 
-UNLABELLED = "it has no label"
-
 
 @dataclass(frozen=True)
 class SplitSummary:
@@ -64,8 +62,8 @@ def check_rejected(part: Part, split: SourceSplit, allowed: float, *, merging: b
         FastnoisyError: too many are, of all images of the split; names the list.
         OSError: the list cannot be written.
     """
-    total = len(split) + len(split.unlabelled)
-    if len(part.rejected) + len(split.unlabelled) > allowed * total:
+    total = len(split) + len(split.rejected)
+    if len(part.rejected) + len(split.rejected) > allowed * total:
         part.commit()  # so that the next run knows at once
         remedy = "raise --max-rejected to go on, or mend or remove them and add --restart"
         if merging:
@@ -99,14 +97,14 @@ def finish_store(partial: Partial, parts: Sequence[Part], splits: Sequence[Sourc
     for part, split in zip(parts, splits, strict=True):
         part.finish()
         num_bytes = write_meta(partial.store / f"{part.name}.meta", part.path, _columns(part, split), info)
-        summaries.append(summarise(part, num_bytes, info["canvas"], len(split.unlabelled)))
+        summaries.append(summarise(part, num_bytes, info["canvas"], len(split.rejected)))
     partial.finish()
     return Summary(partial.target, info["source"], summaries)
 
 
-def summarise(part: Part, num_bytes: int, canvas: Sequence[int], unlabelled: int = 0) -> SplitSummary:
-    """The counts of a part, with so many rejected for want of a label."""
-    counts = (len(part.kept), part.num_raw, len(part.rejected) + unlabelled, len(part.again), len(part.noted))
+def summarise(part: Part, num_bytes: int, canvas: Sequence[int], left_out: int = 0) -> SplitSummary:
+    """The counts of a part, with so many rejected that were no rows."""
+    counts = (len(part.kept), part.num_raw, len(part.rejected) + left_out, len(part.again), len(part.noted))
     return SplitSummary(part.name, *counts, num_bytes, (canvas[0], canvas[1]))
 
 
@@ -128,7 +126,7 @@ def _columns(part: Part, split: SourceSplit) -> Columns:
 def _rejected(part: Part, split: SourceSplit) -> list[tuple[str, str]]:
     """Path and reason of each rejected image: the rows, then those that never were rows."""
     rows = [(split.paths[row], reason) for row, reason in part.rejected]
-    return rows + [(path, UNLABELLED) for path in split.unlabelled]
+    return rows + list(split.rejected)
 
 
 def _examples(part: Part, split: SourceSplit) -> str:

@@ -31,6 +31,7 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 PACKAGE = "fastnoisy.data.sources"
 SPLIT_NAMES = ("train", "val", "test")
 MAX_FILE_BYTES = 1 << 30
+UNLABELLED = "it has no label"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class SourceSplit:
         clean_labels: int64 (N,), where they are known to be right; None where they are not.
         read: gives image i as a file's bytes, or as uint8 pixels (height, width, 3), RGB. May raise OSError or
             FastnoisyError; the image is then rejected.
-        unlabelled: further images, named as in `paths`, that have no label: they count as rejected.
+        rejected: further images, named as in `paths`, and why they are no rows: without a label, say. They count as
+            rejected.
     """
 
     name: str
@@ -52,13 +54,13 @@ class SourceSplit:
     given_labels: np.ndarray
     clean_labels: np.ndarray | None
     read: Callable[[int], bytes | np.ndarray]
-    unlabelled: Sequence[str] = ()
+    rejected: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def select(self, name: str, rows: np.ndarray) -> SourceSplit:
-        """The split `name` made of these rows, in this order, and of no unlabelled images."""
+        """The split `name` made of these rows, in this order, and of no rejected images."""
         chosen = [int(row) for row in rows]
         clean = None if self.clean_labels is None else self.clean_labels[chosen]
         paths = [self.paths[row] for row in chosen]

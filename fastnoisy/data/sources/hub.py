@@ -22,7 +22,15 @@ import numpy as np
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
-from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import (
+    MAX_FILE_BYTES,
+    SPLIT_NAMES,
+    UNLABELLED,
+    Source,
+    SourceSplit,
+    layout_error,
+    read_file,
+)
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.columns import CLEAN, CORRECTIONS, GIVEN, LABELS
 from fastnoisy.label_files.meaning import Labels, as_text, understand
@@ -64,7 +72,7 @@ class _Part:
     clean: Labels = field(default_factory=Labels)
     files: array[int] = field(default_factory=lambda: array("l"))
     rows: array[int] = field(default_factory=lambda: array("q"))
-    unlabelled: Texts = field(default_factory=Texts)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
 def recognises(path: Path) -> bool:
@@ -108,7 +116,7 @@ def open(path: Path | None) -> Source:
         _check_alike(columns[0], files[0], columns[-1], file)
         _read(file, number, columns[-1], root, parts.setdefault(split_of[file], _Part()))
     for name in [name for name in parts if not len(parts[name].names)]:
-        count = len(parts.pop(name).unlabelled)
+        count = len(parts.pop(name).rejected)
         notes.append(f"{KIND}: {name} is left out: none of its {count:,} images has a label")
     splits = {name: parts[name] for name in SPLIT_NAMES if name in parts}
     if not splits:
@@ -129,7 +137,7 @@ def open(path: Path | None) -> Source:
             labels[i],
             labels[len(splits) + i] if with_clean else None,
             reader.of(part),
-            part.unlabelled,
+            part.rejected,
         )
         for i, (name, part) in enumerate(splits.items())
     ]
@@ -307,7 +315,7 @@ def _read(file: Path, number: int, columns: _Columns, root: Path, part: _Part) -
             name = f"{shown}/{row}" + (f"/{told.rpartition('/')[2]}" if told else "")
             given, clean = (_label(lists[k][i]) if k < len(lists) else "" for k in (0, 1))
             if not given:
-                part.unlabelled.append(os.fsencode(name))
+                part.rejected.append((name, UNLABELLED))
             else:
                 part.names.append(os.fsencode(name))
                 part.given.append(given, file, f"row {row}")

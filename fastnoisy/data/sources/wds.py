@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes, split_of
-from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, Source, SourceSplit, layout_error
+from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, UNLABELLED, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
 
@@ -50,7 +50,7 @@ class _Part:
     shards: array[int] = field(default_factory=lambda: array("l"))
     starts: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
-    unlabelled: Texts = field(default_factory=Texts)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
 
 
 def recognises(path: Path) -> bool:
@@ -93,7 +93,7 @@ def open(path: Path | None) -> Source:
     class_names, labels = understand(KIND, [part.labels for part in splits.values()], names, notes)
     notes += empty_class_notes(KIND, class_names, labels)
     found = [
-        SourceSplit(name, part.names, labels[i], None, _Reader(part, files), part.unlabelled)
+        SourceSplit(name, part.names, labels[i], None, _Reader(part, files), part.rejected)
         for i, (name, part) in enumerate(splits.items())
     ]
     return Source(class_names, found, notes=notes, listed=True)
@@ -256,7 +256,7 @@ def _add_sample(
     label = _label(raw, members)
     path = os.fsencode(f"{shown}/{image.name}")
     if not label:
-        part.unlabelled.append(path)
+        part.rejected.append((os.fsdecode(path), UNLABELLED))
         return "have no label in .cls or under 'label' in .json"
     part.names.append(path)
     part.labels.append(label, file, image.name)

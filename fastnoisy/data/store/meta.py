@@ -85,6 +85,23 @@ def write_listed(path: Path, column: str, rows: Sequence[tuple[str, str]]) -> No
         lines.writerows(rows)
 
 
+def read_listed(path: Path) -> list[tuple[str, str]]:
+    """The paths and texts in a CSV that `write_listed` wrote; empty where there is none.
+
+    Raises:
+        FastnoisyError: it cannot be read.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [(row[0], row[1]) for row in csv.reader(file)][1:]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", REMEDY) from None
+    except (csv.Error, IndexError) as error:
+        raise FastnoisyError(f"{path} is damaged: {error}", REMEDY) from None
+
+
 def write_paths(path: Path, texts: Sequence[str]) -> None:
     """Write texts to a file, one a line."""
     path.write_bytes("".join(f"{escape(text)}\n" for text in texts).encode("utf-8", "surrogateescape"))

@@ -6,7 +6,6 @@ reading checks a record against its checksum.
 
 from __future__ import annotations
 
-import csv
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from fastnoisy.data.store.meta import (
     json_bytes,
     read_arrays,
     read_json,
+    read_listed,
     read_paths,
     write_json,
 )
@@ -130,16 +130,7 @@ class Split:
         Raises:
             FastnoisyError: it cannot be read.
         """
-        path = self._meta / f"{name}.csv"
-        try:
-            with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-                return [(row[0], row[1]) for row in csv.reader(file)][1:]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise FastnoisyError(f"cannot read {path}: {error.strerror or error}", REMEDY) from None
-        except (csv.Error, IndexError) as error:
-            raise FastnoisyError(f"{path} is damaged: {error}", REMEDY) from None
+        return read_listed(self._meta / f"{name}.csv")
 
     @property
     def verified(self) -> bool:

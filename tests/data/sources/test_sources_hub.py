@@ -96,7 +96,7 @@ def test_what_has_no_label_is_rejected_and_a_split_without_any_is_left_out(tmp_p
     source = hub.open(tmp_path)
     (split,) = source.splits
     assert split.given_labels.tolist() == [0, 1]
-    assert [Path(path).name for path in split.unlabelled] == ["1.jpg", "3.jpg"]
+    assert [Path(path).name for path, _ in split.rejected] == ["1.jpg", "3.jpg"]
     assert source.notes[0] == "hub: test is left out: none of its 2 images has a label"
     assert split.read(1) == picture(2, 2)
 

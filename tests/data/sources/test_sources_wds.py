@@ -127,7 +127,7 @@ def test_unlabelled_images_are_listed_as_rejected_whoever_converts_them(tmp_path
 def test_unlabelled_images_stay_with_the_rest_when_a_test_set_is_held_out(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", *samples("0", "1", "2", "3"), *samples("4", "5", label="1"), ("6.jpg", JPEG))
     rest, test = hold_out_test(wds.open(path).splits, 0.5)
-    assert (list(rest.unlabelled), list(test.unlabelled)) == (["a.tar/6.jpg"], [])
+    assert (list(rest.rejected), list(test.rejected)) == ([("a.tar/6.jpg", "it has no label")], [])
 
 
 def test_a_key_that_comes_twice_is_two_samples(tmp_path: Path) -> None:
