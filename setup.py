@@ -73,5 +73,5 @@ setup(
         "test": TEST,
         "dev": TEST,
     },
-    entry_points={"console_scripts": ["fastnoisy = fastnoisy.cli:main"]},
+    entry_points={"console_scripts": ["fastnoisy = fastnoisy.__main__:main"]},
 )

@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +31,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """
     partial = temporary_name(path)
     aside = partial.with_name(f"{partial.name}-old")
+    _unfinished.add(partial)
     try:
         yield partial
         if durable:
@@ -48,11 +49,38 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None
         if aside.exists() and not path.exists():
             os.rename(aside, path)
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+    finally:
+        _unfinished.discard(partial)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A file or folder that is removed at the end of the block, or when a signal ends the process meanwhile."""
+    _unfinished.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _unfinished.discard(path)
+
+
+_unfinished: set[Path] = set()  # what this process is writing under a temporary name
+
+
+def remove_unfinished() -> None:
+    """Remove what is being written under a temporary name: for a process that is about to end."""
+    for path in list(_unfinished):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:

@@ -18,6 +18,7 @@ Elsewhere they are spawned, and the function is pickled: so it must know how to 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import multiprocessing
@@ -35,6 +36,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from fastnoisy import signals
 from fastnoisy.errors import FastnoisyError
 
 TIMEOUT = 60.0  # seconds for one item
@@ -43,6 +45,7 @@ AHEAD = 4  # chunks per worker that may be done before their turn
 MAX_HELD = 256 << 20  # bytes of results that wait for their turn
 ITEM_BYTES = 4 << 30  # address space that one item may take; the largest image that is accepted needs about one
 FLUSH_SECONDS = 0.02  # between messages of a worker
+_PDEATHSIG = 1  # of prctl(2)
 PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets everyone ask for
 
 
@@ -117,12 +120,13 @@ class _Worker:
         # A forked worker must not hold the parent's ends: a worker whose parent is gone sees it by the closed pipe.
         ends = [end for worker in (self, *pool.workers) for end in (worker.results, worker._tasks_to)]
         inherited = [end.fileno() for end in ends] if pool.forks else []
-        arguments = (their_tasks, their_results, inherited, pool.work, pool.timeout)
+        arguments = (their_tasks, their_results, inherited, pool.work, pool.timeout, os.getpid())
         self.process = pool.context.Process(target=_serve, args=arguments, daemon=True)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                self.process.start()
+                with signals.blocked():  # until the worker has handlers of its own
+                    self.process.start()
         except OSError as error:
             self._close()
             raise FastnoisyError(f"cannot start a process: {error.strerror or error}", "try fewer --workers") from None
@@ -265,17 +269,23 @@ def _widen(pipe: int) -> None:
 
 
 def _serve(
-    tasks: Connection, results: Connection, inherited: list[int], work: Callable[[int], Any], timeout: float
+    tasks: Connection,
+    results: Connection,
+    inherited: list[int],
+    work: Callable[[int], Any],
+    timeout: float,
+    parent: int,
 ) -> None:
     """What a worker does: tasks in, results out, until the pipe is closed."""
     for descriptor in inherited:
         os.close(descriptor)
     gc.freeze()  # what came from the parent stays: looking through it would copy its pages
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to every process of the terminal; the parent ends this one
+    # Ctrl-C goes to every process of the terminal; the parent ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
+    _end_with(parent)
     _limit_memory()
     try:
         while True:
@@ -308,6 +318,15 @@ def _pickled_error(error: Exception) -> bytes:
         return pickle.dumps(error)
     except Exception:  # an exception may hold anything
         return pickle.dumps(RuntimeError("".join(traceback.format_exception(error))))
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, which need not have the time to say so."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it was quicker
+            os._exit(1)
 
 
 def _limit_memory() -> None:

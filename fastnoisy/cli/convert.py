@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from fastnoisy import discovery
+from fastnoisy import discovery, signals
 from fastnoisy.cli._group import say, warn
 
 if TYPE_CHECKING:
     from fastnoisy.workers import Status
 
 _SOURCES = "fastnoisy.data.sources"
+_STOPPED = "stopped; the same command goes on from there"
 
 
 class _Command(click.Command):
@@ -144,7 +143,7 @@ def command(
         raise click.UsageError("SOURCE and OUT are needed, or --merge OUT")
     part = None if shard is None else Shard.parse(shard)
     started = time.perf_counter()
-    with stoppable("the same command goes on from there"), show_progress("converting", "rejected") as progress:
+    with signals.handled(signals.leaving(_STOPPED)), show_progress("converting", "rejected") as progress:
         if merge is not None:
             summary = data.merge(merge, max_rejected=max_rejected, restart=restart, progress=progress, say=warn)
         else:
@@ -179,23 +178,6 @@ def command(
         say(f"when all {part.count} shards are there: fastnoisy convert --merge {out}")
     if merge is not None:
         say(f"its shards, {merge}.shard-*, are no longer needed")
-
-
-@contextmanager
-def stoppable(remedy: str) -> Iterator[None]:
-    """Let SIGTERM stop what is being done as Ctrl-C does, and say how to go on."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        say(f"stopped; {remedy}", err=True)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

@@ -117,7 +117,8 @@ def start(settings: Settings, out: Path, observe: Observer = silent, stop: Stop 
     folder = RunFolder(out)
     folder.refuse_existing()
     job = Job.of(setup.prepare(settings), folder, observe, stop)
-    with folder.new(job.say), opened(job):  # what cannot fit or be opened is refused before anything is written
+    # What cannot fit or be opened is refused before anything is written.
+    with job.stop.looked_at(), folder.new(job.say), opened(job):
         folder.write_config(settings)
         folder.write_labels(job.setup.labels, settings, job.setup.split)
         return train(job)
@@ -160,7 +161,7 @@ def resume(
             _restore(job, found)
         else:
             say("no checkpoint yet: the run starts from its beginning")
-        with opened(job):  # before anything of the run is changed
+        with job.stop.looked_at(), opened(job):  # before anything of the run is changed
             if found:
                 folder.set_aside_after(found, say)
                 _reconcile_best(job)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+from fastnoisy import signals
 
 
 class Interrupted(Exception):  # noqa: N818, it is no error
@@ -19,32 +22,45 @@ class Interrupted(Exception):  # noqa: N818, it is no error
 
 
 class Stop:
-    """Tells a run to stop after the step under way. `signal_number` is 0 until it is asked."""
+    """Tells a run to stop after the step under way.
+
+    Attributes:
+        signal_number: 0 until it is asked.
+        heeded: whether a run looks at it, as it does from the moment at which it has something to keep.
+    """
 
     def __init__(self) -> None:
         self.signal_number = 0
+        self.heeded = False
 
     def ask(self, signal_number: int = signal.SIGINT) -> None:
         """Ask it to stop, from any thread."""
         self.signal_number = signal_number
 
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Within, a run looks at it after each step."""
+        self.heeded = True
+        try:
+            yield
+        finally:
+            self.heeded = False
+
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """A `Stop` that SIGINT and SIGTERM ask; the second one stops at once. In the main thread alone, as Python has
-    it.
+    """A `Stop` that SIGINT and SIGTERM ask, in the main thread.
+
+    Before a run looks at it there is nothing to keep, and a signal ends the process at once, as a second one does.
     """
-    stop = Stop()
+    stop, leave = Stop(), signals.leaving()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.signal_number:
-            raise KeyboardInterrupt
+        if stop.signal_number or not stop.heeded:
+            leave(number, frame)
         stop.ask(number)
-        print("stopping after this step ...", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            os.write(2, b"stopping after this step ...\n")
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals.handled(handle):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

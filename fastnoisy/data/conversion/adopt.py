@@ -29,6 +29,7 @@ from fastnoisy.data.store.jpeg import decode_jpeg, read_header
 from fastnoisy.data.store.meta import FORMAT, Columns, write_meta
 from fastnoisy.data.store.verify import Count, gap_problems, verify
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import unfinished
 from fastnoisy.machine import num_workers
 from fastnoisy.workers import Progress, ordered
 
@@ -105,8 +106,7 @@ def _adopt(
     if problems:
         return problems
     canvas = np.concatenate([reader.sizes for reader in readers.values()]).max(axis=0).tolist()
-    aside = path / f".partial-{os.getpid()}-adopted"
-    try:
+    with unfinished(path / f".partial-{os.getpid()}-adopted") as aside:
         aside.mkdir()
         for split in opened.splits:
             info = {
@@ -124,8 +124,6 @@ def _adopt(
             os.rename(old, aside / f"old-{old.name}")
         for split in opened.splits:
             os.rename(aside / f"{split.name}.meta", path / f"{split.name}.meta")
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     for name, reader in readers.items():
         say(f"{name}: {reader.num_samples:,} records of another writer are sound; wrote {name}.meta")
     return []

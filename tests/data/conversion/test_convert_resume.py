@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnoisy.cli.convert import stoppable
 from fastnoisy.data.conversion.convert import ConvertOptions, convert, merge
 from fastnoisy.data.conversion.journal import Journal, partial_path, read_journal
 from fastnoisy.data.conversion.shards import Shard
@@ -351,19 +350,6 @@ def test_who_waited_for_the_lock_of_a_finished_conversion_leaves_nothing(source:
     (tmp_path / ".out.partial/job.json").write_text("{}")
     with pytest.raises(FastnoisyError, match="out exists already"):
         convert(str(source), tmp_path / "out", options=ALLOWED)
-
-
-def test_a_request_to_end_is_heard_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    def wait() -> None:
-        with stoppable("the same command goes on from there"):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
-
-    with pytest.raises(SystemExit) as caught:
-        wait()
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == "stopped; the same command goes on from there\n"
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 # No space left
