@@ -142,11 +142,13 @@ from __future__ import annotations
 
 import click
 
+from fastnoisy.cli._group import say
+
 
 @click.command()
 def command() -> None:
     """Say what a zebra says."""
-    click.echo("the zebra is silent")
+    say("the zebra is silent")
 '''
 
 OP = '''

@@ -14,19 +14,19 @@ from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.label_files.lines import shown
 
 ROLES = ("path", "label", "clean", "split", "index", "drop")
-# The first name found is taken.
+# The first name found is taken. No word is among them that may as well head a column of yes and no.
 PATHS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path", "image_file",
     "image_name", "img", "img_name", "fname", "rel_path", "relative_path",
 )  # fmt: skip
 # Of labels there may be one of each kind: corrections go before labels as they are now, these before the given ones.
-CORRECTIONS = ("corrected_label", "correct_label", "corrected", "correction", "new_label", "fixed_label")
+CORRECTIONS = ("corrected_label", "correct_label", "new_label", "fixed_label")
 LABELS = ("label", "labels", "class", "class_name", "class_label", "label_name", "category", "target")
 GIVEN = ("given_label", "noisy_label", "original_label", "old_label", "given")
-CLEAN = ("clean_label", "true_label", "clean", "ground_truth")
-SPLITS = ("split", "subset", "partition")
+CLEAN = ("clean_label", "true_label")
+SPLITS = ("split",)
 INDICES = ("index", "idx", "row", "row_index", "row_number", "sample_index")
-DROPS = ("drop", "dropped", "exclude", "excluded")
+DROPS = ("drop",)
 _PANDAS = re.compile(r"(unnamed:?[\s_]*0|__index_level_0__)?", re.IGNORECASE)
 _YES, _NO = ("true", "1", "1.0", "yes", "y", "x", "drop"), ("", "false", "0", "0.0", "no", "n", "nan", "none", "keep")
 OPTION = "--columns path=...,label=..."

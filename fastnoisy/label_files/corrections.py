@@ -106,8 +106,8 @@ def correct(
     table = open_table(options.what, file)
     columns = table.columns(parse(options.columns))
     places = _Places(table, splits, source)
-    if columns is None:
-        columns = _without_header(table, places)
+    if columns is None or (len(table.head) == 1 and not columns.labels and not table.certain):
+        columns = _without_header(table, places)  # a bare list may begin with drop
     columns = _with_labels(table, columns, options)
     if options.labels_as == "" and _is_ours(columns):
         options = replace(options, labels_as="name")

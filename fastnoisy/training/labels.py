@@ -91,7 +91,7 @@ class Labels:
         if config.data.subset is not None:
             if config.data.subset > len(rows):
                 raise FastnoisyError(f"data.subset={config.data.subset} exceeds the {len(rows)} training images")
-            rows = stratified(rows, published, config.data.subset, config.seed, "subset")
+            rows = stratified(rows, published[rows], config.data.subset, config.seed, "subset")
         count = round(config.data.holdout * len(rows))
         held = stratified(rows, published[rows], count, config.seed, "holdout")
         train = np.setdiff1d(rows, held)

@@ -94,6 +94,7 @@ def test_an_image_that_the_data_set_lists_twice_is_corrected_twice(tmp_path: Pat
         ("row;class\n4.0;0\n0;2\n", [2, 0, 1, 1, 0], "by index, column 'row'"),
         (",label,score\n4,0,0.5\n0,2,0.1\n", [2, 0, 1, 1, 0], "by index, first column, without a name"),
         ("cat\ncat\nowl\ndog\nowl\n", [0, 0, 2, 1, 2], "by position"),
+        ("drop\ncat\nowl\ndog\nowl\n", [0, 0, 2, 1, 2], "by position"),
         ("label,score\n0,0.5\n0,0.25\n2,0.125\n1,1e-3\n2,1.0\n", [0, 0, 2, 1, 2], "by position"),
         ("n,label\n1,0\n2,0\n3,2\n4,1\n5,2\n", [0, 0, 2, 1, 2], "by position"),
     ],

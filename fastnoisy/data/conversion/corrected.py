@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,8 @@ class LabelOptions:
 
     def told(self) -> dict[str, str]:
         """Those that are not empty, for meta.json."""
-        return {name: value for name, value in vars(self).items() if value}
+        told = {**vars(self), "labels": self.labels and os.path.abspath(self.labels)}
+        return {name: value for name, value in told.items() if value}
 
 
 def correct_splits(

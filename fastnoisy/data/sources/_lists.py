@@ -5,7 +5,6 @@ odd.
 from __future__ import annotations
 
 import os
-import re
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,12 +213,6 @@ def empty_class_notes(kind: str, class_names: Sequence[str], columns: Sequence[n
         return []
     shown = ", ".join(class_names[label] for label in empty[:5]) + (", ..." if len(empty) > 5 else "")
     return [f"{kind}: {len(empty):,} of {len(class_names):,} classes have no image: {shown}"]
-
-
-def split_of(name: str) -> str:
-    """The split that a file's name tells of, as in `imagenet-val-0003.tar`; `train` where it tells of none."""
-    found = re.search(r"(?<![a-z])(train|val|test)(ing|id|idation|set)?(?![a-z])", name.lower())
-    return found[1] if found else "train"
 
 
 def _shown(line: bytes) -> str:

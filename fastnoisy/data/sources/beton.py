@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fastnoisy.data.sources._example import picture
-from fastnoisy.data.sources._lists import empty_class_notes, split_of
+from fastnoisy.data.sources._lists import empty_class_notes
 from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error
 from fastnoisy.data.store import Split
 from fastnoisy.data.store.beton import RAW, BetonReader, BetonWriter
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import MAX_CLASSES, NAMES_FILE, read_class_names
+from fastnoisy.label_files.words import split_in_name
 
 LAYOUT = "a .beton (or .ffcv) file with the fields image and label"
 NEEDS_PATH = True
@@ -73,10 +74,10 @@ def make_example(folder: Path) -> str:
 def _files(path: Path) -> dict[str, Path]:
     """The file of each split."""
     if path.is_file():
-        return {split_of(path.stem): path}
+        return {split_in_name(path.stem): path}
     found: dict[str, Path] = {}
     for file in sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()):
-        name = split_of(file.stem)
+        name = split_in_name(file.stem)
         if name in found:
             problem = f"has {found[name].name} and {file.name}, both of them {name}"
             raise FastnoisyError(f"{KIND}: {path} {problem}", "name one file, or put val or test in a file's name")

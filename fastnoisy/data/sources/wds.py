@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
-from fastnoisy.data.sources._lists import Texts, empty_class_notes, split_of
+from fastnoisy.data.sources._lists import Texts, empty_class_notes
 from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, UNLABELLED, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
+from fastnoisy.label_files.words import split_in_name
 
 LAYOUT = "a .tar, a folder of .tar shards, or a pattern such as shards/train-{000..009}.tar or shards/*.tar"
 NEEDS_PATH = True
@@ -77,7 +78,7 @@ def open(path: Path | None) -> Source:
     notes: list[str] = []
     for number, file in enumerate(files):
         shown = file.relative_to(root).as_posix()
-        part = parts.setdefault(split_of(shown), _Part())
+        part = parts.setdefault(split_in_name(shown), _Part())
         with file.open("rb") as raw:
             for members in _samples(raw, file, notes):
                 problem = _add_sample(part, raw, file, number, shown, members)

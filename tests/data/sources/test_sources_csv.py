@@ -230,7 +230,7 @@ def test_corrections_beside_the_given_labels_are_taken(place: Path) -> None:
         "csv: list.csv: label is column 'label' before 'given_label'",
         "csv: list.csv: 1 labels corrected, 1 rows dropped",
     ]
-    source = opened(place, "path,label,corrected_label,exclude\n0.jpg,a,b,\n1.jpg,a,,no\n2.jpg,b,,yes\n")
+    source = opened(place, "path,label,corrected_label,Drop\n0.jpg,a,b,\n1.jpg,a,,no\n2.jpg,b,,yes\n")
     assert rows(source) == {"train": [("0.jpg", 1), ("1.jpg", 0)]}
 
 
@@ -293,3 +293,9 @@ def test_words_of_splits_are_those_of_all_sources(place: Path, word: str) -> Non
     from fastnoisy.label_files.words import split_of_word
 
     assert list(rows(opened(place, f"path,label,split\n0.jpg,a,{word}\n"))) == [split_of_word(word)]
+
+
+def test_columns_of_yes_and_no_are_no_labels(place: Path) -> None:
+    source = opened(place, "path,label,clean,corrected,subset\n0.jpg,a,True,no,x\n1.jpg,b,False,yes,y\n")
+    assert (source.class_names, source.notes) == (["a", "b"], [])
+    assert source.splits[0].clean_labels is None

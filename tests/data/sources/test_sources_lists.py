@@ -15,6 +15,7 @@ from fastnoisy.cli import cli
 from fastnoisy.data.sources import _lists, base
 from fastnoisy.data.sources._example import write_picture
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.label_files.words import split_in_name
 
 
 def test_texts_are_a_sequence_of_what_was_added() -> None:
@@ -88,7 +89,7 @@ def test_dots_in_a_name_lead_nowhere(tmp_path: Path) -> None:
     ],
 )
 def test_the_split_that_a_name_tells_of(name: str, split: str) -> None:
-    assert _lists.split_of(name) == split
+    assert split_in_name(name) == split
 
 
 def test_duplicates_are_counted_within_and_between_splits() -> None:
