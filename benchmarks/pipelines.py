@@ -32,7 +32,7 @@ from _report import markdown, quartiles, run, write
 
 from fastnoisy import pipelines
 from fastnoisy.data.store import Split, beton, open_store
-from fastnoisy.data.store.meta import write_json
+from fastnoisy.data.store.meta import FORMAT, Columns, write_meta
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.order import Population, batches, order
 from fastnoisy.pipelines.base import Pipeline
@@ -163,27 +163,20 @@ def first_batch(name: str, folder: Path, count: int, device: torch.device) -> fl
 def _many(count: int, folder: Path) -> None:
     """Make a store with a verified split of `count` raw images of 4x4 pixels."""
     pixels = [np.random.default_rng(i).integers(0, 255, 48, dtype=np.uint8).tobytes() for i in range(100)]
-    meta = folder / "train.meta"
-    meta.mkdir(parents=True)
+    folder.mkdir(parents=True)
     with beton.BetonWriter(folder / "train.beton", count, beton.MIN_PAGE_SIZE) as writer:
         for row in range(count):
             writer.append(pixels[row % 100], beton.RAW, 4, 4, row % 10)
     reader = beton.BetonReader(folder / "train.beton")
-    np.savez(meta / "labels.npz", given=reader.labels)
-    np.save(meta / "sizes.npy", reader.sizes)
-    np.save(meta / "checksums.npy", np.array([zlib.crc32(p) for p in pixels], np.uint32)[np.arange(count) % 100])
-    (meta / "sources.txt").write_text("".join(f"{row}\n" for row in range(count)))
-    write_json(
-        meta / "meta.json",
-        {
-            "format": 1, "canvas": [4, 4], "class_names": list("0123456789"), "num_samples": count,
-            "num_bytes": reader.num_bytes, "digest": reader.digest, "options": {"resize": "none"},
-        },
-    )  # fmt: skip
+    checksums = np.array([zlib.crc32(p) for p in pixels], np.uint32)[np.arange(count) % 100]
+    rows = [str(row) for row in range(count)]
+    columns = Columns({"given": reader.labels}, rows, reader.sizes, checksums, [], [])
     reader.close()
-    split = open_store(folder).split("train")
-    split.stamp(right=True)
-    split.close()
+    info = {
+        "format": FORMAT, "source": "made", "canvas": [4, 4], "class_names": list("0123456789"),
+        "options": {"resize": "none"},
+    }  # fmt: skip
+    write_meta(folder / "train.meta", folder / "train.beton", columns, info)
 
 
 @click.command(help=__doc__)

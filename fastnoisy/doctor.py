@@ -24,7 +24,7 @@ from fastnoisy.errors import FastnoisyError
 CORE = (
     "torch", "timm", "huggingface-hub", "kornia", "numba", "numpy", "scipy", "click", "rich", "pydantic",
     "scikit-learn",
-    "Pillow", "matplotlib", "jinja2", "safetensors",
+    "Pillow", "simplejpeg", "matplotlib", "jinja2", "safetensors",
 )  # fmt: skip
 _ROOT = Path("/")
 _CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF", "zlib": "PNG"}

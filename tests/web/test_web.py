@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from fastnoisy.data.store import open_store
+from fastnoisy.data.store.digests import write_sums
+from fastnoisy.data.store.meta import META_FILES
 
 SMALL = ["views.size=32", "model=preact_small(width=4)", "batch_size=8", "epochs=1", "threads=1", "amp=off"]
 
@@ -179,6 +181,7 @@ def test_other_classes_are_refused_by_number_and_by_name(
     renamed = Path(shutil.copytree(stores["imagenet-wnid"], tmp_path / "renamed"))
     meta = renamed / "val.meta/meta.json"
     meta.write_text(meta.read_text().replace('"tench"', '"trench"'))
+    write_sums(meta.parent, META_FILES)
     code, _, said = fastnoisy("train", "webvision-ce", f"eval.imagenet={renamed}", *words)
     assert code == 2
     assert "class 0 is 'trench' there, 'tench' here" in said

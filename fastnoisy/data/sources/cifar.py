@@ -6,22 +6,24 @@ that holds it, or the published archive itself. The published labels count as cl
 
 from __future__ import annotations
 
+import gzip
 import pickle
-import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fastnoisy.data.sources._pickles import load_batch
+from fastnoisy.data.sources._tar import members
 from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.noise.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_COARSE_OF_FINE, CIFAR100_SUPERCLASSES
 
 SIDE = 32
+MAX_BATCH_BYTES = 1 << 28  # of one pickle; the largest has 155 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +83,15 @@ class Cifar:
     def _read_archive(self, path: Path) -> dict[str, bytes]:
         """The wanted members, read in the archive without unpacking it."""
         wanted = set(self._wanted())
-        files = {}
+        files: dict[str, bytes] = {}
         try:
-            with tarfile.open(path) as archive:
-                for member in archive:
+            with path.open("rb") as raw, _unpacked(raw) as stream:
+                for member in members(stream, self.kind, path):
                     folder, _, name = member.name.rpartition("/")
-                    if (
-                        name in wanted
-                        and Path(folder).name == self.folder
-                        and member.isfile()
-                        and member.size < 1 << 28
-                    ):
-                        content = archive.extractfile(member)
-                        files[name] = content.read() if content is not None else b""
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+                    if name in wanted and Path(folder).name == self.folder and member.size < MAX_BATCH_BYTES:
+                        stream.seek(member.offset_data)
+                        files[name] = stream.read(member.size)
+        except (OSError, EOFError, zlib.error) as error:
             raise FastnoisyError(f"{self.kind}: {path} is damaged ({error})", "download the archive again") from None
         return files
 
@@ -125,7 +122,19 @@ class Cifar:
         names = load_batch(files[self.meta], f"{self.kind}: {path}: {self.meta}").get(self.names)
         if not isinstance(names, list) or len(names) != count:
             raise layout_error(self.kind, path, f"is not {self.title}: {self.meta} has no {count} {self.names}")
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+        texts = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names]
+        if not all(text.isprintable() and "\ufffd" not in text for text in texts) or len(set(texts)) != count:
+            raise layout_error(
+                self.kind, path, f"is not {self.title}: its {self.names} in {self.meta} are no {count} texts"
+            )
+        return texts
+
+
+def _unpacked(raw: BinaryIO) -> BinaryIO:
+    """The archive without its compression, if it has one."""
+    start = raw.read(2)
+    raw.seek(0)
+    return gzip.GzipFile(fileobj=raw, mode="rb") if start == b"\x1f\x8b" else raw  # type: ignore[return-value]
 
 
 def _write_example(folder: Path, batches: Mapping[str, dict[str, list[int]]], meta: tuple[str, dict[str, Any]]) -> None:

@@ -32,13 +32,14 @@ from fastnoisy.data.sources.base import (
     read_file,
 )
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.label_files.columns import CLEAN, CORRECTIONS, GIVEN, LABELS
+from fastnoisy.label_files.columns import CLEAN, CORRECTIONS, GIVEN, LABELS, parse
 from fastnoisy.label_files.meaning import Labels, as_text, understand
 from fastnoisy.label_files.words import split_of_word, split_within
 
 LAYOUT = "a .parquet file with images in it, or a folder of such files (or its data/), as the Hugging Face Hub has them"
 NEEDS_PATH = True
 FALLBACK = False
+TAKES_COLUMNS = True
 KIND = "hub"
 IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "bytes", "content")
 BATCH = 8  # rows that are decoded at once: images may be large
@@ -54,6 +55,7 @@ class _Columns:
         image: the column of images; `nested`: whether it is a struct of bytes and path.
         label, clean: columns of labels.
         names: by column, the class names that the schema tells; None where it tells none.
+        several: which column of labels was taken where others could be meant; empty where none could.
     """
 
     image: str
@@ -61,6 +63,7 @@ class _Columns:
     label: str
     clean: str | None
     names: Mapping[str, list[str] | None]
+    several: str
 
 
 @dataclass
@@ -94,8 +97,11 @@ def holds_images(file: Path) -> bool:
         return False
 
 
-def open(path: Path | None) -> Source:
+def open(path: Path | None, columns: str = "") -> Source:
     """Read schemas, names and labels of all files; no image is read yet.
+
+    Args:
+        columns: which column is what, as in `path=photo,label=fine_label`; empty where their names are known.
 
     Raises:
         FastnoisyError: no such files, one that is damaged or has other columns, several configurations, or labels that
@@ -110,18 +116,19 @@ def open(path: Path | None) -> Source:
     split_of = _splits(path, root, files, notes)
     files = [file for file in files if file in split_of]
     parts: dict[str, _Part] = {}
-    columns: list[_Columns] = []
+    asked, all_columns = parse(columns), []
     for number, file in enumerate(files):
-        columns.append(_columns(file))
-        _check_alike(columns[0], files[0], columns[-1], file)
-        _read(file, number, columns[-1], root, parts.setdefault(split_of[file], _Part()))
+        all_columns.append(_columns(file, asked))
+        _check_alike(all_columns[0], files[0], all_columns[-1], file)
+        _read(file, number, all_columns[-1], root, parts.setdefault(split_of[file], _Part()))
     for name in [name for name in parts if not len(parts[name].names)]:
         count = len(parts.pop(name).rejected)
         notes.append(f"{KIND}: {name} is left out: none of its {count:,} images has a label")
     splits = {name: parts[name] for name in SPLIT_NAMES if name in parts}
     if not splits:
         raise layout_error(KIND, path, f"has no image with a label ({'; '.join(notes) or 'it is empty'})")
-    first = columns[0]
+    first = all_columns[0]
+    notes += [f"{KIND}: {first.several}"] if first.several else []
     with_clean = first.clean is not None and not any("" in part.clean.texts for part in splits.values())
     if first.clean is not None and not with_clean:
         notes.append(f"{KIND}: clean labels are not given for every image, so none is used")
@@ -260,7 +267,7 @@ def _image_columns(schema: Any, features: Mapping[str, Any]) -> list[str]:
     return sorted(found, key=lambda name: found[name])
 
 
-def _columns(file: Path) -> _Columns:
+def _columns(file: Path, asked: Mapping[str, str]) -> _Columns:
     from pyarrow import types
 
     schema = _open(file).schema_arrow
@@ -276,14 +283,23 @@ def _columns(file: Path) -> _Columns:
         for name, feature in features.items()
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and name in schema.names
     }
-    label = next((name for name in (*CORRECTIONS, *LABELS, *GIVEN) if name in schema.names), None)
+    for role, name in asked.items():
+        if role not in ("path", "label", "clean"):
+            raise FastnoisyError(f"{KIND}: columns: {role}={name} means nothing here", "name path, label or clean")
+        if name not in schema.names or (role == "path" and name not in images):
+            what = "column of images" if role == "path" else "column"
+            raise layout_error(KIND, file, f"has no {what} {name!r}; its columns are {', '.join(schema.names)[:200]}")
+    known = [name for name in (*CORRECTIONS, *LABELS, *GIVEN) if name in schema.names]
+    label = asked.get("label") or next(iter(known), None)
     if label is None and len(labelled) == 1:
         label = next(iter(labelled))
     if label is None:
         which = f"several columns of labels: {', '.join(labelled)}" if labelled else "no column of labels"
-        problem = f"has {which}; its columns are {', '.join(schema.names)[:200]}"
-        raise layout_error(KIND, file, problem)
-    clean = next((name for name in CLEAN if name in schema.names and name != label), None)
+        problem = f"{KIND}: {file} has {which}; its columns are {', '.join(schema.names)[:200]}"
+        raise FastnoisyError(problem, "say which, as in --columns label=NAME")
+    clean = asked.get("clean") or next((name for name in CLEAN if name in schema.names and name != label), None)
+    others = sorted({*known, *labelled} - {label, clean})
+    several = f"labels are column {label!r}, not {', '.join(map(repr, others))}" if others and not asked else ""
     wanted = [name for name in (label, clean) if name]
     names: dict[str, list[str] | None] = {}
     for name in wanted:
@@ -292,7 +308,8 @@ def _columns(file: Path) -> _Columns:
             raise layout_error(KIND, file, f"has labels of type {kind} in the column {name}")
         told = labelled.get(name, {}).get("names")
         names[name] = [str(text) for text in told] if isinstance(told, list) and told else None
-    return _Columns(images[0], types.is_struct(schema.field(images[0]).type), label, clean, names)
+    image = asked.get("path") or images[0]
+    return _Columns(image, types.is_struct(schema.field(image).type), label, clean, names, several)
 
 
 def _check_alike(first: _Columns, first_file: Path, other: _Columns, file: Path) -> None:

@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
+from fastnoisy.data.sources._tar import REMEDY, members
 from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, UNLABELLED, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
@@ -52,6 +53,7 @@ class _Part:
     starts: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
 def recognises(path: Path) -> bool:
@@ -80,12 +82,15 @@ def open(path: Path | None) -> Source:
         shown = file.relative_to(root).as_posix()
         part = parts.setdefault(split_in_name(shown), _Part())
         with file.open("rb") as raw:
-            for members in _samples(raw, file, notes):
-                problem = _add_sample(part, raw, file, number, shown, members)
+            for sample in _samples(raw, file, notes):
+                problem = _add_sample(part, raw, file, number, shown, sample)
                 if problem:
-                    count, first = left_out.get(problem, (0, f"{shown}/{next(iter(members.values())).name}"))
+                    count, first = left_out.get(problem, (0, f"{shown}/{next(iter(sample.values())).name}"))
                     left_out[problem] = count + 1, first
     splits = {name: parts[name] for name in SPLIT_NAMES if name in parts and len(parts[name].names)}
+    unused = [name for part in parts.values() for name in part.unused]
+    if unused:
+        notes.append(f"{KIND}: samples with more than one image, of which the first is taken: {len(unused):,}")
     for problem, (count, first) in left_out.items():
         notes.append(f"{KIND}: samples left out since they {problem}: {count:,}; the first begins with {first}")
     if not splits:
@@ -199,62 +204,55 @@ def _compressed(file: Path) -> FastnoisyError:
 def _samples(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[dict[str, tarfile.TarInfo]]:
     """Each sample of a shard: its members by what follows the first dot of their names, in lower case."""
     key = ""
-    members: dict[str, tarfile.TarInfo] = {}
+    sample: dict[str, tarfile.TarInfo] = {}
     for member in _members(raw, file, notes):
         folder, _, name = member.name.rpartition("/")
         stem, _, suffix = name.partition(".")
         if not stem or not suffix:  # hidden, or no part of a sample
             continue
-        if members and (f"{folder}/{stem}" != key or suffix.lower() in members):
-            yield members
-            members = {}
+        if sample and (f"{folder}/{stem}" != key or suffix.lower() in sample):
+            yield sample
+            sample = {}
         key = f"{folder}/{stem}"
-        members[suffix.lower()] = member
-    if members:
-        yield members
+        sample[suffix.lower()] = member
+    if sample:
+        yield sample
 
 
 def _members(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[tarfile.TarInfo]:
-    """The files in a shard; the library's own list of them is emptied, for it would outgrow the memory."""
+    """The files in a shard."""
     if raw.read(2) == b"\x1f\x8b":
         raise _compressed(file)
     raw.seek(0)
     size = os.fstat(raw.fileno()).st_size
-    remedy = "copy or download it again"
-    try:
-        with tarfile.open(fileobj=raw, mode="r:") as archive:
-            end = -1
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]
-                if archive.offset <= end:  # a negative size would have the library go round for ever
-                    raise FastnoisyError(f"{KIND}: {file} is damaged at {member.name}", remedy)
-                end = archive.offset
-                if not member.isreg() or member.issparse():
-                    continue
-                if member.name.startswith("/") or ".." in member.name.split("/"):
-                    raise FastnoisyError(f"{KIND}: {file} has a member {member.name!r}", "names must stay within it")
-                if member.offset_data + member.size > size:
-                    raise FastnoisyError(f"{KIND}: {file} ends within {member.name}", remedy)
-                yield member
-            end = archive.offset
-    except tarfile.TarError as error:
-        raise FastnoisyError(f"{KIND}: {file} is no .tar, or damaged: {error}", remedy) from None
+    for member in members(raw, KIND, file):
+        if member.offset_data + member.size > size:
+            raise FastnoisyError(f"{KIND}: {file} ends within {member.name}", REMEDY)
+        yield member
+    end = raw.tell()
     rest = os.pread(raw.fileno(), 1 << 20, end)
     if rest.strip(b"\0"):  # the library takes a broken header for the end
         problem = f"{KIND}: {file} has something that is no header at byte {end} of {size}: damaged, or archives joined"
-        raise FastnoisyError(problem, f"{remedy}, or pack its files anew")
+        raise FastnoisyError(problem, f"{REMEDY}, or pack its files anew")
     if not rest:
         notes.append(f"{KIND}: {file} has no end mark; it may have been cut off between two samples")
 
 
 def _add_sample(
-    part: _Part, raw: BinaryIO, file: Path, number: int, shown: str, members: dict[str, tarfile.TarInfo]
+    part: _Part, raw: BinaryIO, file: Path, number: int, shown: str, sample: dict[str, tarfile.TarInfo]
 ) -> str | None:
     """Add a sample to its split, or say why not."""
-    image = next((member for suffix, member in members.items() if suffix in IMAGES), None)
+    image = next((member for suffix, member in sample.items() if suffix in IMAGES), None)
+    like = [member for suffix, member in sample.items() if suffix.rpartition(".")[2] in IMAGES and member is not image]
     if image is None:
-        return "have no image"
-    label = _label(raw, members)
+        for member in like:
+            stem, _, suffix = member.name.rpartition("/")[2].partition(".")
+            cause = f"its name has dots: a sample's is what stands before the first, here {stem!r}"
+            part.rejected.append((f"{shown}/{member.name}", f"{cause}, and {suffix!r} is no kind of image"))
+        return "have names with dots" if like else "have no image"
+    if like:
+        part.unused.append(like[0].name)
+    label = _label(raw, sample)
     path = os.fsencode(f"{shown}/{image.name}")
     if not label:
         part.rejected.append((os.fsdecode(path), UNLABELLED))
@@ -267,14 +265,14 @@ def _add_sample(
     return None
 
 
-def _label(raw: BinaryIO, members: dict[str, tarfile.TarInfo]) -> str | None:
+def _label(raw: BinaryIO, sample: dict[str, tarfile.TarInfo]) -> str | None:
     """The text of .cls, or the label in .json; None where there is none that can be read."""
-    member = members.get("cls") or members.get("json")
+    member = sample.get("cls") or sample.get("json")
     if member is None or member.size > MAX_LABEL_BYTES:
         return None
     content = os.pread(raw.fileno(), member.size, member.offset_data)
-    if "cls" in members:
-        return content.decode("utf-8", "replace").strip()
+    if "cls" in sample:
+        return content.decode("utf-8", "surrogateescape").strip()
     try:
         table = json.loads(content)
     except (ValueError, RecursionError):

@@ -137,3 +137,13 @@ def test_pickles_of_the_other_cifar_are_named(data: Path) -> None:
     os.replace(data / "fresh/cifar-100-python/train", data / "cifar-100-python/train")
     with pytest.raises(FastnoisyError, match="meta has no 100 fine_label_names"):
         cifar100.open(data)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\x1b]0;x", b"beaver"])
+def test_class_names_that_are_no_texts_of_their_own_are_refused(data: Path, name: bytes) -> None:
+    meta = data / "cifar-100-python/meta"
+    content = pickle.loads(meta.read_bytes(), encoding="bytes")
+    content[b"fine_label_names"][7] = name
+    meta.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(FastnoisyError, match="fine_label_names in meta are no 100 texts"):
+        cifar100.open(data)

@@ -156,6 +156,28 @@ def test_what_is_no_such_set_is_refused(tmp_path: Path) -> None:
     assert base.resolve(str(tmp_path / "list.parquet"))[0] == "csv"
 
 
+def test_columns_that_the_user_names(tmp_path: Path) -> None:
+    """As in CIFAR-100, and in sets with noisy labels beside others."""
+    write(tmp_path / "a/train.parquet", [0, 1, 2], names=NAMES, column="fine_label", coarse_label=[1, 1, 0])
+    source, _ = base.open_source(str(tmp_path / "a"), "label=coarse_label")
+    assert source.class_names == ["0", "1"]
+    assert source.splits[0].given_labels.tolist() == [1, 1, 0]
+    write(tmp_path / "b/train.parquet", [0, 1, 2], names=NAMES, noisy_label=[0, 0, 0])
+    source = hub.open(tmp_path / "b")
+    assert source.splits[0].given_labels.tolist() == [0, 1, 2]
+    assert source.notes == ["hub: labels are column 'label', not 'noisy_label'"]
+    source = hub.open(tmp_path / "b", "label=noisy_label,clean=label")
+    assert source.splits[0].clean_labels is not None
+    assert source.splits[0].clean_labels.tolist() == [0, 1, 2]
+    for columns, problem in (
+        ("label=x", "no column 'x'"),
+        ("path=label", "no column of images"),
+        ("drop=x", "means nothing"),
+    ):
+        with pytest.raises(FastnoisyError, match=problem):
+            hub.open(tmp_path / "b", columns)
+
+
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_read_what_the_parent_has_listed(tmp_path: Path, start: str) -> None:
     write(tmp_path / "in/train-00000-of-00001.parquet", [i % 3 for i in range(40)], names=NAMES)

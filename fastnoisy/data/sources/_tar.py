@@ -1,0 +1,68 @@
+"""The members of a tar archive that nobody vouches for: bounded headers, clear errors, names that stay within it."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fastnoisy.errors import FastnoisyError
+
+MAX_HEADER_BYTES = 1 << 20  # of one name or one extended header; paths have 4,096
+REMEDY = "copy or download it again"
+# What the library raises on hostile headers: long names in chains, numbers that are none, sizes below zero.
+_ERRORS = (tarfile.TarError, RecursionError, ValueError, IndexError, OverflowError, EOFError, MemoryError, zlib.error)
+
+
+class _Bounded:
+    """A file of which only headers are read, so that none may be as long as it says."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._raw.read(size)
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return self._raw.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+
+def members(raw: BinaryIO, kind: str, file: Path) -> Iterator[tarfile.TarInfo]:
+    """The plain files in an uncompressed archive, in order. What one holds lies at its `offset_data`.
+
+    The library's own list of them is emptied, for it would outgrow the memory.
+
+    Args:
+        raw: at its start; may be a stream that decompresses.
+        kind, file: for errors.
+
+    Raises:
+        FastnoisyError: no archive, a damaged one, or a name that leads out of it.
+        OSError: it cannot be read.
+    """
+    try:
+        with tarfile.open(fileobj=_Bounded(raw), mode="r:") as archive:  # type: ignore[call-overload]
+            end = -1
+            while (member := archive.next()) is not None:
+                archive.members = []
+                if archive.offset <= end:  # a negative size would have the library go round for ever
+                    raise FastnoisyError(f"{kind}: {file} is damaged at {member.name}", REMEDY)
+                end = archive.offset
+                if not member.isreg() or member.issparse():
+                    continue
+                if member.name.startswith("/") or ".." in member.name.split("/"):
+                    raise FastnoisyError(f"{kind}: {file} has a member {member.name!r}", "names must stay within it")
+                if member.size < 0 or member.offset_data < 0:
+                    raise FastnoisyError(f"{kind}: {file} is damaged at {member.name}", REMEDY)
+                yield member
+            raw.seek(archive.offset)  # for whoever looks at what follows
+    except _ERRORS as error:
+        problem = " ".join(str(error).split())[:100] or type(error).__name__
+        raise FastnoisyError(f"{kind}: {file} is no .tar, or damaged: {problem}", REMEDY) from None
