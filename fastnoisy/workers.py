@@ -46,7 +46,25 @@ MAX_HELD = 256 << 20  # bytes of results that wait for their turn
 ITEM_BYTES = 4 << 30  # address space that one item may take; the largest image that is accepted needs about one
 FLUSH_SECONDS = 0.02  # between messages of a worker
 _PDEATHSIG = 1  # of prctl(2)
+_NO_MEMORY, _NO_MEMORY_HERE = 71, 72  # exit codes: past the limit for any item, past a lower one of this machine
+_PATIENCE = 10  # times the time for an item, in which a last try may wait
 PIPE_BYTES = 1 << 20  # what a worker's pipe may hold; the most that Linux lets everyone ask for
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An item of which a worker died each time, the last with no other at work.
+
+    Attributes:
+        item: its number.
+        reason: why, on one line.
+        by_machine: whether that says nothing of the item: the machine has less memory than any item may take, or
+            something else has killed the process.
+    """
+
+    item: int
+    reason: str
+    by_machine: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,7 @@ def ordered(
     items: range,
     *,
     workers: int,
-    lost: Callable[[str], Any],
+    lost: Callable[[Lost], Any],
     timeout: float = TIMEOUT,
     chunk: int | None = None,
     start: str | None = None,
@@ -77,7 +95,7 @@ def ordered(
         work: called in the workers; its results are pickled. What it raises is raised here.
         items: consecutive numbers.
         workers: processes; at least 1.
-        lost: makes of a reason, one line, what stands in for the result of an item of which a worker died each time.
+        lost: makes what stands in for the result of an item of which a worker died each time; may raise.
         timeout: seconds that one item may take.
         chunk: items handed to a worker at once; chosen by their number where None.
         start: how processes are made: `fork` or `spawn`; by platform where None.
@@ -137,7 +155,7 @@ class _Worker:
     def give(self, task: _Task) -> None:
         self.tasks.append(task)
         with contextlib.suppress(OSError):  # it died meanwhile: noticed when it is waited for
-            self._tasks_to.send((task.first, task.last, task.careful))
+            self._tasks_to.send((task.first, task.last, task.careful, task.alone))
 
     def end(self) -> int:
         """Make sure that the process is gone; its exit code, negative for a signal."""
@@ -158,7 +176,7 @@ class _Worker:
 
 class _Pool:
     def __init__(
-        self, work: Callable[[int], Any], count: int, lost: Callable[[str], Any], timeout: float, start: str
+        self, work: Callable[[int], Any], count: int, lost: Callable[[Lost], Any], timeout: float, start: str
     ) -> None:
         self.work, self.lost, self.timeout, self.forks = work, lost, timeout, start == "fork"
         self.context: Any = multiprocessing.get_context(start)
@@ -235,12 +253,14 @@ class _Pool:
 
     def _replace(self, worker: _Worker, todo: deque[_Task]) -> None:
         """A worker has died: what it was at is tried again with care, then alone, and then given up."""
-        reason = _reason(worker.end(), self.timeout)
+        code = worker.end()
         self.workers.remove(worker)
         task = worker.tasks.popleft()
         todo.extendleft(reversed(worker.tasks))
         if task.alone:
-            self._keep(self._alone.popleft(), [self.lost(reason)], 0)
+            item = self._alone.popleft()
+            by_machine = code in (-signal.SIGKILL, _NO_MEMORY_HERE)
+            self._keep(item, [self.lost(Lost(item, _reason(code, self.timeout), by_machine))], 0)
         elif task.careful:
             self._alone.append(task.first)
         if task.careful:
@@ -251,10 +271,14 @@ class _Pool:
 
 
 def _reason(code: int, timeout: float) -> str:
-    if code == -signal.SIGALRM:
+    if code == _NO_MEMORY:
+        return f"needs more than {ITEM_BYTES >> 30} GiB of memory to decode"
+    if code == _NO_MEMORY_HERE:
+        return "needs more memory to decode than this process may take (ulimit -v)"
+    if code in (-signal.SIGALRM, -signal.SIGPROF):
         return f"took longer than {timeout:g} s to read and decode"
     if code == -signal.SIGKILL:
-        return "its process was killed while decoding it, perhaps for want of memory"
+        return "its process was killed, perhaps for want of memory"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
     return f"decoding it ends the process ({name})"
 
@@ -282,33 +306,47 @@ def _serve(
     gc.freeze()  # what came from the parent stays: looking through it would copy its pages
     # Ctrl-C goes to every process of the terminal; the parent ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
     _end_with(parent)
-    _limit_memory()
+    no_memory = _NO_MEMORY if _limit_memory() else _NO_MEMORY_HERE
     try:
         while True:
-            _do(results, work, timeout, *tasks.recv())
+            _do(results, work, timeout, no_memory, *tasks.recv())
     except (EOFError, OSError):  # nobody listens any more
         os._exit(1)
 
 
 def _do(
-    connection: Connection, work: Callable[[int], Any], timeout: float, first: int, last: int, careful: bool
+    connection: Connection,
+    work: Callable[[int], Any],
+    timeout: float,
+    no_memory: int,
+    first: int,
+    last: int,
+    careful: bool,
+    alone: bool,
 ) -> None:
     results: list[Any] = []
+    # In the last try it is the time at work that counts, so that the verdict does not depend on what else the machine
+    # does; waiting, as for a disk, has more.
+    wall = _PATIENCE * timeout if alone else timeout
     sent = time.monotonic()
     for item in range(first, last):
-        signal.setitimer(signal.ITIMER_REAL, timeout)
+        signal.setitimer(signal.ITIMER_REAL, wall)
+        signal.setitimer(signal.ITIMER_PROF, timeout if alone else 0)
         try:
             results.append(work(item))
+        except MemoryError:  # tried again as if it had ended the process, at last with no other at work
+            os._exit(no_memory)
         except Exception as error:
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send_bytes(_pickled_error(error))
             return
         if careful or item == last - 1 or time.monotonic() - sent > FLUSH_SECONDS:
             signal.setitimer(signal.ITIMER_REAL, 0)  # waiting for the parent is not decoding
+            signal.setitimer(signal.ITIMER_PROF, 0)
             connection.send_bytes(pickle.dumps(results, pickle.HIGHEST_PROTOCOL))
             results, sent = [], time.monotonic()
 
@@ -329,13 +367,18 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _limit_memory() -> None:
-    """Let a codec that asks for absurd amounts get an error, instead of the machine's memory."""
+def _limit_memory() -> bool:
+    """Let a codec that asks for absurd amounts get an error, instead of the machine's memory.
+
+    Returns:
+        Whether the limit is the one that holds everywhere, and not a lower one of this machine.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # not Linux
-        return
+        return False
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     bounds = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min([used + ITEM_BYTES, *bounds]), hard))
+    return all(used + ITEM_BYTES <= bound for bound in bounds)

@@ -8,9 +8,9 @@ import functools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,8 @@ from fastnoisy import machine
 from fastnoisy import workers as pool
 from fastnoisy.errors import FastnoisyError
 
-
-@dataclass
-class Lost:
-    reason: str
-
-
-ordered = functools.partial(pool.ordered, lost=Lost)
+Lost = pool.Lost
+ordered = functools.partial(pool.ordered, lost=lambda lost: lost)
 STARTS = ["fork", "spawn"] if sys.platform == "linux" else ["spawn"]
 
 
@@ -71,6 +66,18 @@ def held_pipes(i: int) -> tuple[int, set[int]]:
     return os.getpid(), found
 
 
+def middling(i: int) -> int:
+    return len(bytes(1 << 30)) if i == 2 else i
+
+
+def slow(i: int) -> int:
+    if i == 1:
+        time.sleep(1.0)
+    while i == 2:
+        pass
+    return i
+
+
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order(start: str, workers: int) -> None:
@@ -86,7 +93,7 @@ def test_only_the_items_that_end_a_process_are_lost(workers: int) -> None:
     assert lost == {
         7: "decoding it ends the process (SIGSEGV)",
         11: "decoding it ends the process (exit code 3)",
-        12: "its process was killed while decoding it, perhaps for want of memory",
+        12: "its process was killed, perhaps for want of memory",
         20: "took longer than 0.5 s to read and decode",
     }
     assert [result for result in results if not isinstance(result, Lost)] == [i for i in range(30) if i not in lost]
@@ -131,7 +138,7 @@ def test_a_worker_that_is_killed_from_outside_loses_nothing() -> None:
 )
 def test_no_worker_holds_another_ones_pipes() -> None:
     """Whose pipes another holds would not see them closed when the parent is killed."""
-    made = pool._Pool(held_pipes, 3, Lost, pool.TIMEOUT, "fork")
+    made = pool._Pool(held_pipes, 3, str, pool.TIMEOUT, "fork")
     try:
         held = dict(made.run(range(60), 1))
         pipes = {
@@ -164,9 +171,31 @@ def test_results_larger_than_all_that_may_wait_still_come(monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is known from /proc")
-def test_an_item_that_asks_for_too_much_memory_gets_an_error_and_not_the_machines() -> None:
-    with pytest.raises(MemoryError):
-        list(ordered(greedy, range(4), workers=1))
+def test_an_item_that_asks_for_too_much_memory_is_lost_and_not_the_machines() -> None:
+    """Whatever the machine has: more than any item may take says something of the item."""
+    results = list(ordered(greedy, range(4), workers=2))
+    assert results == [0, 1, Lost(2, "needs more than 4 GiB of memory to decode", by_machine=False), 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is known from /proc")
+def test_where_this_process_may_take_less_that_says_nothing_of_the_item() -> None:
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_workers import Lost, middling, ordered
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (700 << 20),) * 2)
+print(list(ordered(middling, range(4), workers=2)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    reason = "needs more memory to decode than this process may take (ulimit -v)"
+    assert done.stdout == f"{[0, 1, Lost(2, reason, by_machine=True), 3]}\n"
+
+
+def test_in_the_last_try_it_is_the_time_at_work_that_counts() -> None:
+    """One that waits is slow because of something else; one that works on and on is slow itself."""
+    results = list(ordered(slow, range(4), workers=2, timeout=0.4))
+    assert results == [0, 1, Lost(2, "took longer than 0.4 s to read and decode", by_machine=False), 3]
 
 
 # How many

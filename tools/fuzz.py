@@ -34,7 +34,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 from _fuzz_kinds import KINDS, Heard, Sample  # noqa: E402
 
 from fastnoisy.errors import FastnoisyError, printable  # noqa: E402
-from fastnoisy.workers import ordered  # noqa: E402
+from fastnoisy.workers import Lost, ordered  # noqa: E402
 
 SLICE = 3.0  # seconds that one kind gets in turn
 CHUNK = 8
@@ -199,8 +199,8 @@ def run(
                 return counts
 
 
-def _lost(reason: str) -> Verdict:
-    return "fault", reason
+def _lost(lost: Lost) -> Verdict:
+    return "fault", lost.reason
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def adopt(
     present = [name for name in names if (path / f"{name}.meta").exists()]
     if len(present) == len(names) or not all(_is_adopted(path / f"{name}.meta") for name in present):
         return verify(path, workers=workers, progress=progress, say=say)
-    run = functools.partial(ordered, workers=num_workers(workers), lost=str)
+    run = functools.partial(ordered, workers=num_workers(workers), lost=lambda lost: lost.reason)
     return _adopt(path, names, run, progress, say or (lambda line: None))
 
 

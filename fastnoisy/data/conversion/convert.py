@@ -35,9 +35,9 @@ from fastnoisy.data.conversion.shrink import Shrink
 from fastnoisy.data.conversion.tables import SplitSummary, Summary, check_rejected, finish_store
 from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.data.store.meta import FORMAT
-from fastnoisy.errors import FastnoisyError
+from fastnoisy.errors import FastnoisyError, one_line
 from fastnoisy.machine import num_workers
-from fastnoisy.workers import TIMEOUT, Progress, Status, ordered
+from fastnoisy.workers import TIMEOUT, Lost, Progress, Status, ordered
 
 __all__ = ["ConvertOptions", "LabelOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
 
@@ -98,8 +98,7 @@ def convert(
     identity = _identity(rows, options, shard)
     if shard is not None and target.exists():
         return shards.finished(target, identity)
-    lost = functools.partial(Rejected, retry=True)
-    run = functools.partial(ordered, workers=count, lost=lost, timeout=timeout, start=start)
+    run = functools.partial(ordered, workers=count, timeout=timeout, start=start)
     with writing(target), Partial(target, identity, restart=restart) as partial:
         try:
             plan, complete = _plan(partial, rows, options, run)
@@ -115,14 +114,16 @@ def convert(
                 parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
                 open_parts.callback(parts[-1].close)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
-                _try_again(part, functools.partial(_encode_row, rows, number, plan, Shrink()), run)
+                work = functools.partial(_encode_row, rows, number, plan, Shrink())
+                _try_again(part, work, run, split.paths)
                 check_rejected(part, split, options.max_rejected)
             counter = Counter(progress, parts, say)
             shrink = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
                 work = functools.partial(_encode_row, rows, number, plan, shrink)
-                with contextlib.closing(run(work, todo)) as outcomes:
+                lost = functools.partial(_lost, split.paths)
+                with contextlib.closing(run(work, todo, lost=lost)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
                 return shards.finish_shard(partial, parts, splits)
@@ -272,6 +273,21 @@ def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) 
     return result
 
 
+def _lost(paths: Sequence[str], lost: Lost) -> Rejected:
+    """What becomes of a row whose worker died each time.
+
+    Raises:
+        FastnoisyError: that says nothing of the image: what is stored must not depend on the machine.
+    """
+    if lost.by_machine:
+        raise FastnoisyError(
+            f"{one_line(paths[lost.item])}: {lost.reason}",
+            "free or add memory, raise ulimit -v, or remove the file, and give the same command again: it goes on where"
+            " it stopped",
+        )
+    return Rejected(lost.reason, retry=True)
+
+
 def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | Rejected | None:
     """In a worker: (height, width) by the header; None for what is no image, `Rejected` where that may be mended."""
     split = rows.splits[number]
@@ -301,19 +317,22 @@ def _compiled(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Gen
         return shrink
     sample = todo[number][:: max(1, count // 32)]
     work = functools.partial(_is_made_smaller, rows, number, plan, sample)
-    with contextlib.closing(run(work, range(len(sample)), chunk=8)) as found:
+    with contextlib.closing(run(work, range(len(sample)), lost=str, chunk=8)) as found:
         smaller = sum(result is True for result in found)
     if smaller * count >= shrink_module.WORTH_IMAGES * len(sample):
         shrink.prepare()
     return shrink
 
 
-def _try_again(part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]]) -> None:
+def _try_again(
+    part: Part, work: Callable[[int], Any], run: Callable[..., Generator[Any, None, None]], paths: Sequence[str]
+) -> None:
     """Look again at the images of an earlier run that may be readable now; from the first that is, rows are made
     anew.
     """
     rows = list(part.again)
-    with contextlib.closing(run(functools.partial(_work_of, work, rows), range(len(rows)))) as results:
+    lost = functools.partial(_lost, [paths[row] for row in rows])
+    with contextlib.closing(run(functools.partial(_work_of, work, rows), range(len(rows)), lost=lost)) as results:
         for row, result in zip(rows, results, strict=True):
             if not isinstance(result, Rejected) or not result.retry:
                 part.forget(row)
@@ -336,21 +355,22 @@ def _plan(
         plan = Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
         if partial.details.get("complete", True):
             return plan, True
-    lost = 0
+    missing = 0
 
     def sizes(chunk: int) -> Iterable[tuple[int, int] | None]:
-        nonlocal lost
+        nonlocal missing
         for number, split in enumerate(rows.splits):
             work = functools.partial(_size_of_row, rows, number)
-            with contextlib.closing(run(work, range(len(split)), chunk=chunk)) as found:
+            lost = functools.partial(_lost, split.paths)
+            with contextlib.closing(run(work, range(len(split)), lost=lost, chunk=chunk)) as found:
                 for size in found:
-                    lost += isinstance(size, Rejected)
+                    missing += isinstance(size, Rejected)
                     yield None if isinstance(size, Rejected) else size
 
     made = make_plan(rows.source.fixed_size, sizes, options)
     if noted is not None and made != plan:
         partial.empty()
-    return made, not lost
+    return made, not missing
 
 
 def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) -> dict[str, Any]:

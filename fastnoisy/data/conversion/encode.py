@@ -21,7 +21,9 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from fastnoisy.data.conversion import jpeg
+from fastnoisy.data.conversion.first_bytes import what_it_is
 from fastnoisy.data.conversion.outcome import Outcome, Rejected, Stored
+from fastnoisy.data.conversion.pages import to_full_page, without_oversized
 from fastnoisy.data.conversion.shrink import Shrink
 from fastnoisy.data.store.beton import JPG, RAW
 from fastnoisy.data.store.jpeg import read_header
@@ -47,6 +49,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101  # as the pixels lie, however they are to be shown
 _TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
 SEVERAL_FRAMES = "the first of several frames"
+_NO_MEMORY = re.compile(r"(?i)insufficient memory|out of memory|cannot allocate|memory allocation|zlib error -4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,13 @@ def encode(read: Callable[[], bytes | np.ndarray], plan: Plan, shrink: Shrink | 
     except FastnoisyError as refused:
         return Rejected(_one_line(str(refused)))
     except UnidentifiedImageError:  # its text holds an address, which would differ from run to run
-        return Rejected("not an image that Pillow can open, or broken in its header")
+        known = what_it_is(content) if isinstance(content, bytes) else ""
+        return Rejected(known or "not an image that Pillow can open, or broken in its header")
+    except MemoryError:  # says nothing of the image
+        raise
     except Exception as error:  # on hostile bytes a decoder raises anything, and one image must not end the run
+        if _NO_MEMORY.search(str(error)) and getattr(error, "errno", None) is None:
+            raise MemoryError(str(error)) from None
         return Rejected(_one_line(f"{type(error).__name__}: {error}"))
 
 
@@ -154,8 +162,11 @@ def upright_size(content: bytes | np.ndarray) -> tuple[int, int] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _open(content) as image:
+            with _open(without_oversized(content)) as image:
+                to_full_page(image)
                 return _shown_size(image, _orientation(image))
+        except MemoryError:
+            raise
         except Exception:  # as in encode, which will say why
             return None
 
@@ -185,8 +196,8 @@ def _encode_plain(data: bytes, plan: Plan, shrink: Shrink) -> Stored | None:
 def _encode_file(data: bytes, plan: Plan, shrink: Shrink, warned: list[warnings.WarningMessage]) -> Stored:
     if not data:
         raise FastnoisyError("empty file")
-    with _open(data) as image:
-        note = jpeg.flaw(data) if image.format in ("JPEG", "MPO") else ""
+    with _open(without_oversized(data)) as image:
+        note = jpeg.flaw(data) if image.format in ("JPEG", "MPO") else to_full_page(image)
         # before the pixels: a chunk behind whole ones may be broken, and costs nothing
         orientation = _orientation(image)
         height, width = image.height, image.width

@@ -31,7 +31,8 @@ def decode(data: bytes, *, grey: bool) -> np.ndarray | None:
     """
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True, **_EXACT)
-    except ValueError:
+    except ValueError as error:
+        _refuse_no_memory(error)
         return None
     return pixels[:, :, 0] if grey else pixels
 
@@ -42,7 +43,8 @@ def decode_rgbx(data: bytes, memory: np.ndarray) -> np.ndarray | None:
     """
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGBX", strict=True, buffer=memory, **_EXACT)
-    except ValueError:
+    except ValueError as error:
+        _refuse_no_memory(error)
         return None
     return pixels.reshape(-1)
 
@@ -89,8 +91,15 @@ def _problem(data: bytes) -> str:
         kind = simplejpeg.decode_jpeg_header(data, strict=True)[2]
         simplejpeg.decode_jpeg(data, "RGB" if kind == "RGB" else "GRAY", strict=True, **_EXACT, **_REDUCED)
     except ValueError as error:
+        _refuse_no_memory(error)
         return " ".join(str(error).split())[:200]
     return ""
+
+
+def _refuse_no_memory(error: ValueError) -> None:
+    """Raise MemoryError where libjpeg got no memory, which says nothing of the file."""
+    if "memory" in str(error).lower():
+        raise MemoryError(str(error)) from None
 
 
 def _in_header(data: bytes) -> bool:

@@ -49,7 +49,7 @@ def verify(
         FastnoisyError: there is no store at the path.
     """
     path, say = Path(path), say or (lambda line: None)
-    run = functools.partial(ordered, workers=num_workers(workers), lost=FastnoisyError)
+    run = functools.partial(ordered, workers=num_workers(workers), lost=lambda lost: FastnoisyError(lost.reason))
     names = split_names(path)
     present = [name for name in names if (path / f"{name}.meta").exists()]
     if not present:

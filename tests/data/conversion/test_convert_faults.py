@@ -77,7 +77,7 @@ def raising(number: int) -> Callable[[Path], None]:
 
 
 def kill(path: Path) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(3)  # as a codec that crashes
 
 
 def hang(path: Path) -> None:
@@ -195,6 +195,41 @@ def test_a_disk_that_fails_behind_the_last_rows_back_stops_it(
 
 
 # Faults that reject in this run
+
+
+def out_of_memory(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does
+
+
+def no_memory_left(path: Path) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("options", [ALLOWED, ConvertOptions(resize="none"), ConvertOptions(resize="max=16")])
+def test_a_process_that_the_kernel_kills_says_nothing_of_the_image(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: ConvertOptions
+) -> None:
+    failing(monkeypatch, {"150.png"}, out_of_memory)
+    with pytest.raises(FastnoisyError, match=r"bee/150\.png: .*its process was killed, perhaps for want of memory"):
+        convert(str(source), tmp_path / "out", options=options, workers=2)
+    monkeypatch.undo()
+    convert(str(source), tmp_path / "out", options=options, workers=2)
+    convert(str(source), tmp_path / "one", options=options, workers=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_a_memory_error_beside_others_is_tried_again_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(path: Path) -> None:
+        tries = tmp_path / f"{path.name}.tries"
+        tries.open("a").write("x")
+        if tries.stat().st_size <= 2:
+            no_memory_left(path)
+
+    failing(monkeypatch, {"020.png", "080.png"}, twice)
+    (split,) = convert(str(source), tmp_path / "out", options=ConvertOptions(resize="max=16"), workers=3).splits
+    assert (split.stored, split.rejected) == (COUNT, 0)
 
 
 @pytest.mark.parametrize("fail", [kill, hang])

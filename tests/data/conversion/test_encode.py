@@ -195,8 +195,8 @@ def test_resizing_is_antialiased_bilinear() -> None:
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"hello", "not an image that Pillow can open"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image that Pillow can open"),  # runs Ghostscript
+        (b"hello", "a text"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a PostScript file"),  # runs Ghostscript
         (b"\xff\xd8\xff", "not an image that Pillow can open"),
     ],
 )

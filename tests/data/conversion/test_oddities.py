@@ -29,6 +29,8 @@ DAMAGED = {
     "jpeg-decoder/reftest/partial_progressive.jpg": "premature end of data segment",
     "pillow/hopper_bad_exif.jpg": "1214 extraneous bytes before marker 0xd0",
 }
+# Pillow refuses it for a text of 2 MiB; its one pixel is white.
+WORDY = "pillow/png_decompression_dos.png"
 FLAWED = {  # encoded anew, with a note
     "jpeg-decoder/icc/icc_chunk_double_seq_no.jpeg": "a damaged colour profile",
     "jpeg-decoder/icc/icc_missing_chunk.jpeg": "a damaged colour profile",
@@ -79,6 +81,8 @@ def convert(source: Path, out: Path, *words: str) -> None:
 
 def pillow_reads(path: Path) -> np.ndarray:
     """uint8 RGB pixels, upright; 16-bit ones are scaled."""
+    if path.name == Path(WORDY).name:
+        return np.full((1, 1, 3), 255, np.uint8)
     image = Image.open(path)
     try:
         image.getexif()  # in a PNG it may stand behind the pixels
@@ -98,7 +102,7 @@ def rejected(out: Path) -> dict[str, str]:
 
 def test_raw_pixels_are_pillows(oddities: Path, manifest: dict[str, dict[str, str]], tmp_path: Path) -> None:
     convert(oddities, tmp_path / "out", "--store", "raw", "--resize", "none")
-    readable = {path for path, row in manifest.items() if not row["pil_error"]} - set(DAMAGED)
+    readable = {path for path, row in manifest.items() if not row["pil_error"]} - set(DAMAGED) | {WORDY}
     reasons = rejected(tmp_path / "out")
     assert len(manifest) == 169
     assert set(reasons) == set(manifest) - readable
@@ -120,7 +124,7 @@ def test_jpegs_differ_from_pillows_pixels_by_two_levels_at_most(
     oddities: Path, manifest: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
     convert(oddities, tmp_path / "out", "--store", "jpg", "--resize", "none")
-    unreadable = {path for path, row in manifest.items() if row["pil_error"]}
+    unreadable = {path for path, row in manifest.items() if row["pil_error"]} - {WORDY}
     assert set(rejected(tmp_path / "out")) == unreadable | set(DAMAGED)
     errors = {}
     with open_store(tmp_path / "out") as store:
@@ -138,5 +142,5 @@ def test_by_itself_it_makes_photographs_of_512_pixels_at_most(oddities: Path, tm
     convert(oddities, tmp_path / "out")
     with open_store(tmp_path / "out") as store:
         assert store.split("train").canvas == (512, 512)
-        assert store.split("train").num_samples == 88
+        assert store.split("train").num_samples == 89
     assert verify(tmp_path / "out") == []
