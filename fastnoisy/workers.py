@@ -40,6 +40,8 @@ from fastnoisy import signals
 from fastnoisy.errors import FastnoisyError
 
 TIMEOUT = 60.0  # seconds for one item
+MIN_TIMEOUT = 0.001  # none is read in less, so all would be lost
+MAX_TIMEOUT = 1e6  # 11 days; much longer ones are refused by the timer of the kernel
 MAX_CHUNK = 64  # items handed out at once
 AHEAD = 4  # chunks per worker that may be done before their turn
 MAX_HELD = 256 << 20  # bytes of results that wait for their turn
@@ -77,6 +79,19 @@ class Status:
 
 
 Progress = Callable[[Status], None]
+
+
+def check_timeout(timeout: float) -> None:
+    """Refuse a time for one item that no item has, or that the kernel's timer does not know.
+
+    Raises:
+        FastnoisyError: it is outside of 0.001 to 1,000,000 seconds.
+    """
+    if not MIN_TIMEOUT <= timeout <= MAX_TIMEOUT:  # which nan is not, either
+        problem = (
+            f"timeout: the time for one image must be {MIN_TIMEOUT:g} to {MAX_TIMEOUT:,.0f} seconds, got {timeout:g}"
+        )
+        raise FastnoisyError(problem, f"without it, {TIMEOUT:g} are allowed")
 
 
 def ordered(

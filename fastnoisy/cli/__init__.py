@@ -5,7 +5,9 @@ The first line of a file's docstring is the command's line in the list of comman
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import NoReturn
 
 import click
 
@@ -62,9 +64,26 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
+    except MemoryError as error:
+        _end_without_memory(error)
+    except RuntimeError as error:
+        if not _NO_MEMORY.search(str(error)):
+            raise
+        _end_without_memory(error)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             sys.exit(141)
         warn(f"error: {error.strerror or error}: {error.filename or ''}")
         sys.exit(2)
+
+
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|cannot allocate memory", re.IGNORECASE)
+
+
+def _end_without_memory(error: Exception) -> NoReturn:
+    """Of numpy, Python and torch, which call it by different names."""
+    said = str(error).partition("\n")[0]
+    remedy = "Take a smaller batch_size or model, fewer --workers, or data that are not resident, or free some memory"
+    warn(f"error: main memory is used up{f' ({said})' if said else ''}. {remedy}")
+    sys.exit(2)

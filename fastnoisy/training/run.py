@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,9 @@ from torch import Tensor
 from fastnoisy import machine, pipelines
 from fastnoisy.augment import View, parse_view
 from fastnoisy.config import Config
-from fastnoisy.data.conversion.encode import Plan, Resize, encode
+from fastnoisy.data.conversion.encode import Plan, Resize
 from fastnoisy.data.conversion.outcome import Rejected
 from fastnoisy.data.store import Split, Store, open_store
-from fastnoisy.data.store.beton import RAW
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
@@ -28,6 +28,7 @@ from fastnoisy.training.checkpoint import Checkpoint
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
+from fastnoisy.training.images import Unread, decoded, items_of
 from fastnoisy.training.issues import Issue, read_issues
 from fastnoisy.training.labels import Labels, corrected_truth, read_corrections
 from fastnoisy.training.logs import Observer, warn, warn_of_notes
@@ -36,6 +37,7 @@ from fastnoisy.training.settings import Settings
 from fastnoisy.training.state import load_method
 from fastnoisy.training.step import amp_dtype, autocast, memory_format
 from fastnoisy.training.stop import Stop
+from fastnoisy.workers import TIMEOUT, Status, check_timeout
 
 _BATCH = 64
 
@@ -263,14 +265,23 @@ class Run:
         return EvalSet(split.name, split, own), line
 
     def predict(
-        self, images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray], device: str = "auto"
+        self,
+        images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray],
+        device: str = "auto",
+        *,
+        workers: int | None = None,
+        timeout: float = TIMEOUT,
+        progress: Callable[[Status], None] | None = None,
     ) -> Iterator[Prediction]:
         """The likeliest class of each image, in order, by what the run reports: both networks where a method has two.
 
         Args:
-            images: a file, a folder (every file below it), pixels (uint8 (h, w, 3) or (n, h, w, 3), RGB), or any of
-                these in a list. Files are read and resized as the run's store was made.
+            images: a file, a folder (every file below it that may be an image), pixels (uint8 (h, w, 3) or
+                (n, h, w, 3), RGB), or any of these in a list. Files are read and resized as the run's store was made.
             device: auto, cpu or cuda.
+            workers: processes that decode files; by default one per core, as far as memory allows.
+            timeout: seconds that reading and decoding one file may take.
+            progress: called as images are done.
 
         Yields:
             One `Prediction` per image; a file that is no image has a `problem`.
@@ -278,25 +289,32 @@ class Run:
         Raises:
             FastnoisyError: no checkpoint, a path that does not exist, pixels of another type or shape.
         """
-        items = _items(images)
+        check_timeout(timeout)
+        items = items_of(images, self._say)
         with caller_unchanged():
             where = choose_device(device)
             method, view, names = self.method(device), self._view(where), self.class_names
         height, width = self._metadata("canvas")
         plan = Plan(Resize.parse(self._metadata("resize")), (height, width), "raw", 90, 3 * height * width)
-        for start in range(0, len(items), _BATCH):
-            chunk = [(item, _read(item, plan)) for item in items[start : start + _BATCH]]
-            good = [image for _, image in chunk if isinstance(image, np.ndarray)]
-            with caller_unchanged():  # not around the whole: between two images the caller has its own way
-                set_threads(self.config.threads)
-                answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
-            for item, content in chunk:
-                path = item if isinstance(item, Path) else None
-                if isinstance(content, Rejected):
-                    yield Prediction(path, problem=content.reason)
-                else:
-                    number, probability = next(answers)
-                    yield Prediction(path, names[number], probability)
+        done = bad = 0
+        with closing(decoded(items, plan, workers, timeout)) as contents:
+            for start in range(0, len(items), _BATCH):
+                chunk = list(zip(items[start : start + _BATCH], contents, strict=False))
+                good = [image for _, image in chunk if isinstance(image, np.ndarray)]
+                with caller_unchanged():  # not around the whole: between two images the caller has its own way
+                    set_threads(self.config.threads)
+                    answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
+                for item, content in chunk:
+                    path = item if isinstance(item, Path) else item.path if isinstance(item, Unread) else None
+                    if isinstance(content, Rejected):
+                        bad += 1
+                        yield Prediction(path, problem=content.reason)
+                    else:
+                        number, probability = next(answers)
+                        yield Prediction(path, names[number], probability)
+                done += len(chunk)
+                if progress is not None:
+                    progress(Status(done, len(items), bad))
 
     def _answers(
         self, method: Method, view: View, images: Sequence[np.ndarray], canvas: tuple[int, int], device: torch.device
@@ -328,42 +346,3 @@ class Run:
         if key not in found.metadata:
             raise FastnoisyError(f"checkpoint {found.path} says nothing of {key!r}: it is not one of fastnoisy's")
         return json.loads(found.metadata[key])
-
-
-def _items(images: Any) -> list[Path | np.ndarray]:
-    """What is to be predicted, one by one: paths of files, and pixels uint8 (h, w, 3)."""
-    if isinstance(images, (str, Path)):
-        path = Path(images)
-        if path.is_dir():
-            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        if not path.exists():
-            raise FastnoisyError(f"{path} does not exist")
-        return [path]
-    if isinstance(images, (np.ndarray, Tensor)):
-        pixels = np.asarray(images)
-        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
-            raise FastnoisyError(
-                f"pixels are uint8 (h, w, 3) or (n, h, w, 3), RGB; these are {pixels.dtype} {pixels.shape}"
-            )
-        return list(pixels[None] if pixels.ndim == 3 else pixels)
-    return [item for part in images for item in _items(part)]
-
-
-def _read(item: Path | np.ndarray, plan: Plan) -> np.ndarray | Rejected:
-    """The pixels of an image as a store would hold them, uint8 (h, w, 3), or why there are none."""
-    record = encode(item.read_bytes, plan) if isinstance(item, Path) else encode(lambda: _png(item), plan)
-    if isinstance(record, Rejected):
-        return record
-    assert record.mode == RAW
-    return np.frombuffer(bytearray(record.data), np.uint8).reshape(record.height, record.width, 3)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """Pixels as a file, without loss, so that they are resized as files are."""
-    from io import BytesIO
-
-    from PIL import Image
-
-    held = BytesIO()
-    Image.fromarray(pixels).save(held, "png", compress_level=0)
-    return held.getvalue()

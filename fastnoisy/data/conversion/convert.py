@@ -37,12 +37,9 @@ from fastnoisy.data.sources.base import Source, SourceSplit, open_source
 from fastnoisy.data.store.meta import FORMAT
 from fastnoisy.errors import FastnoisyError, one_line
 from fastnoisy.machine import num_workers
-from fastnoisy.workers import TIMEOUT, Lost, Progress, Status, ordered
+from fastnoisy.workers import TIMEOUT, Lost, Progress, Status, check_timeout, ordered
 
 __all__ = ["ConvertOptions", "LabelOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
-
-MIN_TIMEOUT = 0.001  # seconds for one image; none is read in less, so all would be rejected
-MAX_TIMEOUT = 1e6  # 11 days; much longer ones are refused by the timer of the kernel
 
 
 def convert(
@@ -81,11 +78,7 @@ def convert(
     options = options or ConvertOptions()
     out, say = Path(out), say or (lambda line: None)
     count = num_workers(workers)
-    if not MIN_TIMEOUT <= timeout <= MAX_TIMEOUT:  # which nan is not, either
-        problem = (
-            f"timeout: the time for one image must be {MIN_TIMEOUT:g} to {MAX_TIMEOUT:,.0f} seconds, got {timeout:g}"
-        )
-        raise FastnoisyError(problem, f"without it, {TIMEOUT:g} are allowed")
+    check_timeout(timeout)
     refuse_existing(out)
     rows = _Rows(source, options.test_fraction, labels or LabelOptions())
     opened, splits = rows.source, rows.splits

@@ -29,7 +29,7 @@ DAMAGED = {
     "jpeg-decoder/reftest/partial_progressive.jpg": "premature end of data segment",
     "pillow/hopper_bad_exif.jpg": "1214 extraneous bytes before marker 0xd0",
 }
-# Pillow refuses it for a text of 2 MiB; its one pixel is white.
+# Pillow refuses it for a text of 2 MiB; its one pixel is black.
 WORDY = "pillow/png_decompression_dos.png"
 FLAWED = {  # encoded anew, with a note
     "jpeg-decoder/icc/icc_chunk_double_seq_no.jpeg": "a damaged colour profile",
@@ -82,7 +82,7 @@ def convert(source: Path, out: Path, *words: str) -> None:
 def pillow_reads(path: Path) -> np.ndarray:
     """uint8 RGB pixels, upright; 16-bit ones are scaled."""
     if path.name == Path(WORDY).name:
-        return np.full((1, 1, 3), 255, np.uint8)
+        return np.zeros((1, 1, 3), np.uint8)
     image = Image.open(path)
     try:
         image.getexif()  # in a PNG it may stand behind the pixels
