@@ -14,30 +14,36 @@ import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL
 import simplejpeg
 
 from fastnoisy import __version__
 from fastnoisy.data.conversion import shards
 from fastnoisy.data.conversion import shrink as shrink_module
-from fastnoisy.data.conversion.corrected import LabelOptions, correct_splits
-from fastnoisy.data.conversion.encode import Plan, Resize, encode, upright_size
-from fastnoisy.data.conversion.journal import Part, Partial, partial_path, refuse_existing
+from fastnoisy.data.conversion.corrected import LabelOptions
+from fastnoisy.data.conversion.encode import Plan, Resize
+from fastnoisy.data.conversion.journal import Part, Partial, partial_path, refuse_existing, stamps_of
 from fastnoisy.data.conversion.options import ConvertOptions, hold_out_test, make_plan
 from fastnoisy.data.conversion.outcome import Outcome, Rejected, Stored
-from fastnoisy.data.conversion.read_errors import may_be_mended
+from fastnoisy.data.conversion.rows import (
+    Rows,
+    encode_row,
+    has_changed,
+    is_made_smaller,
+    rejected_or_refused,
+    size_of_row,
+)
 from fastnoisy.data.conversion.shrink import Shrink
 from fastnoisy.data.conversion.tables import SplitSummary, Summary, check_rejected, finish_store
-from fastnoisy.data.sources.base import Source, SourceSplit, open_source
+from fastnoisy.data.sources.base import SourceSplit
 from fastnoisy.data.store.meta import FORMAT
 from fastnoisy.errors import FastnoisyError, one_line
 from fastnoisy.machine import num_workers
-from fastnoisy.workers import TIMEOUT, Lost, Progress, Status, check_timeout, ordered
+from fastnoisy.workers import TIMEOUT, Progress, Status, check_timeout, ordered
 
 __all__ = ["ConvertOptions", "LabelOptions", "SplitSummary", "Summary", "convert", "hold_out_test", "merge"]
 
@@ -80,7 +86,7 @@ def convert(
     count = num_workers(workers)
     check_timeout(timeout)
     refuse_existing(out)
-    rows = _Rows(source, options.test_fraction, labels or LabelOptions())
+    rows = Rows(source, options.test_fraction, labels or LabelOptions())
     opened, splits = rows.source, rows.splits
     if opened.root is not None and out.resolve().is_relative_to(opened.root.resolve()):
         problem = f"{out} lies within the source, {opened.root}"
@@ -93,8 +99,10 @@ def convert(
         return shards.finished(target, identity)
     run = functools.partial(ordered, workers=count, timeout=timeout, start=start)
     with writing(target), Partial(target, identity, restart=restart) as partial:
+        todos = [range(len(split)) if shard is None else shard.rows(len(split)) for split in splits]
         try:
-            plan, complete = _plan(partial, rows, options, run)
+            changed = _changed(partial, rows, todos, run)
+            plan, complete = _plan(partial, rows, options, run, anew=bool(changed))
         except FastnoisyError:
             if not partial.details:
                 partial.discard()
@@ -102,20 +110,23 @@ def convert(
         _note_details(partial, rows, plan, complete, options)
         with contextlib.ExitStack() as open_parts:
             parts = []
-            for split in splits:
-                todo = range(len(split)) if shard is None else shard.rows(len(split))
+            for split, todo in zip(splits, todos, strict=True):
                 parts.append(Part(partial, split.name, todo, split.given_labels, plan.page_size))
                 open_parts.callback(parts[-1].close)
+            for number, row in changed.items():
+                path = one_line(splits[number].paths[row])
+                say(f"{path} has changed since an earlier run: from there on, {splits[number].name} is made anew")
+                parts[number].forget(row)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
-                work = functools.partial(_encode_row, rows, number, plan, Shrink())
+                work = functools.partial(encode_row, rows, number, plan, Shrink())
                 _try_again(part, work, run, split.paths)
                 check_rejected(part, split, options.max_rejected)
             counter = Counter(progress, parts, say)
             shrink = _compiled(rows, plan, [range(part.next_row, part.rows.stop) for part in parts], run)
             for number, (part, split) in enumerate(zip(parts, splits, strict=True)):
                 todo = range(part.next_row, part.rows.stop)
-                work = functools.partial(_encode_row, rows, number, plan, shrink)
-                lost = functools.partial(_lost, split.paths)
+                work = functools.partial(encode_row, rows, number, plan, shrink)
+                lost = functools.partial(rejected_or_refused, split.paths)
                 with contextlib.closing(run(work, todo, lost=lost)) as outcomes:
                     fill(part, split, outcomes, options.max_rejected, counter)
             if shard is not None:
@@ -214,94 +225,22 @@ def fill(
     part.commit()
 
 
-class _Rows:
-    """The splits of a source. In a process that is not forked they are opened again."""
-
-    def __init__(self, source: str, test_fraction: float, labels: LabelOptions) -> None:
-        self._arguments = (source, test_fraction, labels)
-        self.source: Source
-        self.source, self.name = open_source(source, labels.columns)
-        self.splits = self.source.splits
-        if test_fraction:
-            self.splits = hold_out_test(self.splits, test_fraction)
-        # after that, so that which images are test images does not depend on corrections
-        self.splits, self.lines = correct_splits(self.splits, self.source.class_names, self.name, labels)
-        self.told = labels.told()
-        self.readable: dict[int, int] = {}  # of each split the last row whose image this process has read
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Rows, self._arguments
-
-    def may_be_mended(self, number: int, row: int, error: OSError | FastnoisyError) -> bool:
-        """See `faults.may_be_mended`. Where a list's image is missing, one that has been read is looked for: if it has
-        gone, too, the disk has, and with it any image.
-        """
-        split = self.splits[number]
-        again = may_be_mended(error, split.paths[row], self.source.listed)
-        if again and number in self.readable:
-            witness = self.readable[number]
-            try:
-                split.read(witness)
-            except (OSError, FastnoisyError) as gone:
-                may_be_mended(gone, split.paths[witness], listed=True)
-        return again
+def _changed(
+    partial: Partial, rows: Rows, todo: Sequence[range], run: Callable[..., Generator[Any, None, None]]
+) -> dict[int, int]:
+    """By split, the first row of an earlier run whose file has changed since."""
+    found = {}
+    for number, split in enumerate(rows.splits):
+        told = stamps_of(partial.path / f"{split.name}.journal")
+        work = functools.partial(has_changed, rows, number, todo[number].start, told)
+        with contextlib.closing(run(work, range(len(told) if any(told) else 0), lost=bool)) as results:
+            first = next((i for i, changed in enumerate(results) if changed), None)
+        if first is not None:
+            found[number] = todo[number].start + first
+    return found
 
 
-def _encode_row(rows: _Rows, number: int, plan: Plan, shrink: Shrink, row: int) -> Outcome:
-    """In a worker: what becomes of row `row` of split `number`."""
-    split = rows.splits[number]
-    failed: list[OSError | FastnoisyError] = []
-
-    def read() -> bytes | np.ndarray:
-        try:
-            return split.read(row)
-        except (OSError, FastnoisyError) as error:
-            failed.append(error)
-            raise
-
-    result = encode(read, plan, shrink)
-    if isinstance(result, Rejected):
-        return replace(result, retry=any(rows.may_be_mended(number, row, error) for error in failed))
-    rows.readable[number] = row
-    return result
-
-
-def _lost(paths: Sequence[str], lost: Lost) -> Rejected:
-    """What becomes of a row whose worker died each time.
-
-    Raises:
-        FastnoisyError: that says nothing of the image: what is stored must not depend on the machine.
-    """
-    if lost.by_machine:
-        raise FastnoisyError(
-            f"{one_line(paths[lost.item])}: {lost.reason}",
-            "free or add memory, raise ulimit -v, or remove the file, and give the same command again: it goes on where"
-            " it stopped",
-        )
-    return Rejected(lost.reason, retry=True)
-
-
-def _size_of_row(rows: _Rows, number: int, row: int) -> tuple[int, int] | Rejected | None:
-    """In a worker: (height, width) by the header; None for what is no image, `Rejected` where that may be mended."""
-    split = rows.splits[number]
-    try:
-        content = split.read(row)
-    except (OSError, FastnoisyError) as error:
-        return Rejected(str(error), retry=True) if rows.may_be_mended(number, row, error) else None
-    rows.readable[number] = row
-    return upright_size(content)
-
-
-def _is_made_smaller(rows: _Rows, number: int, plan: Plan, sample: range, i: int) -> bool:
-    """In a worker: whether an image of the sample will be made smaller, by its header."""
-    try:
-        size = upright_size(rows.splits[number].read(sample[i]))
-    except (OSError, FastnoisyError):
-        return False
-    return size is not None and plan.resize.apply(*size) < size
-
-
-def _compiled(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
+def _compiled(rows: Rows, plan: Plan, todo: list[range], run: Callable[..., Generator[Any, None, None]]) -> Shrink:
     """What makes images smaller, compiled where, by a few of the longest split, it pays."""
     shrink = Shrink()
     number = max(range(len(todo)), key=lambda i: len(todo[i]))
@@ -309,7 +248,7 @@ def _compiled(rows: _Rows, plan: Plan, todo: list[range], run: Callable[..., Gen
     if plan.resize.kind == "none" or count < shrink_module.WORTH_IMAGES:
         return shrink
     sample = todo[number][:: max(1, count // 32)]
-    work = functools.partial(_is_made_smaller, rows, number, plan, sample)
+    work = functools.partial(is_made_smaller, rows, number, plan, sample)
     with contextlib.closing(run(work, range(len(sample)), lost=str, chunk=8)) as found:
         smaller = sum(result is True for result in found)
     if smaller * count >= shrink_module.WORTH_IMAGES * len(sample):
@@ -324,7 +263,7 @@ def _try_again(
     anew.
     """
     rows = list(part.again)
-    lost = functools.partial(_lost, [paths[row] for row in rows])
+    lost = functools.partial(rejected_or_refused, [paths[row] for row in rows])
     with contextlib.closing(run(functools.partial(_work_of, work, rows), range(len(rows)), lost=lost)) as results:
         for row, result in zip(rows, results, strict=True):
             if not isinstance(result, Rejected) or not result.retry:
@@ -337,24 +276,28 @@ def _work_of(work: Callable[[int], Any], rows: list[int], i: int) -> Any:
 
 
 def _plan(
-    partial: Partial, rows: _Rows, options: ConvertOptions, run: Callable[..., Generator[Any, None, None]]
+    partial: Partial,
+    rows: Rows,
+    options: ConvertOptions,
+    run: Callable[..., Generator[Any, None, None]],
+    anew: bool,
 ) -> tuple[Plan, bool]:
-    """The plan, and whether every image had its say; where not, an earlier run's is made again, and its rows with
-    it.
+    """The plan, and whether every image had its say; where not, or `anew`, an earlier run's is made again, and where it
+    is another, its rows with it.
     """
     noted = partial.details.get("plan")
     if noted is not None:
         canvas = (noted["canvas"][0], noted["canvas"][1])
         plan = Plan(Resize.parse(noted["resize"]), canvas, noted["store"], noted["quality"], noted["page_size"])
-        if partial.details.get("complete", True):
+        if partial.details.get("complete", True) and not anew:
             return plan, True
     missing = 0
 
     def sizes(chunk: int) -> Iterable[tuple[int, int] | None]:
         nonlocal missing
         for number, split in enumerate(rows.splits):
-            work = functools.partial(_size_of_row, rows, number)
-            lost = functools.partial(_lost, split.paths)
+            work = functools.partial(size_of_row, rows, number)
+            lost = functools.partial(rejected_or_refused, split.paths)
             with contextlib.closing(run(work, range(len(split)), lost=lost, chunk=chunk)) as found:
                 for size in found:
                     missing += isinstance(size, Rejected)
@@ -366,7 +309,7 @@ def _plan(
     return made, not missing
 
 
-def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) -> dict[str, Any]:
+def _identity(rows: Rows, options: ConvertOptions, shard: shards.Shard | None) -> dict[str, Any]:
     """All that the bytes of the store depend on. What images hold is not looked at: that would be to read them all."""
     digest = hashlib.sha256()
     for split in rows.splits:
@@ -376,6 +319,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
             digest.update(b"\0" + path.encode("utf-8", "surrogateescape"))
         for labels in (split.given_labels, split.clean_labels):
             digest.update(b"none" if labels is None else labels.astype("<i8").tobytes())
+    digest.update(rows.source.stamp.encode())
     for name in rows.source.class_names:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
     kept = asdict(options)
@@ -394,7 +338,7 @@ def _identity(rows: _Rows, options: ConvertOptions, shard: shards.Shard | None) 
     }
 
 
-def _note_details(partial: Partial, rows: _Rows, plan: Plan, complete: bool, options: ConvertOptions) -> None:
+def _note_details(partial: Partial, rows: Rows, plan: Plan, complete: bool, options: ConvertOptions) -> None:
     info = {
         "format": FORMAT,
         "fastnoisy": __version__,

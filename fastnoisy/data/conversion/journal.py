@@ -8,6 +8,9 @@
     SPLIT.rejected.csv  the images rejected so far, where they were too many
     store/          what will be OUT, once it is whole
 
+A line about rows also has the stamps of the files that they were read from, so that a conversion that goes on knows
+which have changed since, and makes them anew.
+
 A row may be rejected for what may be over when the command is given again: a file that is not there, a process that was
 killed. The journal says which these are, and they are tried again.
 
@@ -175,6 +178,7 @@ class Part:
         self._restore()
         self._pending: list[Any] = []
         self._pending_again: list[int] = []  # places in it
+        self._pending_stamps: list[int] = []
         self._committed = self._sync_begun = time.monotonic()
         self._sync: Sync | None = None
 
@@ -197,6 +201,7 @@ class Part:
             told = [o.mode, o.height, o.width, o.checksum, len(o.data)]
             self._pending.append(told + [o.note] * bool(o.note))
             self._keep(row, o.mode, o.height, o.width, o.checksum, o.note)
+        self._pending_stamps.append(outcome.stamp)
         self.next_row += 1
         if len(self._pending) >= COMMIT_ROWS or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
@@ -210,8 +215,9 @@ class Part:
         self._writer.flush()
         if self._pending:
             again = {"again": self._pending_again} if self._pending_again else {}
-            self._journal.append({"rows": self._pending, **again})
-        self._pending, self._pending_again = [], []
+            stamps = {"stamps": self._pending_stamps} if any(self._pending_stamps) else {}
+            self._journal.append({"rows": self._pending, **again, **stamps})
+        self._pending, self._pending_again, self._pending_stamps = [], [], []
         self._committed = time.monotonic()
         if self._sync is not None and self._sync.done():
             self._journal.append({"synced": self._sync.row})
@@ -364,6 +370,13 @@ def row_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         entry = json.loads(text)
         if "rows" in entry:
             yield offset, entry
+
+
+def stamps_of(path: Path) -> list[int]:
+    """The stamp of each row's file, in order, 0 where it had none; empty where there is no journal."""
+    if not path.exists():
+        return []
+    return [stamp for _, entry in row_lines(path) for stamp in entry.get("stamps", [0] * len(entry["rows"]))]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

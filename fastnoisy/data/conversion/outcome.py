@@ -15,6 +15,7 @@ class Stored:
         mode: beton.JPG or beton.RAW.
         height, width: in pixels.
         note: what should be known of it; empty where nothing should.
+        stamp: of the file that it was read from, see `SourceSplit.stamp`.
     """
 
     data: bytes
@@ -22,6 +23,7 @@ class Stored:
     height: int
     width: int
     note: str = ""
+    stamp: int = 0
     checksum: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -35,10 +37,12 @@ class Rejected:
     Attributes:
         reason: why, on one line.
         retry: whether another time might bring it: a file that is not there, a worker that died of it each time.
+        stamp: as in `Stored`.
     """
 
     reason: str
     retry: bool = False
+    stamp: int = 0
 
 
 Outcome = Stored | Rejected

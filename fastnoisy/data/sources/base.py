@@ -18,6 +18,8 @@ import importlib
 import os
 import re
 import stat
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +46,8 @@ class SourceSplit:
         given_labels: int64 (N,), the labels as published.
         clean_labels: int64 (N,), where they are known to be right; None where they are not.
         read: gives image i as a file's bytes, or as uint8 pixels (height, width, 3), RGB. May raise OSError or
-            FastnoisyError; the image is then rejected.
+            FastnoisyError; the image is then rejected. Where it is `Files`, or has a method `stamp` as that has, a
+            conversion that goes on knows which files have changed.
         rejected: further images, named as in `paths`, and why they are no rows: without a label, say. They count as
             rejected.
     """
@@ -64,7 +67,58 @@ class SourceSplit:
         chosen = [int(row) for row in rows]
         clean = None if self.clean_labels is None else self.clean_labels[chosen]
         paths = [self.paths[row] for row in chosen]
-        return SourceSplit(name, paths, self.given_labels[chosen], clean, lambda i: self.read(chosen[i]))
+        return SourceSplit(name, paths, self.given_labels[chosen], clean, _Chosen(self, chosen))
+
+    def stamp(self, i: int) -> int:
+        """A number that changes with the size or the time of the file that image i is read from; 0 without one.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        stamp: Callable[[int], int] | None = getattr(self.read, "stamp", None)
+        return 0 if stamp is None else stamp(i)
+
+
+class _Chosen:
+    """Reads some rows of a split."""
+
+    def __init__(self, split: SourceSplit, rows: Sequence[int]) -> None:
+        self._split, self._rows = split, rows
+
+    def __call__(self, i: int) -> bytes | np.ndarray:
+        return self._split.read(self._rows[i])
+
+    def stamp(self, i: int) -> int:
+        return self._split.stamp(self._rows[i])
+
+
+class Files:
+    """Reads images that are files; gives a `SourceSplit` their stamps, too.
+
+    Args:
+        place: gives the path of image i.
+    """
+
+    def __init__(self, place: Callable[[int], Path]) -> None:
+        self._place = place
+
+    def __call__(self, i: int) -> bytes:
+        """The bytes of image i; see `read_file`."""
+        return read_file(self._place(i))
+
+    def stamp(self, i: int) -> int:
+        """See `SourceSplit.stamp`."""
+        return stamp_of(self._place(i))
+
+
+def stamp_of(path: Path) -> int:
+    """A number that changes with a file's size or time of change: crc32 of both, never 0.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = os.stat(path)
+    return zlib.crc32(struct.pack("<qq", status.st_size, status.st_mtime_ns)) or 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +131,7 @@ class Source:
         fixed_size: (height, width) where every image has it; None where sizes differ or are not known.
         root: a folder in which a store must not be written, since it would be taken for a class; None where it may.
         notes: what the user should be told though it is no error, one line each, as other counts than the published.
+        stamp: says what the images are that are read when the source is opened, and not from files of their own.
         listed: whether the file of every image was there when the source was opened, and was not merely named in a
             list.
     """
@@ -87,6 +142,7 @@ class Source:
     root: Path | None = None
     notes: list[str] = field(default_factory=list)
     listed: bool = False
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import empty_class_notes
-from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error
+from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error, stamp_of
 from fastnoisy.data.store import Split
 from fastnoisy.data.store.beton import RAW, BetonReader, BetonWriter
 from fastnoisy.errors import FastnoisyError
@@ -53,7 +53,8 @@ def open(path: Path | None) -> Source:
     all_sizes = np.concatenate(sizes)
     same = (all_sizes == all_sizes[0]).all() and all_sizes[0].all()
     fixed = (int(all_sizes[0, 0]), int(all_sizes[0, 1])) if same else None
-    return Source(class_names, splits, fixed, notes=notes)
+    stamp = ",".join(f"{name}:{stamp_of(file):08x}" for name, file in sorted(files.items()))
+    return Source(class_names, splits, fixed, notes=notes, stamp=stamp)
 
 
 def make_example(folder: Path) -> str:

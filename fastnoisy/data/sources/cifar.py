@@ -68,7 +68,8 @@ class Cifar:
             raise FastnoisyError(f"{self.kind} needs a path", f"write {self.kind}:PATH, where PATH is {self.layout}")
         files = self._read_archive(path) if path.is_file() else self._read_folder(path)
         splits = [self._split(name, batches, files, path) for name, batches in self.batches.items()]
-        return Source(self._class_names(files, path), splits, (SIDE, SIDE))
+        stamp = ",".join(f"{zlib.crc32(files[name]):08x}" for name in sorted(files))
+        return Source(self._class_names(files, path), splits, (SIDE, SIDE), stamp=stamp)
 
     def _wanted(self) -> list[str]:
         return [*(name for names in self.batches.values() for name in names), self.meta]

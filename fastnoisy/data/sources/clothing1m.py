@@ -26,7 +26,7 @@ from fastnoisy.data.sources._lists import (
     read_labels,
     read_lines,
 )
-from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import Files, Kind, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import read_class_names
 
@@ -126,7 +126,7 @@ class Clothing1M:
             lambda key: root / "images" / key.removeprefix("images/"),
         ]
         locate = find_images(self.kind, root, key_list, keys, ways)
-        return SourceSplit(name, keys, labels, labels if clean else None, lambda i: read_file(locate(keys[i])))
+        return SourceSplit(name, keys, labels, labels if clean else None, Files(lambda i: locate(keys[i])))
 
 
 def write_example(folder: Path, clean_train: int) -> Path:

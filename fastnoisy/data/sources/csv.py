@@ -21,7 +21,7 @@ import numpy as np
 
 from fastnoisy.data.sources._example import write_picture
 from fastnoisy.data.sources._lists import Texts, duplicate_notes, empty_class_notes, find_images
-from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import SPLIT_NAMES, Files, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.columns import OPTION, Columns, drops, known_names, parse
 from fastnoisy.label_files.lines import line_error, shown
@@ -246,4 +246,4 @@ def _with_clean(splits: dict[str, _Part], notes: list[str]) -> bool:
 def _split(name: str, folder: Path, part: _Part, given: np.ndarray, clean: np.ndarray | None) -> SourceSplit:
     names: Sequence[str] = part.names
     locate = find_images(KIND, folder, part.file, names, [lambda text: folder / text])
-    return SourceSplit(name, names, given, clean, lambda i: read_file(locate(names[i])))
+    return SourceSplit(name, names, given, clean, Files(lambda i: locate(names[i])))

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from fastnoisy.data.sources._lists import empty_class_notes
 from fastnoisy.data.sources._walk import IMAGES, Walked, ending, subfolders, walk
-from fastnoisy.data.sources.base import SPLIT_NAMES, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import SPLIT_NAMES, Files, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import in_order
 from fastnoisy.label_files.words import split_of_word
@@ -75,7 +75,7 @@ def open(path: Path | None) -> Source:
     )
     class_names, splits, notes = classes_of(tree)
     found = [
-        SourceSplit(split.name, split.files, split.labels, None, _reader(root, split.files), split.rejected)
+        SourceSplit(split.name, split.files, split.labels, None, Files(_place(root, split.files)), split.rejected)
         for split in splits
     ]
     return Source(class_names, found, root=path, notes=notes, listed=True)
@@ -139,8 +139,8 @@ def classes_of(tree: Tree) -> tuple[list[str], list[Split], list[str]]:
     return class_names, splits, notes
 
 
-def _reader(root: Path, files: list[str]) -> Callable[[int], bytes]:
-    return lambda i: read_file(root / files[i])
+def _place(root: Path, files: list[str]) -> Callable[[int], Path]:
+    return lambda i: root / files[i]
 
 
 def _split_roots(tree: Tree, names: list[str], top: Walked) -> tuple[dict[str, str], list[str]]:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from fastnoisy.data.sources.base import (
     SourceSplit,
     layout_error,
     read_file,
+    stamp_of,
 )
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.columns import CLEAN, CORRECTIONS, GIVEN, LABELS, parse
@@ -370,9 +371,13 @@ class _Reader:
         self._batch: Any = None
         self._start = 0  # the row of the file that the batch begins with
 
-    def of(self, part: _Part) -> Callable[[int], bytes]:
+    def of(self, part: _Part) -> _SplitReader:
         """What reads the images of a split."""
-        return lambda i: self.read(part.files[i], part.rows[i])
+        return _SplitReader(self, part)
+
+    def stamp(self, file: int) -> int:
+        """Of a file."""
+        return stamp_of(self._files[file])
 
     def read(self, file: int, row: int) -> bytes:
         """The bytes of an image.
@@ -410,3 +415,16 @@ class _Reader:
         if len(data) > MAX_FILE_BYTES:
             raise FastnoisyError("more than 1 GiB in one image")
         return data
+
+
+class _SplitReader:
+    """Reads the images of one split."""
+
+    def __init__(self, reader: _Reader, part: _Part) -> None:
+        self._reader, self._part = reader, part
+
+    def __call__(self, i: int) -> bytes:
+        return self._reader.read(self._part.files[i], self._part.rows[i])
+
+    def stamp(self, i: int) -> int:
+        return self._reader.stamp(self._part.files[i])

@@ -26,7 +26,7 @@ from fastnoisy.data.sources._lists import (
     find_images,
     read_list,
 )
-from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import Files, Kind, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 
 IMAGES_PER_CLASS = 50
@@ -74,7 +74,7 @@ class ImageNetVal:
             raise layout_error(self.kind, found.root, f"has no images of the first {self.num_classes} classes")
         names, locate = found.names, found.locate
         classes = class_names(self.num_classes)
-        split = SourceSplit("val", names, found.labels, found.labels, lambda i: read_file(locate(names[i])))
+        split = SourceSplit("val", names, found.labels, found.labels, Files(lambda i: locate(names[i])))
         published = self.num_classes * IMAGES_PER_CLASS
         notes = [
             *count_note(self.kind, "validation images", len(names), published),

@@ -26,7 +26,15 @@ from typing import BinaryIO
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
 from fastnoisy.data.sources._tar import REMEDY, members
-from fastnoisy.data.sources.base import MAX_FILE_BYTES, SPLIT_NAMES, UNLABELLED, Source, SourceSplit, layout_error
+from fastnoisy.data.sources.base import (
+    MAX_FILE_BYTES,
+    SPLIT_NAMES,
+    UNLABELLED,
+    Source,
+    SourceSplit,
+    layout_error,
+    stamp_of,
+)
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
 from fastnoisy.label_files.words import split_in_name
@@ -296,3 +304,7 @@ class _Reader:
         if len(data) != size:
             raise OSError(errno.EIO, "the shard has become shorter", str(file))
         return data
+
+    def stamp(self, i: int) -> int:
+        """The shard's."""
+        return stamp_of(self._files[self._part.shards[i]])

@@ -23,7 +23,7 @@ from fastnoisy.data.sources._lists import (
     find_images,
     read_list,
 )
-from fastnoisy.data.sources.base import Kind, Source, SourceSplit, layout_error, read_file
+from fastnoisy.data.sources.base import Files, Kind, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 
 VAL_LIST = "info/val_filelist.txt"
@@ -99,7 +99,7 @@ class WebVision:
         names, labels = listing.names, listing.labels
         locate = find_images(self.kind, root, listed_in, names, ways)
         clean = labels if name == "val" else None  # annotated by people, where training labels are search queries
-        return SourceSplit(name, names, labels, clean, lambda i: read_file(locate(names[i])))
+        return SourceSplit(name, names, labels, clean, Files(lambda i: locate(names[i])))
 
 
 def _write_example(

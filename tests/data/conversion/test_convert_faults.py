@@ -24,7 +24,7 @@ from fastnoisy.data.conversion import journal
 from fastnoisy.data.conversion.convert import ConvertOptions, convert, merge
 from fastnoisy.data.conversion.journal import read_journal
 from fastnoisy.data.conversion.shards import Shard
-from fastnoisy.data.sources import base, folder
+from fastnoisy.data.sources import base
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 
@@ -61,12 +61,14 @@ def stop_at(row: int) -> Callable[[object], None]:
 def failing(monkeypatch: pytest.MonkeyPatch, names: set[str], fail: Callable[[Path], None]) -> None:
     """Let `fail` happen in the worker that reads a file of such a name."""
 
+    read_file = base.read_file
+
     def read(path: Path) -> bytes:
         if path.name in names:
             fail(path)
-        return base.read_file(path)
+        return read_file(path)
 
-    monkeypatch.setattr(folder, "read_file", read)
+    monkeypatch.setattr(base, "read_file", read)
 
 
 def raising(number: int) -> Callable[[Path], None]:
@@ -255,6 +257,37 @@ def test_an_image_whose_process_ends_is_rejected_and_tried_again_on_going_on(
     convert(str(source), out, options=options)
     convert(str(source), tmp_path / "one", options=options)
     assert contents(out) == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("changed", [["ant/004.png"], ["bee/102.png", "bee/103.png"], ["ant/060.png"], "all"])
+@pytest.mark.parametrize("options", [ConvertOptions(resize="max=16"), ConvertOptions(resize="none", max_rejected=0.1)])
+def test_what_has_changed_between_an_interruption_and_its_continuation_is_made_anew(
+    source: Path, tmp_path: Path, changed: list[str] | str, options: ConvertOptions
+) -> None:
+    """Names and labels are the same, and still the store must be of the files as they are."""
+    copy, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(source, copy)
+    (copy / "ant/060.png").write_bytes(b"broken, and mended meanwhile")
+    with pytest.raises(Killed):
+        convert(str(copy), out, options=options, workers=2, progress=stop_at(128))
+    paths = sorted(str(path.relative_to(copy)) for path in copy.rglob("*.png")) if changed == "all" else changed
+    for name in paths:
+        size = (30, 20) if options.resize == "none" and changed == "all" else (24, 18)
+        Image.new("RGB", size, "red").save(copy / name)
+    lines: list[str] = []
+    convert(str(copy), out, options=options, say=lines.append)
+    convert(str(copy), tmp_path / "one", options=options)
+    assert contents(out) == contents(tmp_path / "one")
+    assert lines[0] == f"{paths[0]} has changed since an earlier run: from there on, train is made anew"
+
+
+def test_files_that_stay_as_they_were_are_not_made_anew(source: Path, tmp_path: Path) -> None:
+    options, lines = ConvertOptions(resize="max=16"), list[str]()
+    with pytest.raises(Killed):
+        convert(str(source), tmp_path / "out", options=options, workers=2, progress=stop_at(128))
+    convert(str(source), tmp_path / "out", options=options, say=lines.append)
+    assert len(lines) == 1
+    assert lines[0].startswith("going on with an earlier run: ")
 
 
 @pytest.mark.parametrize("fail", [kill, hang])
