@@ -34,7 +34,7 @@ class _Bounded:
         return self._raw.tell()
 
 
-def members(raw: BinaryIO, kind: str, file: Path) -> Iterator[tarfile.TarInfo]:
+def members(raw: BinaryIO, kind: str, file: Path, links: list[str] | None = None) -> Iterator[tarfile.TarInfo]:
     """The plain files in an uncompressed archive, in order. What one holds lies at its `offset_data`.
 
     The library's own list of them is emptied, for it would outgrow the memory.
@@ -42,6 +42,7 @@ def members(raw: BinaryIO, kind: str, file: Path) -> Iterator[tarfile.TarInfo]:
     Args:
         raw: at its start; may be a stream that decompresses.
         kind, file: for errors.
+        links: takes the names of links, which have no bytes of their own.
 
     Raises:
         FastnoisyError: no archive, a damaged one, or a name that leads out of it.
@@ -55,6 +56,8 @@ def members(raw: BinaryIO, kind: str, file: Path) -> Iterator[tarfile.TarInfo]:
                 if archive.offset <= end:  # a negative size would have the library go round for ever
                     raise FastnoisyError(f"{kind}: {file} is damaged at {member.name}", REMEDY)
                 end = archive.offset
+                if links is not None and (member.issym() or member.islnk()):
+                    links.append(member.name)
                 if not member.isreg() or member.issparse():
                     continue
                 if member.name.startswith("/") or ".." in member.name.split("/"):
@@ -66,3 +69,25 @@ def members(raw: BinaryIO, kind: str, file: Path) -> Iterator[tarfile.TarInfo]:
     except _ERRORS as error:
         problem = " ".join(str(error).split())[:100] or type(error).__name__
         raise FastnoisyError(f"{kind}: {file} is no .tar, or damaged: {problem}", REMEDY) from None
+
+
+def holds_samples(path: Path) -> bool:
+    """Whether an uncompressed archive is of WebDataset's samples: among its first files is a label beside an image of
+    the same name. True also for one that cannot be read, which is for `wds` to say; False for a compressed one.
+    """
+    stems: dict[str, set[str]] = {}
+    try:
+        with path.open("rb") as raw:
+            if raw.read(3)[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7"):
+                return False
+            raw.seek(0)
+            for number, member in enumerate(members(raw, "tar", path)):
+                folder, _, name = member.name.rpartition("/")
+                stem, _, suffix = name.partition(".")
+                if stem and suffix:
+                    stems.setdefault(f"{folder}/{stem}", set()).add(suffix.lower())
+                if number >= 200:
+                    break
+    except (OSError, FastnoisyError):
+        return True
+    return not stems or any(kinds & {"cls", "json"} and len(kinds) > 1 for kinds in stems.values())

@@ -120,13 +120,20 @@ def walk(folder: Path, prefix: str = "") -> Walked:
                 else:
                     todo.append((entry.path, f"{path}/", (*above, identity)))
             elif kind == "file":
-                if ending(name) in _OTHERS:
-                    found.others[f".{ending(name)}"] += 1
-                else:
-                    found.files.append(path)
+                add_file(found, name, path)
     found.files.sort(key=lambda path: path.split("/"))
     found.rejected.sort()
     return found
+
+
+def add_file(found: Walked, name: str, path: str) -> None:
+    """Add a file, unless it is hidden or its name is of no image."""
+    if name.startswith("."):
+        found.hidden += ending(name) in IMAGES
+    elif ending(name) in _OTHERS:
+        found.others[f".{ending(name)}"] += 1
+    else:
+        found.files.append(path)
 
 
 def subfolders(folder: Path) -> tuple[list[str], Walked]:

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
-from fastnoisy.data.sources._tar import REMEDY, members
+from fastnoisy.data.sources._tar import REMEDY, holds_samples, members
 from fastnoisy.data.sources.base import (
     MAX_FILE_BYTES,
     SPLIT_NAMES,
@@ -69,7 +69,7 @@ def recognises(path: Path) -> bool:
     train.
     """
     if path.is_file():
-        return path.suffix == ".tar"
+        return path.suffix == ".tar" and holds_samples(path)
     return _holds_shards(path) or _holds_shards(path / "train")
 
 

@@ -35,9 +35,7 @@ def listed(path: Path) -> list[list[str]]:
 
 def test_too_many_rejected_is_an_error_and_can_be_allowed_afterwards(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", count=9, broken=2)
-    with pytest.raises(
-        FastnoisyError, match=r"train: more than 5\.0% of 20 images.*bee/x0\.jpg: a text"
-    ) as caught:
+    with pytest.raises(FastnoisyError, match=r"train: more than 5\.0% of 20 images.*bee/x0\.jpg: a text") as caught:
         convert(str(source), tmp_path / "out")
     assert "--max-rejected" in caught.value.remedy
     assert not (tmp_path / "out").exists()
