@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -280,6 +281,21 @@ def archives(folder: Path) -> list[Sample]:
         files = [str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()]
         inner = path.name if path.is_file() else ""
         made.append(Sample(root, files, read_source(f"{name}:{inner}"), guarded=False))
+    for form in ("zip", "tar", "tar.gz", "tar.xz"):
+        root = folder / f"folders-{form}"
+        root.mkdir()
+        files = {f"pets/{name}/{i}.jpg": saved(i, "JPEG") for i in range(4) for name in ("cat", "dog")}
+        if form == "zip":
+            with zipfile.ZipFile(root / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(root / f"a.{form}", {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[form]) as archive:
+                for name, content in files.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, BytesIO(content))
+        made.append(Sample(root, [f"a.{form}"], read_source(f"archive:a.{form}"), guarded=False))
     for name in ("cifar10", "cifar100"):
         plain = Path(base.find(name).make_example(folder / f"{name}-plain"))
         inner = next(path.name for path in plain.iterdir() if path.is_dir())
