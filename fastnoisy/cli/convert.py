@@ -165,7 +165,7 @@ def command(
             say(f"  the rejected ones and why: {summary.path / f'{split.name}.meta' / 'rejected.csv'}")
         if part is None and split.noted:
             notes = summary.path / f"{split.name}.meta" / "notes.csv"
-            say(f"  only the first of several frames of {split.noted:,}: {notes}")
+            say(f"  what should be known of {split.noted:,} of them (first frames, encoded anew): {notes}")
     say(f"wrote {summary.path} from {summary.source} in {time.perf_counter() - started:,.1f} s")
     lost = sum(split.lost for split in summary.splits)
     if lost:

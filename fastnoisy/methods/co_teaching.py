@@ -27,7 +27,9 @@ class CoTeaching(TwoNetworks):
         """Options of Co-teaching."""
 
         noise_rate: float | None = Field(None, ge=0, lt=1, description="tau; default: the measured or configured rate")
-        warmup: int = Field(30, ge=1, description="T_k, epochs until all of tau is left out (10 in the original)")
+        warmup: int = Field(
+            30, ge=1, le=1_000_000, description="T_k, epochs until all of tau is left out (10 in the original)"
+        )
         warmup_mode: Literal["gradual", "plain"] = Field("gradual", description="plain: nothing is left out before T_k")
 
     needs_noise_rate = True

@@ -116,8 +116,8 @@ def gjs_preact34(num_classes: int) -> Backbone:
 @backbone("preact_small")
 def preact_small(num_classes: int, width: int = 16, blocks: int = 1, stem_stride: int = 1) -> Backbone:
     """Three stages of `blocks` blocks, widths w/2w/4w; 77,850 parameters at width 16, one block, 10 classes."""
-    if width < 1 or blocks < 1 or stem_stride not in (1, 2):
-        raise ValueError("width and blocks must be at least 1, stem_stride 1 or 2")
+    if width < 1 or not 1 <= blocks <= 1000 or stem_stride not in (1, 2):
+        raise ValueError("width must be at least 1, blocks 1 to 1,000, stem_stride 1 or 2")
     return PreActResNet(num_classes, (blocks,) * 3, (width, 2 * width, 4 * width), stem_stride)
 
 

@@ -6,7 +6,7 @@ sources.txt     where each record came from, one a line; backslash and line ends
 sizes.npy       int32 (N, 2), height and width
 checksums.npy   uint32 (N,), crc32 of each record's bytes
 rejected.csv    path and reason of what was not stored
-notes.csv       path and note of what is stored in part: the first of several frames
+notes.csv       path and note of what is stored otherwise: a first frame, encoded anew
 SHA256SUMS      digests of the files above
 verified.json   size and digest of the .beton whose records were all read and found right
 """
