@@ -79,7 +79,9 @@ def open(path: Path | None) -> Source:
         for split in splits
     ]  # fmt: skip
     if top:
-        notes.insert(0, f"{KIND}: paths are those within {top}")
+        around = Walked()
+        around.system.update(name for place, name in folders.system if top.startswith(place) and place != top)
+        notes[:0] = [f"{KIND}: paths are those within {top}", *around.notes(KIND)]
     return Source(class_names, made, notes=notes, listed=True)
 
 

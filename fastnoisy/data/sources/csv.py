@@ -13,7 +13,7 @@ pyarrow.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -221,9 +221,10 @@ def _check_first(first: _First, splits: dict[str, _Part], folder: Path) -> None:
     """
     counts = sum(part.given.count(first.label) for part in splits.values())
     part = next((part for part in splits.values() if part.names[0] == first.path), None)
-    if counts != 1 or part is None or os.path.exists(folder / first.path):
+    ways = _ways(folder)
+    if counts != 1 or part is None or any(os.path.exists(way(first.path)) for way in ways):
         return
-    if any(os.path.exists(folder / name) for name in part.names[1:11]):
+    if any(os.path.exists(way(name)) for name in part.names[1:11] for way in ways):
         raise FastnoisyError(
             f"{KIND}: {first.file}, line 1, seems to name the columns: {shown(first.path)} is no file, and no other "
             f"image has the label {shown(first.label)}",
@@ -243,7 +244,12 @@ def _with_clean(splits: dict[str, _Part], notes: list[str]) -> bool:
     return complete
 
 
+def _ways(folder: Path) -> list[Callable[[str], Path]]:
+    """From a listed path to a file: as it is written, or as Windows writes it."""
+    return [lambda text: folder / text, lambda text: folder / text.replace("\\", "/")]
+
+
 def _split(name: str, folder: Path, part: _Part, given: np.ndarray, clean: np.ndarray | None) -> SourceSplit:
     names: Sequence[str] = part.names
-    locate = find_images(KIND, folder, part.file, names, [lambda text: folder / text])
+    locate = find_images(KIND, folder, part.file, names, _ways(folder))
     return SourceSplit(name, names, given, clean, Files(lambda i: locate(names[i])))

@@ -224,7 +224,9 @@ def _open(file: Path) -> Any:
     except ImportError:
         raise FastnoisyError(f"{KIND}: {file} needs pyarrow, which is not installed", "pip install pyarrow") from None
     try:
-        return parquet.ParquetFile(file, pre_buffer=False, buffer_size=_STREAM_BYTES)
+        table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_STREAM_BYTES)
+        "".join(table.schema_arrow.names)  # decodes them
+        return table
     except (ArrowException, OSError, ValueError) as error:
         raise _damaged(file, error) from None
 
@@ -234,12 +236,19 @@ def _damaged(file: Path, error: Exception) -> FastnoisyError:
     return FastnoisyError(f"{KIND}: {file} is no Parquet file, or damaged: {problem}", "download it again")
 
 
-def _batches(table: Any, file: Path, columns: list[str], size: int, groups: list[int] | None = None) -> Iterator[Any]:
-    """Batches of rows, read piece by piece in this thread: workers are forked, and a pool's threads are not."""
+def _batches(
+    table: Any, file: Path, columns: list[str], size: int, groups: list[int] | None = None
+) -> Iterator[dict[str, list[Any]]]:
+    """Batches of rows, by column; read piece by piece in this thread: workers are forked, and a pool's threads are not.
+
+    Raises:
+        FastnoisyError: the file is damaged, or a text in it is no UTF-8.
+    """
     from pyarrow import ArrowException
 
     try:
-        yield from table.iter_batches(size, row_groups=groups, columns=columns, use_threads=False)
+        for batch in table.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
+            yield {name: batch.column(name).to_pylist() for name in batch.schema.names}
     except (ArrowException, OSError, ValueError) as error:
         raise _damaged(file, error) from None
 
@@ -326,10 +335,10 @@ def _read(file: Path, number: int, columns: _Columns, root: Path, part: _Part) -
     with_path = columns.nested and table.schema_arrow.field(columns.image).type.get_field_index("path") >= 0
     row = 0
     for batch in _batches(table, file, wanted + [f"{columns.image}.path"] * with_path, 4096):
-        lists = [batch.column(name).to_pylist() for name in wanted]
-        cells = batch.column(columns.image).to_pylist() if with_path else [None] * batch.num_rows
-        for i in range(batch.num_rows):
-            told = (cells[i] or {}).get("path") or ""
+        lists = [batch[name] for name in wanted]
+        cells = batch.get(columns.image)
+        for i in range(len(lists[0])):
+            told = ((cells and cells[i]) or {}).get("path") or ""
             name = f"{shown}/{row}" + (f"/{told.rpartition('/')[2]}" if told else "")
             given, clean = (_label(lists[k][i]) if k < len(lists) else "" for k in (0, 1))
             if not given:
@@ -367,8 +376,8 @@ class _Reader:
         self._file = self._group = -1
         self._bounds: np.ndarray = np.zeros(1, np.int64)
         self._table: Any = None
-        self._batches: Iterator[Any] = iter(())
-        self._batch: Any = None
+        self._batches: Iterator[dict[str, list[Any]]] = iter(())
+        self._batch: list[Any] | None = None
         self._start = 0  # the row of the file that the batch begins with
 
     def of(self, part: _Part) -> _SplitReader:
@@ -396,12 +405,14 @@ class _Reader:
         if self._group != group or self._batch is None or row < self._start:
             self._group, self._start, self._batch = group, int(self._bounds[group]), None
             self._batches = _batches(self._table, self._files[file], [self._columns.image], BATCH, [group])
-        while self._batch is None or row >= self._start + self._batch.num_rows:
-            self._start += 0 if self._batch is None else self._batch.num_rows
-            self._batch = next(self._batches, None)
-            if self._batch is None:
+        while self._batch is None or row >= self._start + len(self._batch):
+            self._start += len(self._batch or ())
+            batch = next(self._batches, None)
+            if batch is None:
+                self._batch = None
                 raise FastnoisyError(f"{self._files[file]} has become shorter than {row + 1:,} rows")
-        return self._content(self._batch.column(self._columns.image)[row - self._start].as_py(), self._files[file])
+            self._batch = batch[self._columns.image]
+        return self._content(self._batch[row - self._start], self._files[file])
 
     def _content(self, cell: Any, file: Path) -> bytes:
         data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastnoisy.data.sources import base, csv
-from fastnoisy.data.sources._example import write_picture
+from fastnoisy.data.sources._example import picture, write_picture
 from fastnoisy.data.sources.base import Source
 from fastnoisy.errors import FastnoisyError
 
@@ -299,3 +299,16 @@ def test_columns_of_yes_and_no_are_no_labels(place: Path) -> None:
     source = opened(place, "path,label,clean,corrected,subset\n0.jpg,a,True,no,x\n1.jpg,b,False,yes,y\n")
     assert (source.class_names, source.notes) == (["a", "b"], [])
     assert source.splits[0].clean_labels is None
+
+
+def test_paths_that_windows_has_written(tmp_path: Path) -> None:
+    """With backslashes, in UTF-16, with semicolons and a header in German."""
+    for i in range(6):
+        write_picture(tmp_path / f"Bilder/Klasse {i % 2}/{i}.jpg", i % 2, i)
+    rows = [f"Bilder\\Klasse {i % 2}\\{i}.jpg;Klasse {i % 2}" for i in range(6)]
+    (tmp_path / "liste.csv").write_text("\r\n".join(["Datei;Klasse", *rows]), encoding="utf-16", newline="")
+    with pytest.raises(FastnoisyError, match=r"line 1, seems to name the columns: 'Datei' is no file.*--columns"):
+        csv.open(tmp_path / "liste.csv")
+    source, _ = base.open_source(str(tmp_path / "liste.csv"), "path=Datei,label=Klasse")
+    assert source.class_names == ["Klasse 0", "Klasse 1"]
+    assert source.splits[0].read(3) == picture(1, 3)

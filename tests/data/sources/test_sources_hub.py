@@ -130,6 +130,13 @@ def test_images_beside_the_file_are_read_and_none_outside(tmp_path: Path) -> Non
             split.read(row)
 
 
+def no_text(file: Path, text: bytes) -> None:
+    """Make a text of a file one that is no UTF-8."""
+    data = file.read_bytes()
+    assert text in data
+    file.write_bytes(data.replace(text, b"\xf4" + text[1:]))
+
+
 def test_what_is_no_such_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     table = pa.table([pa.array([1]), pa.array([2]), pa.array([b"x"])], ["label", "label", "image"])
@@ -152,6 +159,12 @@ def test_what_is_no_such_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f/train.parquet").write_bytes(b"PAR1 and no more PAR1")
     with pytest.raises(FastnoisyError, match=r"no Parquet file, or damaged"):
         hub.open(tmp_path / "f")
+    (tmp_path / "g").mkdir()
+    for text in (b"a/1.jpg", b"fine"):  # a cell, and a column's name
+        (tmp_path / "g/train.parquet").write_bytes((tmp_path / "b/train.parquet").read_bytes())
+        no_text(tmp_path / "g/train.parquet", text)
+        with pytest.raises(FastnoisyError, match=r"damaged: .*can't decode byte 0xf4"):
+            hub.open(tmp_path / "g")
     parquet.write_table(pa.table({"path": ["a.jpg"], "label": [0]}), tmp_path / "list.parquet")
     assert base.resolve(str(tmp_path / "list.parquet"))[0] == "csv"
 
