@@ -13,8 +13,10 @@ pyarrow.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -221,10 +223,9 @@ def _check_first(first: _First, splits: dict[str, _Part], folder: Path) -> None:
     """
     counts = sum(part.given.count(first.label) for part in splits.values())
     part = next((part for part in splits.values() if part.names[0] == first.path), None)
-    ways = _ways(folder)
-    if counts != 1 or part is None or any(os.path.exists(way(first.path)) for way in ways):
+    if counts != 1 or part is None or os.path.exists(_place(folder, first.path)):
         return
-    if any(os.path.exists(way(name)) for name in part.names[1:11] for way in ways):
+    if any(os.path.exists(_place(folder, name)) for name in part.names[1:11]):
         raise FastnoisyError(
             f"{KIND}: {first.file}, line 1, seems to name the columns: {shown(first.path)} is no file, and no other "
             f"image has the label {shown(first.label)}",
@@ -244,12 +245,19 @@ def _with_clean(splits: dict[str, _Part], notes: list[str]) -> bool:
     return complete
 
 
-def _ways(folder: Path) -> list[Callable[[str], Path]]:
-    """From a listed path to a file: as it is written, or as Windows writes it."""
-    return [lambda text: folder / text, lambda text: folder / text.replace("\\", "/")]
+def _place(folder: Path, text: str) -> Path:
+    """Where a listed image lies: as it is written; or as Windows writes it, or with accents as macOS encodes them."""
+    ways = [text]
+    if "\\" in text:
+        ways.append(text.replace("\\", "/"))
+    if not text.isascii():
+        ways += [unicodedata.normalize(form, way) for form in ("NFC", "NFD") for way in list(ways)]
+    if len(ways) > 1:
+        return next((folder / way for way in ways if os.path.exists(folder / way)), folder / text)
+    return folder / text
 
 
 def _split(name: str, folder: Path, part: _Part, given: np.ndarray, clean: np.ndarray | None) -> SourceSplit:
     names: Sequence[str] = part.names
-    locate = find_images(KIND, folder, part.file, names, _ways(folder))
+    locate = find_images(KIND, folder, part.file, names, [partial(_place, folder)])
     return SourceSplit(name, names, given, clean, Files(lambda i: locate(names[i])))

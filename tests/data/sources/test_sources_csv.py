@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -312,3 +313,15 @@ def test_paths_that_windows_has_written(tmp_path: Path) -> None:
     source, _ = base.open_source(str(tmp_path / "liste.csv"), "path=Datei,label=Klasse")
     assert source.class_names == ["Klasse 0", "Klasse 1"]
     assert source.splits[0].read(3) == picture(1, 3)
+
+
+def test_paths_whose_accents_are_encoded_otherwise(tmp_path: Path) -> None:
+    """A folder from a Mac with a list that a spreadsheet has written; and a name that does hold a backslash."""
+    mac = unicodedata.normalize("NFD", "été")
+    names = ["café.jpg", f"{mac}/1.jpg", r"back\slash.jpg", "plain.jpg"]
+    for i, name in enumerate(names):
+        write_picture(tmp_path / name, i, i)
+    listed = [unicodedata.normalize("NFD", names[0]), r"été\1.jpg", *names[2:]]
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(listed)))
+    split = csv.open(tmp_path / "list.csv").splits[0]
+    assert [split.read(i) for i in range(4)] == [picture(i, i) for i in range(4)]
