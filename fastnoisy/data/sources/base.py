@@ -279,7 +279,9 @@ def read_file(path: Path) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise FastnoisyError("more than 1 GiB in one file")
         parts = [os.read(descriptor, status.st_size + 1)]  # one more, to see its end in the same call
-        while len(parts[-1]) > 0 and sum(map(len, parts)) != status.st_size:
+        while len(parts[-1]) > 0 and (total := sum(map(len, parts))) != status.st_size:
+            if total > MAX_FILE_BYTES:  # it grows, or is one of the system's that have no size and no end
+                raise FastnoisyError("more than 1 GiB in one file")
             parts.append(os.read(descriptor, 1 << 20))
         return b"".join(parts)
     finally:
