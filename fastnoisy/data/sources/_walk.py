@@ -97,7 +97,7 @@ class Walked:
         if self.hidden:
             found.append(f"{kind}: passed over hidden files that are named as images: {self.hidden:,}")
         unlisted = [
-            f"{path!r} {why.removeprefix(_UNLISTED)}" for path, why in self.rejected if why.startswith(_UNLISTED)
+            f"{path!r}: {why.removeprefix(_UNLISTED)}" for path, why in self.rejected if why.startswith(_UNLISTED)
         ]
         if unlisted:
             more = f" and {len(unlisted) - 3:,} more" if len(unlisted) > 3 else ""
@@ -184,7 +184,8 @@ def subfolders(folder: Path) -> tuple[list[str], Walked]:
             elif kind == "file":
                 found.files.append(name)
     if found.rejected and found.rejected[0][0] == "":
-        raise FastnoisyError(f"cannot list {folder}: {found.rejected[0][1]}", "look at its owner and its permissions")
+        reason = found.rejected[0][1].removeprefix(_UNLISTED)
+        raise FastnoisyError(f"cannot list {folder}: {reason}", "look at its owner and its permissions")
     return sorted(names), found
 
 

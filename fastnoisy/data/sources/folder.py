@@ -229,7 +229,8 @@ def _split(tree: Tree, name: str, root: str, class_names: list[str]) -> tuple[Sp
         labels += [label] * len(walked.files)
         passed.add(walked)
     if not files:
-        raise layout_error(tree.kind, tree.path / root, "has no files in its class folders")
+        why = "".join(f"; {path}: {reason}" for path, reason in passed.rejected[:1])
+        raise layout_error(tree.kind, tree.path / root, f"has no files in its class folders{why}")
     passed.system += beside.system
     passed.hidden += beside.hidden
     rejected = [(f"{start}{path}", reason) for path, reason in beside.rejected] + _beside(beside, start)

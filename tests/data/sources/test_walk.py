@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastnoisy.data.conversion.convert import ConvertOptions, convert
-from fastnoisy.data.sources import folder
+from fastnoisy.data.sources import base, folder
 from fastnoisy.data.sources._example import picture, write_picture
 from fastnoisy.data.sources._walk import subfolders, walk
 from fastnoisy.errors import FastnoisyError
@@ -70,8 +70,31 @@ def test_a_folder_that_may_not_be_listed_is_rejected_by_name(
     refusing(monkeypatch, tmp_path / "dog", number)
     source = folder.open(tmp_path)
     assert [path for path, _ in source.splits[0].rejected] == ["dog"]
-    assert source.notes[0].startswith("folder: left out are folders with all that is in them: 'dog' ")
+    assert source.notes[0].startswith("folder: left out are folders with all that is in them: 'dog': it")
     assert source.notes[1] == "folder: 1 of 2 classes have no image: dog"
+
+
+def test_a_folder_that_may_not_be_searched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for kinds that look for files by name, whose fault it would be for ever."""
+    root = make(tmp_path, "cat/1.jpg")
+    status = os.stat
+
+    def stat(path: str, **how: bool) -> os.stat_result:
+        if os.fspath(path).startswith(f"{root}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return status(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    for source in (str(root), f"cifar10:{root}/cat"):
+        with pytest.raises(FastnoisyError, match=r"cannot read .*: Permission denied"):
+            base.open_source(source)
+
+
+def test_a_split_of_which_nothing_may_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
+    refusing(monkeypatch, tmp_path / "val/cat", errno.EACCES)
+    with pytest.raises(FastnoisyError, match=r"no files in its class folders; val/cat: a folder: it may not be read"):
+        folder.open(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
