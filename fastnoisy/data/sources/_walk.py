@@ -1,8 +1,9 @@
 """The one walker of folders: for sources, for shards and for what is predicted. What it does not list it tells of.
 
-Links are followed, to files and to folders, and none is followed in a circle. What the system keeps in folders for
-itself (thumbnails, trash, resource forks) and what is hidden is passed over. A folder that cannot be listed is never an
-empty one: where the machine fails, that is an error, and where this user may not look, it is rejected by name.
+Links are followed, to files and to folders, and none is followed in a circle, or to one folder in very many ways. What
+the system keeps in folders for itself (thumbnails, trash, resource forks) and what is hidden is passed over. A folder
+that cannot be listed is never an empty one: where the machine fails, that is an error, and where this user may not
+look, it is rejected by name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +22,12 @@ from fastnoisy.errors import FastnoisyError
 
 # Of macOS, Windows, Linux, Synology, QNAP, Jupyter, Python, git and editors; in lower case.
 _SYSTEM = re.compile(
-    r"__macosx|@eadir|@tmp|@sharebin|#recycle|#snapshot|@recycle|@recently-snapshot|\.@__thumb|\.@upload_cache"
+    r"__macosx|@eadir|@tmp|@sharebin|@synoeastream|@synoresource|:2e.*|desktop d[bf]|network trash folder"
+    r"|temporary items|#recycle|#snapshot|@recycle|@recently-snapshot|\.@__thumb|\.@upload_cache"
     r"|lost\+found|\$recycle\.bin|system volume information|found\.[0-9]{3}"
-    r"|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r|\.ds_store|\._.*|\.trash.*|\.nfs.*|\.fuse_hidden.*"
+    r"|~snapshot|\.snapshots?|\.zfs|\.streams|\.apdisk|\.localized|\.stversions|\.stfolder|\.dropbox(\.cache)?"
+    r"|thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|icon\r|\.ds_store|\._.*|\.trash.*|\.nfs.*"
+    r"|\.fuse_hidden.*"
     r"|\.spotlight-v100|\.fseventsd|\.temporaryitems|\.appledouble|\.documentrevisions-v100|\.volumeicon\.icns"
     r"|__pycache__|\.ipynb_checkpoints|\.git|\.svn|\.hg|\.dvc|\.cache|\.thumbnails|\.picasa\.ini|picasa\.ini|zbthumbnail\.info"
 )
@@ -41,6 +46,10 @@ _OTHERS = frozenset(
     mpg mpeg wav mp3 part crdownload tmp bak lock
     """.split()  # noqa: SIM905
 )
+MAX_WAYS = 100  # by which links may lead to one folder: two links in each of 30 folders make 2 ** 30
+_UNLISTED = "a folder: "  # begins the reasons of folders that cannot be listed
+_NOT_THERE = (-1, -1)
+_CIRCLE = "a link to a folder that it lies in"
 # What is wrong with one folder's name or rights; any other number says that the machine or its disk fails.
 _OF_THE_PATH = {
     errno.EACCES: "it may not be read (permission denied)",
@@ -60,7 +69,7 @@ class Walked:
         files: paths within the folder, with slashes, sorted part by part.
         rejected: paths and reasons: what looks like more files and cannot be listed or read.
         system: how often each name was passed over that the system keeps for itself.
-        hidden: how many hidden files have names of images.
+        hidden: how many files that are hidden, or lie in hidden folders, have names of images.
         others: how many files were passed over for the endings of their names, by ending.
     """
 
@@ -87,6 +96,12 @@ class Walked:
             found.append(f"{kind}: passed over files whose names are of no images: {_counted(self.others)}")
         if self.hidden:
             found.append(f"{kind}: passed over hidden files that are named as images: {self.hidden:,}")
+        unlisted = [
+            f"{path!r}: {why.removeprefix(_UNLISTED)}" for path, why in self.rejected if why.startswith(_UNLISTED)
+        ]
+        if unlisted:
+            more = f" and {len(unlisted) - 3:,} more" if len(unlisted) > 3 else ""
+            found.append(f"{kind}: left out are folders with all that is in them: {'; '.join(unlisted[:3])}{more}")
         return found
 
 
@@ -97,11 +112,18 @@ def walk(folder: Path, prefix: str = "") -> Walked:
         prefix: goes before each path, as in `train/cat/`.
 
     Raises:
-        FastnoisyError: the machine, its disk or its network fails while listing; names the folder.
+        FastnoisyError: the machine, its disk or its network fails while listing, or links lead to one folder in more
+            than `MAX_WAYS` ways; names the folder.
     """
     found = Walked()
     top = os.fspath(folder)
-    around = tuple(_identity(os.fspath(parent)) for parent in [folder, *Path(os.path.realpath(folder)).parents])
+    parents = {*Path(os.path.abspath(folder)).parents, *Path(os.path.realpath(folder)).parents}
+    above_top = {_identity(os.fspath(parent)) for parent in parents} - {_NOT_THERE}
+    around = (_identity(top), *above_top)
+    if prefix and around[0] in above_top:
+        found.rejected.append((prefix.rstrip("/"), _CIRCLE))
+        return found
+    ways: Counter[tuple[int, int]] = Counter()
     todo: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(top, prefix, around)]
     while todo:
         place, shown, above = todo.pop()
@@ -112,11 +134,17 @@ def walk(folder: Path, prefix: str = "") -> Walked:
                 continue
             kind = _kind(entry, path, found)
             if name.startswith("."):
-                found.hidden += kind == "file" and ending(name) in IMAGES
+                found.hidden += _hidden_images(entry, kind)
             elif kind == "folder":
                 identity = _identity(entry.path)
+                ways[identity] += 1
                 if identity in above:
-                    found.rejected.append((path, "a link to a folder that it lies in"))
+                    found.rejected.append((path, _CIRCLE))
+                elif ways[identity] > MAX_WAYS:
+                    raise FastnoisyError(
+                        f"links lead to {entry.path!r} in more than {MAX_WAYS} ways",
+                        "remove links, so that few are left",
+                    )
                 else:
                     todo.append((entry.path, f"{path}/", (*above, identity)))
             elif kind == "file":
@@ -147,14 +175,17 @@ def subfolders(folder: Path) -> tuple[list[str], Walked]:
         name = entry.name
         if is_system(name):
             found.system[name if not name.startswith("._") else "._*"] += 1
-        elif not name.startswith("."):
+        elif name.startswith("."):
+            found.hidden += _hidden_images(entry, _kind(entry, name, found))
+        else:
             kind = _kind(entry, name, found)
             if kind == "folder":
                 names.append(name)
             elif kind == "file":
                 found.files.append(name)
     if found.rejected and found.rejected[0][0] == "":
-        raise FastnoisyError(f"cannot list {folder}: {found.rejected[0][1]}", "look at its owner and its permissions")
+        reason = found.rejected[0][1].removeprefix(_UNLISTED)
+        raise FastnoisyError(f"cannot list {folder}: {reason}", "look at its owner and its permissions")
     return sorted(names), found
 
 
@@ -179,7 +210,7 @@ def _listed(place: str, shown: str, found: Walked) -> Iterator[os.DirEntry[str]]
             raise FastnoisyError(
                 f"cannot list {place}: {error.strerror or error}", "mend that and give the same command again"
             ) from None
-        found.rejected.append((shown.rstrip("/"), f"a folder: {_OF_THE_PATH[error.errno]}"))
+        found.rejected.append((shown.rstrip("/"), f"{_UNLISTED}{_OF_THE_PATH[error.errno]}"))
 
 
 def _kind(entry: os.DirEntry[str], path: str, found: Walked) -> str:
@@ -206,11 +237,28 @@ def _kind(entry: os.DirEntry[str], path: str, found: Walked) -> str:
     return ""
 
 
+def _hidden_images(entry: os.DirEntry[str], kind: str) -> int:
+    """How many files with names of images a hidden file or folder is or holds: to be told of, not to be read."""
+    if kind == "file":
+        return int(ending(entry.name) in IMAGES)
+    count, todo = 0, [entry.path] if kind == "folder" and not entry.is_symlink() else []
+    while todo:
+        with suppress(OSError), os.scandir(todo.pop()) as below:
+            for item in below:
+                if is_system(item.name):
+                    continue
+                if item.is_dir(follow_symlinks=False):
+                    todo.append(item.path)
+                else:
+                    count += ending(item.name) in IMAGES
+    return count
+
+
 def _identity(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError:
-        return -1, -1  # listing it will say why
+        return _NOT_THERE  # listing it will say why
     return status.st_dev, status.st_ino
 
 

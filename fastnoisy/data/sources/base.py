@@ -205,8 +205,17 @@ def resolve(source: str) -> tuple[str, Path | None]:
         source: `kind:path`, a kind that needs no path, or a path whose layout one kind recognises.
 
     Raises:
-        FastnoisyError: empty, unknown kind, missing path, or a layout that no kind or more than one recognises.
+        FastnoisyError: empty, unknown kind, missing path, one that may not be read, or a layout that no kind or more
+            than one recognises.
     """
+    try:
+        return _resolve(source)
+    except OSError as error:
+        problem = f"cannot read {error.filename or source}: {error.strerror or error}"
+        raise FastnoisyError(problem, "look at its owner and its permissions") from None
+
+
+def _resolve(source: str) -> tuple[str, Path | None]:
     if not source:  # an unset variable of a script, most likely; Path("") would be the current folder
         raise FastnoisyError("SOURCE is empty", "give a path, or KIND:PATH; the current folder is .")
     kind, colon, rest = source.partition(":")
@@ -238,8 +247,6 @@ def open_source(source: str, columns: str = "") -> tuple[Source, str]:
     """
     kind, path = resolve(source)
     found = find(kind)
-    if path is not None and not path.exists() and not found.takes_patterns:
-        raise FastnoisyError(f"{kind}: {path} does not exist")
     if path is None and found.needs_path:
         raise FastnoisyError(f"{kind} needs a path", f"write {kind}:PATH, where PATH is {found.layout}")
     if path is not None and not found.needs_path:
@@ -248,6 +255,8 @@ def open_source(source: str, columns: str = "") -> tuple[Source, str]:
         takes = [name for name in kinds() if find(name).takes_columns]
         raise FastnoisyError(f"{kind} has no columns that could be named", f"--columns is for {', '.join(takes)}")
     try:
+        if path is not None and not path.exists() and not found.takes_patterns:
+            raise FastnoisyError(f"{kind}: {path} does not exist")
         opened = found.open(path) if not columns else found.open(path, columns)
     except OSError as error:
         raise FastnoisyError(f"{kind}: cannot read {error.filename or path}: {error.strerror or error}") from None
@@ -279,7 +288,9 @@ def read_file(path: Path) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise FastnoisyError("more than 1 GiB in one file")
         parts = [os.read(descriptor, status.st_size + 1)]  # one more, to see its end in the same call
-        while len(parts[-1]) > 0 and sum(map(len, parts)) != status.st_size:
+        while len(parts[-1]) > 0 and (total := sum(map(len, parts))) != status.st_size:
+            if total > MAX_FILE_BYTES:  # it grows, or is one of the system's that have no size and no end
+                raise FastnoisyError("more than 1 GiB in one file")
             parts.append(os.read(descriptor, 1 << 20))
         return b"".join(parts)
     finally:

@@ -77,7 +77,7 @@ def _files(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {split_in_name(path.stem): path}
     found: dict[str, Path] = {}
-    for file in sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()):
+    for file in sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.is_dir()):
         name = split_in_name(file.stem)
         if name in found:
             problem = f"has {found[name].name} and {file.name}, both of them {name}"

@@ -133,8 +133,10 @@ def classes_of(tree: Tree) -> tuple[list[str], list[Split], list[str]]:
         passed.add(walked)
     if roots["train"]:
         passed.system += top.system
+        passed.hidden += top.hidden
         splits[0].rejected += top.rejected + _beside(top, "")
     notes += passed.notes(tree.kind)
+    notes += _nested(tree, splits, roots, class_names)
     notes += empty_class_notes(tree.kind, class_names, [split.labels for split in splits])
     return class_names, splits, notes
 
@@ -227,10 +229,34 @@ def _split(tree: Tree, name: str, root: str, class_names: list[str]) -> tuple[Sp
         labels += [label] * len(walked.files)
         passed.add(walked)
     if not files:
-        raise layout_error(tree.kind, tree.path / root, "has no files in its class folders")
+        why = "".join(f"; {path}: {reason}" for path, reason in passed.rejected[:1])
+        raise layout_error(tree.kind, tree.path / root, f"has no files in its class folders{why}")
     passed.system += beside.system
+    passed.hidden += beside.hidden
     rejected = [(f"{start}{path}", reason) for path, reason in beside.rejected] + _beside(beside, start)
     return Split(name, files, np.array(labels, np.int64), rejected + passed.rejected), passed
+
+
+def _nested(tree: Tree, splits: list[Split], roots: dict[str, str], class_names: list[str]) -> list[str]:
+    """Notes on folders within class folders that look like splits or like the classes themselves."""
+    within: dict[str, None] = {}
+    for split in splits:
+        start = len(f"{roots[split.name]}/") if roots[split.name] else 0
+        for path in split.files:
+            _, _, rest = path[start:].partition("/")
+            if "/" in rest:
+                within.setdefault(rest.partition("/")[0])
+    names = sorted(within)
+    meant = {split_of_word(name) for name in names} - {None}
+    if len(meant) > 1:
+        listed = " and ".join(name for name in names if split_of_word(name))
+        text = f"{tree.kind}: {listed} within class folders are no splits: those have the class folders in them"
+        return [f"{text}; their images are all {' and '.join(split.name for split in splits)}"]
+    if len(class_names) == 1 and len(names) > 1:
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        text = f"{tree.kind}: the one class is {class_names[0]}"
+        return [f"{text}; if the folders in it are the classes ({listed}), give its path"]
+    return []
 
 
 def _beside(walked: Walked, start: str) -> list[tuple[str, str]]:

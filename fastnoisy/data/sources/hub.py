@@ -22,6 +22,7 @@ import numpy as np
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
+from fastnoisy.data.sources._walk import subfolders
 from fastnoisy.data.sources.base import (
     MAX_FILE_BYTES,
     SPLIT_NAMES,
@@ -85,7 +86,10 @@ def recognises(path: Path) -> bool:
     """
     if path.is_file():
         return path.suffix.lower() == ".parquet" and holds_images(path)
-    files = _in_folder(path) if path.is_dir() else []
+    try:
+        files = _in_folder(path) if path.is_dir() else []
+    except FastnoisyError:
+        return False  # `folder` will say what is wrong
     return bool(files) and holds_images(files[0])
 
 
@@ -175,9 +179,23 @@ def make_example(folder: Path) -> str:
 
 
 def _in_folder(path: Path) -> list[Path]:
-    """The .parquet files of a folder and of two levels of folders below it, hidden ones left out."""
-    files = [file for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}.parquet") if file.is_file()]
-    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts))
+    """The .parquet files of a folder and of two levels of folders below it, hidden ones left out.
+
+    Raises:
+        FastnoisyError: one is a link to nowhere, or a folder cannot be listed.
+    """
+    files, places = list[Path](), [path]
+    for _ in range(3):
+        below = list[Path]()
+        for place in places:
+            names, found = subfolders(place)
+            files += [place / name for name in found.files if name.endswith(".parquet")]
+            for name, reason in found.rejected:
+                if name.endswith(".parquet"):
+                    raise FastnoisyError(f"{KIND}: {place / name} is {reason}", "mend it, or remove it")
+            below += [place / name for name in names]
+        places = below
+    return sorted(files)
 
 
 def _splits(path: Path, root: Path, files: Sequence[Path], notes: list[str]) -> dict[Path, str]:

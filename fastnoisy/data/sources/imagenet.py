@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from fastnoisy.data.sources._lists import (
     find_images,
     read_list,
 )
+from fastnoisy.data.sources._walk import Walked, subfolders, walk
 from fastnoisy.data.sources.base import Files, Kind, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
 
@@ -36,13 +37,14 @@ _WNID = re.compile(r"n[0-9]{8}")
 
 @dataclass(frozen=True)
 class _Found:
-    """The validation images of one tree: where, listed how, and names and labels."""
+    """The validation images of one tree: where, listed how, names and labels, and what lies beside them."""
 
     root: Path
     names: Texts
     labels: np.ndarray
     locate: Callable[[str], Path]
     holds_classes: bool
+    passed: Walked = field(default_factory=Walked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,14 @@ class ImageNetVal:
             raise layout_error(self.kind, found.root, f"has no images of the first {self.num_classes} classes")
         names, locate = found.names, found.locate
         classes = class_names(self.num_classes)
-        split = SourceSplit("val", names, found.labels, found.labels, Files(lambda i: locate(names[i])))
+        split = SourceSplit(
+            "val", names, found.labels, found.labels, Files(lambda i: locate(names[i])), found.passed.rejected
+        )
         published = self.num_classes * IMAGES_PER_CLASS
         notes = [
             *count_note(self.kind, "validation images", len(names), published),
             *duplicate_notes(self.kind, {"val": names}),
+            *found.passed.notes(self.kind),
             *empty_class_notes(self.kind, classes, [found.labels]),
         ]
         return Source(
@@ -100,15 +105,16 @@ class ImageNetVal:
         raise layout_error(self.kind, path, problem)
 
     def _from_folders(self, folder: Path) -> _Found:
-        names, labels = Texts(), []
+        names, labels, passed = Texts(), [], Walked()
+        passed.system += subfolders(folder)[1].system
         for label, subfolder in sorted(self._labelled(folder)):
             if label < self.num_classes:
-                with os.scandir(folder / subfolder) as entries:
-                    found = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
-                for name in found:
-                    names.append(os.fsencode(f"{subfolder}/{name}"))
-                labels += [label] * len(found)
-        return _Found(folder, names, np.array(labels, np.int64), lambda name: folder / name, True)
+                found = walk(folder / subfolder, f"{subfolder}/")
+                for name in found.files:
+                    names.append(os.fsencode(name))
+                labels += [label] * len(found.files)
+                passed.add(found)
+        return _Found(folder, names, np.array(labels, np.int64), lambda name: folder / name, True, passed)
 
     def _labelled(self, folder: Path) -> list[tuple[int, str]]:
         """Label and name of every class folder."""
@@ -133,6 +139,13 @@ def recognises(path: Path) -> bool:
     """Whether a folder holds ImageNet's validation images and no training images, by names alone."""
     if not path.is_dir() or (path / "train").is_dir():
         return False
+    try:
+        return _is_laid_out(path)
+    except FastnoisyError:
+        return False  # a folder that cannot be listed; `folder` will say so
+
+
+def _is_laid_out(path: Path) -> bool:
     for place in _places(path):
         if (place / LIST).is_file():
             return True
@@ -156,11 +169,7 @@ def _places(path: Path) -> tuple[Path, Path]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return subfolders(folder)[0] if folder.is_dir() else []
 
 
 def _class_of_folder(folder: Path) -> dict[str, int] | None:
@@ -175,8 +184,7 @@ def _class_of_folder(folder: Path) -> dict[str, int] | None:
 
 def _has_validation_names(folder: Path, within_val: bool) -> bool:
     """Whether the first file of a class folder is named as ImageNet's are."""
-    with os.scandir(folder) as entries:
-        first = next((entry.name for entry in entries if not entry.name.startswith(".")), "")
+    first = next(iter(subfolders(folder)[1].files), "")
     return first.startswith("ILSVRC2012_val_") or (within_val and first.endswith(".JPEG"))
 
 

@@ -10,6 +10,7 @@ is unpacked: the headers are read once, then each image where it lies.
 from __future__ import annotations
 
 import errno
+import fnmatch
 import io
 import itertools
 import json
@@ -18,14 +19,16 @@ import re
 import tarfile
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO
 
 from fastnoisy.data.sources._example import picture
 from fastnoisy.data.sources._lists import Texts, empty_class_notes
 from fastnoisy.data.sources._tar import REMEDY, holds_samples, members
+from fastnoisy.data.sources._walk import Walked, ending, is_system, subfolders
 from fastnoisy.data.sources.base import (
     MAX_FILE_BYTES,
     SPLIT_NAMES,
@@ -37,7 +40,7 @@ from fastnoisy.data.sources.base import (
 )
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, as_text, read_class_names, understand
-from fastnoisy.label_files.words import split_in_name
+from fastnoisy.label_files.words import split_in_name, split_of_word
 
 LAYOUT = "a .tar, a folder of .tar shards, or a pattern such as shards/train-{000..009}.tar or shards/*.tar"
 NEEDS_PATH = True
@@ -70,7 +73,12 @@ def recognises(path: Path) -> bool:
     """
     if path.is_file():
         return path.suffix == ".tar" and holds_samples(path)
-    return _holds_shards(path) or _holds_shards(path / "train")
+    try:
+        names, found = subfolders(path)
+        trains = [name for name in names if split_of_word(name) == "train"]
+        return _only_shards(names, found) or any(_only_shards(*subfolders(path / name)) for name in trains)
+    except FastnoisyError:
+        return False  # `folder` will say what is wrong
 
 
 def open(path: Path | None) -> Source:
@@ -82,15 +90,14 @@ def open(path: Path | None) -> Source:
     """
     if path is None:
         raise FastnoisyError(f"{KIND} needs a path", f"write {KIND}:PATH, where PATH is {LAYOUT}")
-    root, files = _shards(path)
+    root, files, notes = _shards(path)
     parts: dict[str, _Part] = {}
     left_out: dict[str, tuple[int, str]] = {}
-    notes: list[str] = []
     for number, file in enumerate(files):
         shown = file.relative_to(root).as_posix()
         part = parts.setdefault(split_in_name(shown), _Part())
         with file.open("rb") as raw:
-            for sample in _samples(raw, file, notes):
+            for sample in _samples(raw, file, shown, notes, part.rejected):
                 problem = _add_sample(part, raw, file, number, shown, sample)
                 if problem:
                     count, first = left_out.get(problem, (0, f"{shown}/{next(iter(sample.values())).name}"))
@@ -101,6 +108,9 @@ def open(path: Path | None) -> Source:
         notes.append(f"{KIND}: samples with more than one image, of which the first is taken: {len(unused):,}")
     for problem, (count, first) in left_out.items():
         notes.append(f"{KIND}: samples left out since they {problem}: {count:,}; the first begins with {first}")
+    for name, part in parts.items():
+        if splits and name not in splits and part.rejected:
+            notes.append(_without(name, part.rejected))
     if not splits:
         raise layout_error(KIND, path, f"has no sample with an image and a label ({'; '.join(notes) or 'it is empty'})")
     names = read_class_names(KIND, root / NAMES_FILE) if (root / NAMES_FILE).is_file() else None
@@ -132,22 +142,37 @@ def make_example(folder: Path) -> str:
 # Which shards there are
 
 
-def _holds_shards(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
-    return any(entry.name.endswith(".tar") for entry in shown) and not any(entry.is_dir() for entry in shown)
+def _only_shards(names: list[str], found: Walked) -> bool:
+    return not names and any(name.endswith(".tar") for name in found.files)
 
 
-def _in_folder(path: Path) -> list[Path]:
-    return sorted(file for place in (path, *(path / name for name in SPLIT_NAMES)) for file in place.glob("*.tar"))
+def _in_folder(path: Path, notes: list[str]) -> list[Path]:
+    """The shards in a folder and in its folders that are called as splits.
+
+    Raises:
+        FastnoisyError: a link to one of them leads nowhere, or a folder cannot be listed.
+    """
+    names, found = subfolders(path)
+    files, passed = [], Walked()
+    for place in ("", *(f"{name}/" for name in names if split_of_word(name))):
+        found = subfolders(path / place)[1] if place else found
+        for name, reason in found.rejected:
+            if name.endswith(".tar") or (not place and split_of_word(name)):
+                raise FastnoisyError(f"{KIND}: {path / place / name} is {reason}", "mend it, or remove it")
+        files += [path / f"{place}{name}" for name in found.files if name.endswith(".tar")]
+        passed.system += found.system
+    others = [name for name in names if not split_of_word(name)]
+    if others:
+        notes.append(f"{KIND}: folders that are not called as splits are left out: {', '.join(others[:6])}")
+    notes += passed.notes(KIND)
+    return sorted(files)
 
 
-def _shards(path: Path) -> tuple[Path, list[Path]]:
-    """The folder that shards are named within, and the shards."""
+def _shards(path: Path) -> tuple[Path, list[Path], list[str]]:
+    """The folder that shards are named within, the shards, and notes."""
+    notes: list[str] = []
     if path.is_dir():
-        root, files = path, _in_folder(path)
+        root, files = path, _in_folder(path, notes)
         if not files:
             packed = [file.name for file in sorted(path.iterdir()) if file.name.endswith(_COMPRESSED)]
             if packed:
@@ -171,7 +196,7 @@ def _shards(path: Path) -> tuple[Path, list[Path]]:
             raise _compressed(file)
         if file.suffix != ".tar":
             raise layout_error(KIND, file, "is no .tar")
-    return root, files
+    return root, files, notes
 
 
 def _expand(pattern: str) -> Iterator[str]:
@@ -185,7 +210,36 @@ def _expand(pattern: str) -> Iterator[str]:
         raise FastnoisyError(f"{KIND}: {pattern} means {total:,} files", f"at most {MAX_SHARDS:,} are read at once")
     for words in itertools.product(*choices):
         name = "".join(words)
-        yield from sorted(glob(name)) if has_magic(name) else [name]
+        yield from _fitting(name) if has_magic(name) else [name]
+
+
+def _fitting(pattern: str) -> list[str]:
+    """The paths that a pattern with * or ? fits, sorted. Unlike for `glob`, what cannot be listed is no empty folder.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    places = [""]
+    for part in Path(pattern).parts:
+        if not has_magic(part):
+            places = [os.path.join(place, part) for place in places]
+            continue
+        found = []
+        for place in places:
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place or ".") as entries:
+                names = [entry.name for entry in entries if not is_system(entry.name)]
+                fitting = [name for name in fnmatch.filter(names, part) if part.startswith(".") or name[0] != "."]
+                found += [os.path.join(place, name) for name in fitting]
+        places = found
+    return sorted(filter(_is_there, places))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _choices(inside: str, pattern: str) -> list[str]:
@@ -209,11 +263,13 @@ def _compressed(file: Path) -> FastnoisyError:
 # What is in them
 
 
-def _samples(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[dict[str, tarfile.TarInfo]]:
+def _samples(
+    raw: BinaryIO, file: Path, shown: str, notes: list[str], rejected: list[tuple[str, str]]
+) -> Iterator[dict[str, tarfile.TarInfo]]:
     """Each sample of a shard: its members by what follows the first dot of their names, in lower case."""
     key = ""
     sample: dict[str, tarfile.TarInfo] = {}
-    for member in _members(raw, file, notes):
+    for member in _members(raw, file, shown, notes, rejected):
         folder, _, name = member.name.rpartition("/")
         stem, _, suffix = name.partition(".")
         if not stem or not suffix:  # hidden, or no part of a sample
@@ -227,16 +283,20 @@ def _samples(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[dict[str, 
         yield sample
 
 
-def _members(raw: BinaryIO, file: Path, notes: list[str]) -> Iterator[tarfile.TarInfo]:
-    """The files in a shard."""
+def _members(
+    raw: BinaryIO, file: Path, shown: str, notes: list[str], rejected: list[tuple[str, str]]
+) -> Iterator[tarfile.TarInfo]:
+    """The files in a shard; what is named as an image and is no file is rejected."""
     if raw.read(2) == b"\x1f\x8b":
         raise _compressed(file)
     raw.seek(0)
     size = os.fstat(raw.fileno()).st_size
-    for member in members(raw, KIND, file):
+    left_out: list[tuple[str, str]] = []
+    for member in members(raw, KIND, file, left_out):
         if member.offset_data + member.size > size:
             raise FastnoisyError(f"{KIND}: {file} ends within {member.name}", REMEDY)
         yield member
+    rejected += [(f"{shown}/{name}", reason) for name, reason in left_out if ending(name) in IMAGES]
     end = raw.tell()
     rest = os.pread(raw.fileno(), 1 << 20, end)
     if rest.strip(b"\0"):  # the library takes a broken header for the end
@@ -252,13 +312,15 @@ def _add_sample(
     """Add a sample to its split, or say why not."""
     image = next((member for suffix, member in sample.items() if suffix in IMAGES), None)
     like = [member for suffix, member in sample.items() if suffix.rpartition(".")[2] in IMAGES and member is not image]
+    # Where it has a label of its own, or no other image stands for the sample, it was meant to be one.
+    dotted = [member for member in like if image is None or _own_label(member, sample)]
+    for member in dotted:
+        stem, _, suffix = member.name.rpartition("/")[2].partition(".")
+        cause = f"its name has dots: a sample's is what stands before the first, here {stem!r}"
+        part.rejected.append((f"{shown}/{member.name}", f"{cause}, and {suffix!r} is no kind of image"))
     if image is None:
-        for member in like:
-            stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-            cause = f"its name has dots: a sample's is what stands before the first, here {stem!r}"
-            part.rejected.append((f"{shown}/{member.name}", f"{cause}, and {suffix!r} is no kind of image"))
         return "have names with dots" if like else "have no image"
-    if like:
+    if len(like) > len(dotted):
         part.unused.append(like[0].name)
     label = _label(raw, sample)
     path = os.fsencode(f"{shown}/{image.name}")
@@ -270,7 +332,28 @@ def _add_sample(
     part.shards.append(number)
     part.starts.append(image.offset_data)
     part.sizes.append(image.size)
-    return None
+    return "have names with dots" if dotted else None
+
+
+def _own_label(member: tarfile.TarInfo, sample: dict[str, tarfile.TarInfo]) -> bool:
+    """Whether an image has a label by its whole name, as 7.5.jpg has in 7.5.cls."""
+    before, dot, _ = member.name.rpartition("/")[2].partition(".")[2].lower().rpartition(".")
+    return bool(dot) and (f"{before}.cls" in sample or f"{before}.json" in sample)
+
+
+def _without(name: str, rejected: list[tuple[str, str]]) -> str:
+    """A note on a split without labels.
+
+    Raises:
+        FastnoisyError: it is not for want of labels that none of its images can be used.
+    """
+    other = next((f"{path}: {why}" for path, why in rejected if why != UNLABELLED), None)
+    if other:
+        raise FastnoisyError(
+            f"{KIND}: {name}: not one of {len(rejected):,} images can be used; for example {other}",
+            "mend their names, or leave out these shards",
+        )
+    return f"{KIND}: {name} is left out: none of its {len(rejected):,} images has a label"
 
 
 def _label(raw: BinaryIO, sample: dict[str, tarfile.TarInfo]) -> str | None:

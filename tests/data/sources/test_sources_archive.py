@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
+import struct
 import subprocess
 import tarfile
+import tempfile
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -136,6 +140,129 @@ def test_samples_with_labels_are_shards_and_class_folders_are_not(tmp_path: Path
     assert base.resolve(str(pack(tmp_path / "a.tar", NAMES)))[0] == "archive"
     shards = Path(base.find("wds").make_example(tmp_path / "wds"))
     assert base.resolve(str(shards / "train-000.tar"))[0] == "wds"
+
+
+def test_annotations_beside_images_are_no_labels_of_samples(tmp_path: Path) -> None:
+    """As an annotation tool leaves them, NAME.json beside NAME.jpg; a flat archive has no class folders."""
+    annotated = tmp_path / "a.tar"
+    with tarfile.open(annotated, "w") as made:
+        for name in NAMES:
+            for path, content in ((name, picture(0, 0)), (name.replace(".jpg", ".json"), b'{"shapes": []}')):
+                member = tarfile.TarInfo(path)
+                member.size = len(content)
+                made.addfile(member, io.BytesIO(content))
+    assert base.resolve(str(annotated))[0] == "archive"
+    source = archive.open(annotated)
+    assert list(source.splits[0].paths) == NAMES
+    assert source.notes == ["archive: passed over files whose names are of no images: .json (8)"]
+    assert base.resolve(str(pack(tmp_path / "b.tar", ["v1.0.jpg", "v1.0.cls"])))[0] == "wds"
+
+
+def test_images_in_hidden_folders_are_told_of(tmp_path: Path) -> None:
+    more = ["dog/.old/1.jpg", ".cow/deep/2.png", "cat/.x.jpg", "cat/.old/notes.txt"]
+    source = archive.open(pack(tmp_path / "a.zip", NAMES + more))
+    assert list(source.splits[0].paths) == NAMES
+    assert source.notes == ["archive: passed over hidden files that are named as images: 3"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_of_members_of_one_name_the_last_is_taken_and_that_is_told(tmp_path: Path, form: str) -> None:
+    path, content = pack(tmp_path / f"a.{form}", NAMES), picture(1, 20)
+    if form == "zip":
+        with zipfile.ZipFile(path, "a") as zipped:
+            zipped.writestr(NAMES[2], content)
+    else:
+        with tarfile.open(path, "a") as made:
+            member = tarfile.TarInfo(f"./{NAMES[2]}")
+            member.size = len(content)
+            made.addfile(member, io.BytesIO(content))
+    source = archive.open(path)
+    assert list(source.splits[0].paths) == NAMES
+    assert source.splits[0].read(2) == content
+    assert source.notes == ["archive: members that another of the same name stands after, which is taken: 1"]
+
+
+def test_names_in_an_unknown_code_page_are_told_of(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", ["aa/1.jpg", "bb/1.jpg"])
+    data = path.read_bytes()
+    for plain, name in ((b"aa/", "猫"), (b"bb/", "狗")):
+        data = data.replace(plain, name.encode("gbk") + b"/")
+    assert "猫".encode("gbk").decode("utf-8") == "è", "one of them is UTF-8 of another letter"
+    path.write_bytes(data)
+    source = archive.open(path)
+    assert source.class_names == ["├¿", "╣╖"]
+    (note,) = source.notes
+    assert "names in a code page that the archive does not tell are read as cp437: 2" in note
+    assert archive.open(pack(tmp_path / "b.zip", ["猫/1.jpg", "犬/1.jpg"])).notes == []
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_names_as_long_as_no_path_are_refused(tmp_path: Path, form: str) -> None:
+    """Each part of one is a folder: a name of a MiB would take hundreds of GiB."""
+    with pytest.raises(FastnoisyError, match=r"a name of 6,\d+ characters"):
+        archive.open(pack(tmp_path / f"a.{form}", [*NAMES, "cat/" + "a/" * 3000 + "x.jpg"]))
+
+
+def test_a_member_that_holds_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
+    path, size = tmp_path / "a.zip", 1 << 26
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("cat/1.jpg", bytes(size))
+        made.writestr("cat/2.jpg", picture(0, 0))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<L", size), struct.pack("<L", 10)))
+    split = archive.open(path).splits[0]
+    assert split.read(1) == picture(0, 0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FastnoisyError, match="damaged within the archive"):
+            split.read(0)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_whose_output_cannot_be_bounded_are_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as made:
+        made.writestr("cat/1.jpg", picture(0, 0))
+    with pytest.raises(FastnoisyError, match=r"has 'cat/1\.jpg' compressed by another method than deflate"):
+        archive.open(tmp_path / "a.zip")
+
+
+def test_an_archive_that_holds_far_more_than_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1 << 22)
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as made:
+        member = tarfile.TarInfo("cat/1.jpg")
+        member.size = 1 << 24
+        made.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(FastnoisyError, match=r"holds more than 250 times its size"):
+        archive.open(path)
+
+
+def test_no_room_to_unpack_names_the_folder_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    with pytest.raises(FastnoisyError, match=r"no room in .* to unpack .*a\.tar\.xz: No space left.*set TMPDIR"):
+        archive.open(pack(tmp_path / "a.tar.xz", NAMES))
+
+
+def test_sparse_and_special_members_are_rejected(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", NAMES)
+    with tarfile.open(path, "a") as made:
+        for name, kind in (("cat/s.jpg", tarfile.GNUTYPE_SPARSE), ("dog/p.jpg", tarfile.FIFOTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            made.addfile(member)
+    assert list(archive.open(path).splits[0].rejected) == [
+        ("cat/s.jpg", "packed with holes (sparse)"),
+        ("dog/p.jpg", "neither a file nor a folder"),
+    ]
 
 
 @pytest.mark.parametrize("form", ["zip", "tar"])

@@ -150,3 +150,10 @@ def test_bytes_that_are_no_image_are_rejected_when_converted(tmp_path: Path) -> 
             writer.append(data, JPG, 72, 70, i % 2)  # of what a foreign header says, only the sizes of pixels are used
     summary = convert(str(tmp_path / "x.beton"), tmp_path / "out", options=ConvertOptions(max_rejected=0.5))
     assert (summary.splits[0].stored, summary.splits[0].rejected) == (2, 1)
+
+
+def test_a_link_to_a_file_that_is_gone_is_no_missing_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.beton", [0, 1])
+    (tmp_path / "val.beton").symlink_to("gone.beton")
+    with pytest.raises(FastnoisyError, match=r"val\.beton"):
+        base.open_source(f"beton:{tmp_path}")

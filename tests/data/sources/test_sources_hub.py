@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -214,3 +215,23 @@ def test_one_row_group_is_read_in_pieces(tmp_path: Path) -> None:
     assert split.read(30) == images[30]["bytes"]
     assert pa.total_allocated_bytes() - before < 20 << 20
     assert split.read(2) == images[2]["bytes"]
+
+
+def test_folders_are_listed_as_all_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link to a file that is gone, or a folder that may not be listed, takes no part of the data away unsaid."""
+    root = Path(hub.make_example(tmp_path))
+    (root / "data/train-00002-of-00003.parquet").symlink_to("gone.parquet")
+    with pytest.raises(FastnoisyError, match=r"train-00002-of-00003\.parquet is a link to what is not there"):
+        hub.open(root)
+    (root / "data/train-00002-of-00003.parquet").unlink()
+    (root / "data/more").mkdir()
+    scandir = os.scandir
+
+    def scan(path: str) -> object:
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(FastnoisyError, match=r"cannot list .*more: .*permission denied"):
+        hub.open(root)

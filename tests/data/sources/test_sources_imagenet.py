@@ -142,6 +142,19 @@ def test_folders_and_files_that_do_not_belong(tmp_path: Path) -> None:
         imagenet_val.open(root)
 
 
+def test_class_folders_are_walked_as_all_folders(tmp_path: Path) -> None:
+    root = arrange(tmp_path, "wnid")
+    (root / "val/n01440764/ILSVRC2012_val_00000099.JPEG").symlink_to("gone.JPEG")
+    (root / "val/@eaDir").mkdir()
+    (root / "val/n01440764/Thumbs.db").write_bytes(b"x")
+    assert base.resolve(str(root))[0] == "imagenet-val"
+    source = imagenet_val.open(root)
+    (split,) = source.splits
+    assert len(split) == 12
+    assert list(split.rejected) == [("n01440764/ILSVRC2012_val_00000099.JPEG", "a link to what is not there")]
+    assert source.notes[1] == "imagenet-val: passed over what the system keeps for itself: @eaDir (1), Thumbs.db (1)"
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

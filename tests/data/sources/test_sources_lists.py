@@ -146,3 +146,12 @@ def test_archives_beside_unpacked_folders_do_not_confuse(tmp_path: Path) -> None
         (shards / name / "0.tar").write_bytes(b"")
     with pytest.raises(FastnoisyError, match="could be folder or wds"):
         base.resolve(str(shards))
+
+
+def test_a_file_without_an_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the system's own have no size and no end, and one that is being written may outgrow every bound."""
+    (tmp_path / "grows").write_bytes(b"")
+    monkeypatch.setattr(base, "MAX_FILE_BYTES", 1 << 22)
+    monkeypatch.setattr(os, "read", lambda descriptor, size: bytes(size))
+    with pytest.raises(FastnoisyError, match="more than 1 GiB in one file"):
+        base.read_file(tmp_path / "grows")

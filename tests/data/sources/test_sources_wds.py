@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -336,6 +337,73 @@ def test_images_whose_names_have_dots_are_rejected_with_the_cause(tmp_path: Path
     )
     with pytest.raises(FastnoisyError, match=r"more than 5\.0% of 80 images cannot be stored"):
         convert(str(path), tmp_path / "out", workers=1)
+
+
+def test_a_dotted_name_with_a_label_of_its_own_is_no_second_image(tmp_path: Path) -> None:
+    """7.jpg, 7.cls, 7.5.jpg and 7.5.cls are two samples to whoever named them; 7.seg.png is a mask of the first."""
+    keys = [key for i in range(4) for key in (f"shot{i}", f"shot{i}.5")]
+    path = shard(tmp_path / "a.tar", *samples(*keys), ("m.jpg", JPEG), ("m.seg.png", JPEG), ("m.cls", b"0"))
+    source = wds.open(path)
+    (split,) = source.splits
+    assert len(split) == 5
+    assert [name for name, _ in split.rejected] == [f"a.tar/shot{i}.5.jpg" for i in range(4)]
+    assert "its name has dots" in split.rejected[0][1]
+    assert source.notes[0] == "wds: samples with more than one image, of which the first is taken: 1"
+
+
+def test_a_split_of_which_nothing_can_be_used_is_an_error_or_a_note(tmp_path: Path) -> None:
+    shard(tmp_path / "train.tar", *samples("a", "b"))
+    shard(tmp_path / "val.tar", *samples("v1.0", "v1.1"))
+    with pytest.raises(FastnoisyError, match=r"val: not one of 2 images can be used; for example val\.tar/v1\.0\.jpg"):
+        wds.open(tmp_path)
+    shard(tmp_path / "val.tar", ("0.jpg", JPEG), ("1.jpg", JPEG))
+    assert "wds: val is left out: none of its 2 images has a label" in wds.open(tmp_path).notes
+
+
+def test_links_and_sparse_images_in_shards_are_rejected(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", *samples("a", "b"))
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("c.jpg", tarfile.SYMTYPE), ("d.png", tarfile.LNKTYPE), ("e.cls", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "a.jpg"
+            archive.addfile(member)
+        member = tarfile.TarInfo("f.jpg")
+        member.type = tarfile.GNUTYPE_SPARSE
+        archive.addfile(member)
+    assert list(wds.open(path).splits[0].rejected) == [
+        ("a.tar/c.jpg", "a link within the archive"),
+        ("a.tar/d.png", "a link within the archive"),
+        ("a.tar/f.jpg", "packed with holes (sparse)"),
+    ]
+
+
+def test_folders_of_shards_are_listed_as_all_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "in"
+    for name in ("Training/0.tar", "valid/0.tar", "extra/0.tar", "@eaDir/0.tar", "Training/._0.tar"):
+        shard(root / name, *samples("a", "b"))
+    source = wds.open(root)
+    assert [split.name for split in source.splits] == ["train", "val"]
+    assert source.notes == [
+        "wds: folders that are not called as splits are left out: extra",
+        "wds: passed over what the system keeps for itself: ._* (1), @eaDir (1)",
+    ]
+    assert base.resolve(str(root / "Training"))[0] == "wds"
+    (root / "valid/1.tar").symlink_to("gone.tar")
+    with pytest.raises(FastnoisyError, match=r"valid/1\.tar is a link to what is not there"):
+        wds.open(root)
+    (root / "valid/1.tar").unlink()
+    scandir = os.scandir
+
+    def scan(path: str) -> object:
+        if str(path).endswith("valid"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(FastnoisyError, match=r"cannot list .*valid: .*permission denied"):
+        wds.open(root)
+    with pytest.raises(FastnoisyError, match=r"cannot read .*valid: Permission denied"):
+        base.open_source(f"wds:{root}/*/*.tar")
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastnoisy.data.conversion.convert import ConvertOptions, convert
-from fastnoisy.data.sources import folder
+from fastnoisy.data.sources import base, folder
 from fastnoisy.data.sources._example import picture, write_picture
 from fastnoisy.data.sources._walk import subfolders, walk
 from fastnoisy.errors import FastnoisyError
@@ -70,7 +70,31 @@ def test_a_folder_that_may_not_be_listed_is_rejected_by_name(
     refusing(monkeypatch, tmp_path / "dog", number)
     source = folder.open(tmp_path)
     assert [path for path, _ in source.splits[0].rejected] == ["dog"]
-    assert source.notes == ["folder: 1 of 2 classes have no image: dog"]
+    assert source.notes[0].startswith("folder: left out are folders with all that is in them: 'dog': it")
+    assert source.notes[1] == "folder: 1 of 2 classes have no image: dog"
+
+
+def test_a_folder_that_may_not_be_searched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for kinds that look for files by name, whose fault it would be for ever."""
+    root = make(tmp_path, "cat/1.jpg")
+    status = os.stat
+
+    def stat(path: str, **how: bool) -> os.stat_result:
+        if os.fspath(path).startswith(f"{root}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return status(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    for source in (str(root), f"cifar10:{root}/cat"):
+        with pytest.raises(FastnoisyError, match=r"cannot read .*: Permission denied"):
+            base.open_source(source)
+
+
+def test_a_split_of_which_nothing_may_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "train/cat/1.jpg", "val/cat/1.jpg")
+    refusing(monkeypatch, tmp_path / "val/cat", errno.EACCES)
+    with pytest.raises(FastnoisyError, match=r"no files in its class folders; val/cat: a folder: it may not be read"):
+        folder.open(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
@@ -215,3 +239,54 @@ def test_joiners_of_persian_and_emoji_are_letters(tmp_path: Path) -> None:
     names = ["می\u200cخواهم", "👩\u200d🚒"]
     make(tmp_path, *(f"{name}/1.jpg" for name in names))
     assert folder.open(tmp_path).class_names == sorted(names)
+
+
+def test_a_link_to_the_data_set_itself_gives_no_image_a_second_label(tmp_path: Path) -> None:
+    """Neither as a class, nor within a class that is itself a link to elsewhere."""
+    root = make(tmp_path / "in", "cat/1.jpg", "dog/2.jpg")
+    make(tmp_path, "away/3.jpg")
+    (root / "all").symlink_to(".")
+    (root / "cow").symlink_to(tmp_path / "away")
+    (tmp_path / "away/back").symlink_to(root)
+    (split,) = folder.open(root).splits
+    assert list(split.paths) == ["cat/1.jpg", "cow/3.jpg", "dog/2.jpg"]
+    assert list(split.rejected) == [(name, "a link to a folder that it lies in") for name in ("all", "cow/back")]
+
+
+def test_links_that_multiply_are_an_error(tmp_path: Path) -> None:
+    """Two links in each of 40 folders lead to the last one in 2 ** 40 ways, none of them a circle."""
+    for i in range(40):
+        (tmp_path / f"cat/{i}").mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / f"cat/{i}/{name}").symlink_to(f"../{i + 1}")
+    make(tmp_path, "cat/40/x.jpg")
+    with pytest.raises(FastnoisyError, match="in more than 100 ways"):
+        folder.open(tmp_path)
+
+
+def test_images_in_hidden_folders_are_told_of(tmp_path: Path) -> None:
+    make(
+        tmp_path, "train/cat/1.jpg", "train/cat/.old/2.jpg", "train/.cow/deep/3.png", ".val/cat/4.jpg", "val/cat/5.jpg"
+    )
+    (tmp_path / "train/cat/.old/notes.txt").write_text("x")
+    source = folder.open(tmp_path)
+    assert [list(split.paths) for split in source.splits] == [["train/cat/1.jpg"], ["val/cat/5.jpg"]]
+    assert source.notes == ["folder: passed over hidden files that are named as images: 3"]
+
+
+def test_splits_below_the_classes_are_told_of(tmp_path: Path) -> None:
+    make(tmp_path, "cat/Training/1.jpg", "cat/Testing/2.jpg", "dog/Training/3.jpg")
+    assert folder.open(tmp_path).notes == [
+        "folder: Testing and Training within class folders are no splits: those have the class folders in them;"
+        " their images are all train"
+    ]
+    make(tmp_path / "b", "cat/test/1.jpg", "dog/side/2.jpg")  # one such word may be anything
+    assert folder.open(tmp_path / "b").notes == []
+
+
+def test_a_folder_around_the_classes_is_told_of(tmp_path: Path) -> None:
+    make(tmp_path, "pets/cat/1.jpg", "pets/dog/2.jpg", "pets/dog/deep/3.jpg")
+    assert folder.open(tmp_path).notes == [
+        "folder: the one class is pets; if the folders in it are the classes (cat, dog), give its path"
+    ]
+    assert folder.open(tmp_path / "pets").notes == []
