@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 0.5  # seconds for what has been printed
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -42,11 +43,16 @@ def leaving(words: str = "") -> Handler:
             if _Whole.inside:
                 _Whole.leave = lambda: handle(number, None)
                 return
-            cursor = b"\x1b[?25h\r\x1b[K" if os.isatty(2) else b""  # which a progress bar hides, on a line of its own
-            tell(cursor + (f"{words}\n".encode() if words else b""))
             files = sys.modules.get("fastnoisy.files")
             if files is not None:
                 files.remove_unfinished()
+            # What has been printed goes out, unless nobody reads it: `| less`, and the user does not scroll.
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+            with contextlib.suppress(Exception):  # it may be within a write
+                sys.stdout.flush()
+            cursor = b"\x1b[?25h\r\x1b[K" if os.isatty(2) else b""  # which a progress bar hides, on a line of its own
+            tell(cursor + (f"{words}\n".encode() if words else b""))
         os._exit(128 + number)
 
     return handle
