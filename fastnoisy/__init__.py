@@ -6,9 +6,9 @@ does no work and does not import torch. Floors (a file imports only from its own
 data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, api; 5 cli.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
 
+TYPE_CHECKING = False  # as type checkers take it; typing and pathlib take 10 ms, in which Ctrl-C is not yet handled
 if TYPE_CHECKING:
     from fastnoisy.api import convert, dry_run, load, train
     from fastnoisy.errors import FastnoisyError
@@ -20,9 +20,9 @@ __version__ = "0.1.0"
 
 # `fastnoisy/pipelines` is a link to the folder at the top. A checkout that lost its links (a zip, or git on a file
 # system without them) holds a small text file in its place; then the folder is found beside the package.
-_HERE = Path(__file__).resolve().parent
-if not (_HERE / "pipelines").is_dir() and (_HERE.parent / "pipelines" / "__init__.py").is_file():
-    __path__.append(str(_HERE.parent))
+_HERE = os.path.dirname(os.path.realpath(__file__))
+if not os.path.isdir(f"{_HERE}/pipelines") and os.path.isfile(f"{os.path.dirname(_HERE)}/pipelines/__init__.py"):
+    __path__.append(os.path.dirname(_HERE))
 
 _ROOMS = {  # of what is imported on its first use
     "Event": "training.logs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -25,7 +26,7 @@ class FastnoisyError(Exception):
         return FastnoisyError, (self.message, self.remedy)
 
     def __str__(self) -> str:
-        return printable(f"{self.message}. {self.remedy}" if self.remedy else self.message)
+        return message(f"{self.message}. {self.remedy}" if self.remedy else self.message)
 
 
 def printable(text: object) -> str:
@@ -50,6 +51,14 @@ def _escaped(c: str) -> str:
 def one_line(text: object) -> str:
     """The same on one line: of a name, say, that holds line feeds."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def message(text: object) -> str:
+    """The same of an error or a note: one line, and indented ones below it where it lists something.
+
+    Any other line feed is of a name, which could make a line of its own look like ours.
+    """
+    return re.sub(r"\n(?!  )", r"\\n", printable(text)).replace("\t", "\\t")
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> FastnoisyError:

@@ -13,15 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from fastnoisy import signals
+
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`, with the same ending, to write a file or a folder under.
 
     It becomes `path` when the block ends well and is removed when it does not. A file or folder of that name is
-    replaced.
-    A folder cannot be replaced in one step: the old one is moved aside first, so a crash between the two steps leaves
-    both under temporary names.
+    replaced. A folder cannot be replaced in one step: the old one is moved aside first, so a crash between the two
+    steps leaves both under temporary names. A signal waits until both are done.
 
     Args:
         durable: the disk holds all of it before it gets its name.
@@ -37,13 +38,14 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             for item in [*partial.rglob("*"), partial] if partial.is_dir() else [partial]:
                 flush(item)
-        if partial.is_dir() and path.is_dir():
-            os.rename(path, aside)
-        os.replace(partial, path)
+        with signals.whole():
+            if partial.is_dir() and path.is_dir():
+                os.rename(path, aside)
+            os.replace(partial, path)
+            _unfinished.add(aside)
         if durable:
             flush(path.parent)
-        if aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename in (partial, str(partial)):
             error.filename, error.filename2 = str(path), None
@@ -52,7 +54,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         _remove(partial)
         raise
     finally:
-        _unfinished.discard(partial)
+        _unfinished.difference_update((partial, aside))
 
 
 @contextmanager
@@ -141,7 +143,7 @@ class FileLock:
     Args:
         path: the file; it is made, and holds which process on which machine has the lock.
         patience: seconds to wait for another process; None: as long as it takes.
-        temporary: remove the file at the end.
+        temporary: remove the file at the end, also when a signal ends the process.
 
     Attributes:
         problem: why the file system has no locks, so that nothing guards; empty where it has.
@@ -171,6 +173,8 @@ class FileLock:
                 break
             os.close(self._descriptor)
         _descriptors.add(self._descriptor)
+        if temporary:
+            _unfinished.add(path)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
@@ -181,6 +185,7 @@ class FileLock:
         _descriptors.discard(self._descriptor)
         if self.temporary:
             self.path.unlink(missing_ok=True)
+            _unfinished.discard(self.path)
         os.close(self._descriptor)
         self._descriptor = -1
 

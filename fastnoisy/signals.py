@@ -3,21 +3,25 @@
 An exception that a handler raises can get lost: in a destructor, in a callback, in a process that is just being forked.
 So a handler here raises none. Where work can be ended at any moment (a conversion goes on from its journal, imports
 leave nothing) it leaves at once; where it cannot, it only notes that a stop was asked for, and the work looks.
+
+This is imported before all else that a command needs, so it imports little: until it is, Ctrl-C ends in a traceback of
+Python's own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fastnoisy import files
-
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 0.5  # seconds for what has been printed
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -36,16 +40,51 @@ def leaving(words: str = "") -> Handler:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() == owner:
+            if _Whole.inside:
+                _Whole.leave = lambda: handle(number, None)
+                return
+            files = sys.modules.get("fastnoisy.files")
+            if files is not None:
+                files.remove_unfinished()
+            # What has been printed goes out, unless nobody reads it: `| less`, and the user does not scroll.
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
             with contextlib.suppress(Exception):  # it may be within a write
                 sys.stdout.flush()
-            with contextlib.suppress(OSError):
-                if os.isatty(2):
-                    os.write(2, b"\x1b[?25h\r\x1b[K")  # the cursor, which a progress bar hides, on a line of its own
-                os.write(2, f"{words}\n".encode() if words else b"")
-            files.remove_unfinished()
+            cursor = b"\x1b[?25h\r\x1b[K" if os.isatty(2) else b""  # which a progress bar hides, on a line of its own
+            tell(cursor + (f"{words}\n".encode() if words else b""))
         os._exit(128 + number)
 
     return handle
+
+
+def tell(words: bytes) -> None:
+    """Write a few words to standard error from a handler, or none where nobody reads it: a handler never waits."""
+    with contextlib.suppress(OSError, ValueError):
+        if words and select.select([], [2], [], 0)[1]:  # then a pipe has room for 4,096 bytes
+            os.write(2, words)
+
+
+class _Whole:
+    """How many blocks of `whole` the main thread is in, and what a signal meanwhile has asked for."""
+
+    inside = 0
+    leave: Callable[[], None] | None = None
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """For what is soon done and must not be left half done, as two renames: a signal ends the process after it."""
+    if threading.current_thread() is not threading.main_thread():  # handlers run there, beside this
+        yield
+        return
+    _Whole.inside += 1
+    try:
+        yield
+    finally:
+        _Whole.inside -= 1
+        if not _Whole.inside and _Whole.leave is not None:
+            _Whole.leave()
 
 
 @contextmanager

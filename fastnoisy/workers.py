@@ -2,11 +2,10 @@
 
 Codecs meet hostile bytes here, so a worker may crash, be killed for want of memory, or hang. Its unfinished items then
 go to a fresh process, one by one, and the item on which that process ends too is tried a last time when all other
-workers
-have become idle: how long it takes and what memory is left depend on them, and what becomes of it must not. Only where
-that process ends as well it comes back lost, with the reason. Time is kept by the kernel: a timer that ends the
-worker is set before each item, so even a codec that never returns to Python, or a worker whose parent was killed, does
-not go on for ever.
+workers have become idle: how long it takes and what memory is left depend on them, and what becomes of it must not.
+Only where that process ends as well it comes back lost, with the reason. Time is kept by the kernel: a timer that ends
+the worker is set before each item, so even a codec that never returns to Python, or a worker whose parent was killed,
+does not go on for ever.
 
 Workers are forked where the platform is Linux: they start in milliseconds and share what the parent has read (CIFAR's
 pixels, a list of 2.4 million paths) without a copy. That is safe beside other threads of the parent, torch's among

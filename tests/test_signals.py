@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -18,6 +19,7 @@ from PIL import Image
 
 from fastnoisy import files, signals
 from fastnoisy.data.conversion.convert import convert
+from fastnoisy.data.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("convert", "adopt", "train", "predict")
@@ -52,7 +54,7 @@ def words_of(command: str, made: Path, out: Path) -> list[str]:
         shutil.copytree(made / "foreign", out / "foreign")
         return ["verify", str(out / "foreign"), "--adopt", "--workers", "4"]
     if command == "train":
-        words = ["model.width=4", "epochs=100000", "batch_size=30", "threads=1", "device=cpu", "checkpoint.every=0"]
+        words = ["model.width=4", "epochs=100000", "batch_size=30", "threads=1", "device=cpu"]
         return ["train", "digits-ce", *words, "--data", str(made / "digits"), "--out", str(out / "run")]
     return ["predict", str(made / "run"), str(made / "images"), "--device", "cpu"]
 
@@ -102,9 +104,9 @@ def hit(command: str, made: Path, out: Path, number: signal.Signals, delay: floa
     assert "Exception" not in said, said
     left = [path.name for path in out.rglob("*") if ".partial-" in path.name]
     assert left == [], left
-    assert not (out / "out").exists()
-    if command == "adopt":
-        assert [path.name for path in (out / "foreign").iterdir()] == ["train.beton"]
+    for store in (out / "out", out / "foreign"):
+        if store.exists() and [path.name for path in store.iterdir()] != ["train.beton"]:
+            open_store(store).close()  # whole: the signal came after that
     return True
 
 
@@ -140,6 +142,79 @@ with signals.handled(signals.leaving("go on with it")):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "go on with it\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def ended(code: str, **how: int) -> subprocess.CompletedProcess[str]:
+    code = f"import os, signal, time\nfrom pathlib import Path\nfrom fastnoisy import files, signals\n{code}"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, timeout=60, check=False, **options)
+
+
+@pytest.mark.parametrize("moment", ["rename", "replace", "rmtree"])
+def test_a_folder_is_replaced_wholly_or_not_at_all(moment: str, tmp_path: Path) -> None:
+    """Between the two renames neither the old nor the new folder has its name."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old").write_text("")
+    place = "shutil" if moment == "rmtree" else "os"
+    done = ended(f"""
+import {place}
+original = {place}.{moment}
+def hit(*arguments, **options):
+    original(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+{place}.{moment} = hit
+signals.quiet()
+with files.replacing(Path({str(tmp_path)!r}) / "a") as partial:
+    partial.mkdir()
+    (partial / "new").write_text("")
+""")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/new"]
+
+
+def test_nobody_who_does_not_read_keeps_a_process_from_leaving() -> None:
+    """Standard output and error are full pipes: `fastnoisy ... | less`, and the user does not scroll."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, bytes(1 << 12))
+        os.set_blocking(write, True)
+        code = """
+import sys, threading
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+with signals.handled(signals.leaving("words")):
+    sys.stdout.write("a line that no one reads")
+    sys.stdout.flush()
+"""
+        assert ended(code, stdout=write, stderr=write).returncode == 128 + signal.SIGINT
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_temporary_lock_goes_with_the_process(tmp_path: Path) -> None:
+    for temporary in (True, False):
+        done = ended(f"""
+signals.quiet()
+with files.FileLock(Path({str(tmp_path / str(temporary))!r}), temporary={temporary}):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+""")
+        assert done.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["False"]
+
+
+def test_the_handlers_are_set_before_anything_else_is_imported() -> None:
+    """Until then Ctrl-C ends in Python's own traceback."""
+    code = "import os, sys; before = set(sys.modules); import fastnoisy.signals; print(*set(sys.modules) - before)"
+    said = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    light = {"signal", "select", "threading", "contextlib", "types", "collections.abc", "__future__", "enum"}
+    light |= {"collections", "functools", "operator", "reprlib", "keyword", "itertools", "fastnoisy"}
+    found = {name for name in said.stdout.split() if not name.startswith("_")}
+    assert found - light == {"fastnoisy.signals"}
 
 
 def test_a_forked_process_only_leaves(tmp_path: Path) -> None:

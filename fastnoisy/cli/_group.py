@@ -6,12 +6,17 @@ import sys
 
 import click
 
-from fastnoisy.errors import FastnoisyError, printable, unknown_name
+from fastnoisy.errors import FastnoisyError, message, printable, unknown_name
 
 
 def say(text: object = "", *, err: bool = False) -> None:
-    """Print a line, with all that a terminal would obey escaped: the one way by which commands print."""
-    click.echo(printable(text), err=err)
+    """Print a line and what is indented below it, with all that a terminal would obey escaped; see `errors.message`."""
+    click.echo(message(text), err=err)
+
+
+def say_lines(text: str) -> None:
+    """Print a text of our own, of several lines, escaped all the same."""
+    click.echo(printable(text))
 
 
 def warn(line: object) -> None:

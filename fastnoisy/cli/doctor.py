@@ -6,7 +6,7 @@ import json
 
 import click
 
-from fastnoisy.cli._group import say
+from fastnoisy.cli._group import say_lines
 
 _EPILOG = """\b
 Examples:
@@ -26,4 +26,4 @@ def command(as_json: bool) -> None:
     from fastnoisy import doctor
 
     report = doctor.examine()
-    say(json.dumps(doctor.to_tables(report), indent=1) if as_json else doctor.render(report))
+    say_lines(json.dumps(doctor.to_tables(report), indent=1) if as_json else doctor.render(report))

@@ -43,7 +43,7 @@ def command(
     from rich.table import Table
 
     from fastnoisy import api
-    from fastnoisy.errors import printable
+    from fastnoisy.errors import one_line
 
     report = api.load(run, warn).evaluate(
         store, split, device, labels=labels, labels_as=labels_as or "", labels_columns=labels_columns
@@ -51,7 +51,7 @@ def command(
     if report.corrected:
         say(report.corrected)
     console = Console(soft_wrap=True)
-    table = Table(title=f"{escape(printable(run))}: {report.images:,} images of {escape(printable(report.data))}")
+    table = Table(title=f"{escape(one_line(run))}: {report.images:,} images of {escape(one_line(report.data))}")
     for column in ("predictor", "top-1 %", "top-5 %", "ECE %"):
         table.add_column(column, justify="left" if column == "predictor" else "right")
     for name, numbers in report.predictors.items():
@@ -63,5 +63,5 @@ def command(
         classes.add_column(column, justify="left" if column == "class" else "right")
     for row in report.classes:
         share = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        classes.add_row(escape(printable(row["class"])), str(row["images"]), share)
+        classes.add_row(escape(one_line(row["class"])), str(row["images"]), share)
     console.print(classes)

@@ -64,14 +64,16 @@ def command(
         names = ", ".join(split.name for split in splits)
         say(f"{store}: {names}; {opened.num_classes:,} classes, {total / 1e6:,.1f} MB")
         for split, summary in zip(splits, summaries, strict=True):
-            say(f"\n{summary.name}")
+            say()
+            say(summary.name)
             for what, text in inspection.describe(summary, opened.class_names):
                 say(f"  {what:<9} {text}")
                 for line in inspection.rejected_lines(split) if what == "rejected" else ():
                     say(f"    {line}")
             for line in inspection.histogram(summary.sizes):
                 say(f"    {line}")
-        say("\nimages per given class")
+        say()
+        say("images per given class")
         print_table(inspection.counts_table(summaries, opened.class_names, all_classes))
         if sheet is not None:
             shown = splits[0] if split_name is not None or "train" not in opened.splits else opened.split("train")

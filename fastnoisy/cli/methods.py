@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastnoisy.cli._group import ListGroup, say
+from fastnoisy.cli._group import ListGroup, say, say_lines
 
 _EPILOG = """\b
 Examples:
@@ -35,7 +35,7 @@ def show(name: str) -> None:
     from fastnoisy import methods, recipes
 
     cls = methods.find(name)
-    say(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
+    say_lines(f"{name}\n{'=' * len(name)}\n{inspect.getdoc(cls)}\n")
     wraps = methods.wrapped({"name": name}) is not None
     say(f"networks: {'those of its base' if wraps else cls.networks_needed}")
     say(f"kept of each training sample (of C classes): {cls.remembers or 'nothing'}{_BESIDE if wraps else ''}")
@@ -46,7 +46,8 @@ def show(name: str) -> None:
     for setting, reason in cls.unsupported.items():
         say(f"does not work with {setting}: {reason}")
     if cls.Options.model_fields:
-        say("\noptions:")
+        say()
+        say("options:")
     for key, info in cls.Options.model_fields.items():
         default = info.get_default(call_default_factory=True)
         say(f"  method.{key} = {_plain(default)}\n      {info.description}")
@@ -66,7 +67,8 @@ def _list() -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)]
         say("  ".join([*cells, row[4]]).rstrip())
-    say("\nC is the number of classes. A wrapper takes any other: method.base=NAME. More: fastnoisy methods show NAME")
+    say()
+    say("C is the number of classes. A wrapper takes any other: method.base=NAME. More: fastnoisy methods show NAME")
 
 
 def _plain(value: Any) -> str:

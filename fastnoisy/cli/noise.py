@@ -68,10 +68,12 @@ def command(spec: str, store: Path, seed: int, out: Path | None, labels_as: str 
         names, title = opened.class_names, f"{opened.path.resolve().name} / train"
     _say_rates(f"{store}/train", drawn, names)
     if len(names) <= transitions.MATRIX_UP_TO:
-        say(f"\ntransitions, % of each {drawn.row_name} class")
+        say()
+        say(f"transitions, % of each {drawn.row_name} class")
         print_table(transitions.matrix_table(drawn.counts, names, drawn.row_name))
     else:
-        say("\nper class")
+        say()
+        say("per class")
         print_table(transitions.summary_table(drawn.counts, names, drawn.row_name))
         say("largest flows")
         print_table(transitions.flows_table(drawn.counts, names, drawn.row_name))

@@ -74,7 +74,8 @@ def _list() -> None:
             settings = setup.resolve(f"{data}-{name}", ()).config
             about = f"suite {settings.suite:7} {settings.model['name']:19} {settings.epochs:3} epochs"
             say(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
-    say("\nOn all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")
+    say()
+    say("On all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")
 
 
 def _first_line(method: type) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fastnoisy.cli._group import say
+from fastnoisy.cli._group import say, warn
 
 _EPILOG = """\b
 Examples:
@@ -37,6 +37,6 @@ def command(store: Path, adopt: bool, workers: int | None) -> None:
     for problem in problems:
         say(problem)
     if problems:
-        say(f"{store}: {len(problems):,} problem{'s' * (len(problems) > 1)}", err=True)
+        warn(f"{store}: {len(problems):,} problem{'s' * (len(problems) > 1)}")
         sys.exit(1)
     say(f"{store}: whole")

@@ -17,6 +17,7 @@ from fastnoisy.config.tables import (
     parse_value,
     problems_error,
     read_toml,
+    text_problems,
     to_toml,
     validate,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "parse_value",
     "problems_error",
     "read_toml",
+    "text_problems",
     "to_toml",
     "validate",
 ]

@@ -180,6 +180,23 @@ def read_toml(path: Path) -> dict[str, Any]:
     return tables
 
 
+def text_problems(tables: Mapping[str, Any]) -> list[str]:
+    """The keys and values that config.toml cannot hold: names of files may be of bytes that are no UTF-8."""
+    return [
+        f"{key}: {str(value)!r} is not UTF-8, which config.toml holds; rename the file or folder"
+        for key, value in flatten(tables).items()
+        if not _is_utf8(key) or not _is_utf8(str(value))
+    ]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def validate(model: type[BaseModel], tables: Mapping[str, Any], prefix: str = "") -> tuple[Any, list[str]]:
     """Validate tables against a pydantic model.
 

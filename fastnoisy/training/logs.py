@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fastnoisy.errors import printable
+from fastnoisy.errors import message
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Event:
 
     def __str__(self) -> str:
         text = f"{self.text}: {self.done:,} of {self.total:,} steps" if self.kind == "step" else self.text
-        return printable(text)
+        return message(text)
 
 
 Observer = Callable[[Event], None]
@@ -42,7 +42,7 @@ Observer = Callable[[Event], None]
 
 def warn(line: str) -> None:
     """Give a line as a Python warning: where nobody listens, what is odd must not go unsaid."""
-    warnings.warn(printable(line), stacklevel=3)
+    warnings.warn(message(line), stacklevel=3)
 
 
 def warn_of_notes(event: Event) -> None:

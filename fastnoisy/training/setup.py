@@ -82,7 +82,10 @@ def check(tables: Mapping[str, Any]) -> Settings:
     Raises:
         FastnoisyError: all problems at once.
     """
-    tables, found = config.call_tables(tables), []
+    tables = config.call_tables(tables)
+    found = config.text_problems(tables)
+    if found:
+        raise config.problems_error(found)
     if isinstance(tables.get("pipeline"), Mapping):  # options alone are for whichever pipeline is chosen
         tables["pipeline"] = {"name": pipelines.AUTO, **tables["pipeline"]}
     noise: Any = tables.get("noise", "none")
@@ -116,6 +119,8 @@ def check(tables: Mapping[str, Any]) -> Settings:
         raise config.problems_error(found)
     noise = noise.absolute()
     written = _spelled_out(result, noise)
+    if found := config.text_problems(written.model_dump()):  # of the current folder
+        raise config.problems_error(found)
     return Settings(written, noise, programs, methods.parse(written.method), pipelines.parse(written.pipeline))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,8 +57,7 @@ def on_signals() -> Iterator[Stop]:
         if stop.signal_number or not stop.heeded:
             leave(number, frame)
         stop.ask(number)
-        with contextlib.suppress(OSError):
-            os.write(2, b"stopping after this step ...\n")
+        signals.tell(b"stopping after this step ...\n")
 
     with signals.handled(handle):
         yield stop

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnoisy import __version__
+from fastnoisy import __version__, signals
 from fastnoisy.data.conversion import jpeg
 from fastnoisy.data.sources import beton as beton_source
 from fastnoisy.data.sources.base import SPLIT_NAMES
@@ -120,10 +120,11 @@ def _adopt(
             reader, labels = readers[split.name], {"given": split.given_labels}
             columns = Columns(labels, list(split.paths), reader.sizes, checksums[split.name], [], [])
             write_meta(aside / f"{split.name}.meta", reader.path, columns, info)
-        for old in path.glob("*.meta"):
-            os.rename(old, aside / f"old-{old.name}")
-        for split in opened.splits:
-            os.rename(aside / f"{split.name}.meta", path / f"{split.name}.meta")
+        with signals.whole():
+            for old in path.glob("*.meta"):
+                os.rename(old, aside / f"old-{old.name}")
+            for split in opened.splits:
+                os.rename(aside / f"{split.name}.meta", path / f"{split.name}.meta")
     for name, reader in readers.items():
         say(f"{name}: {reader.num_samples:,} records of another writer are sound; wrote {name}.meta")
     return []

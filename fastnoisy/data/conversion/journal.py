@@ -34,6 +34,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastnoisy import signals
 from fastnoisy.data.conversion.outcome import Outcome, Rejected
 from fastnoisy.data.conversion.sync import Sync, forget_cached
 from fastnoisy.data.store import beton
@@ -103,9 +104,10 @@ class Partial:
         for path in [*self.store.rglob("*"), self.store]:
             flush(path)
         refuse_existing(self.target)
-        os.rename(self.store, self.target)
-        flush(self.target.parent)
-        self.discard()
+        with signals.whole():  # nothing stays behind beside a store that is whole
+            os.rename(self.store, self.target)
+            flush(self.target.parent)
+            self.discard()
 
     def discard(self) -> None:
         """Remove the folder."""

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from fastnoisy import progress
+from fastnoisy import progress, signals
 from fastnoisy.data.store import Store, open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import FileLock, replacing
@@ -151,17 +150,11 @@ def _sweep(target: Path) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what is half done is removed; left alone where something else handles
-    it.
-    """
+    """Have SIGTERM remove what is half done before it ends the process; left alone where something else handles it."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, signals.leaving())
     try:
         yield
     finally:
