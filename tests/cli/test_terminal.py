@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError, message, one_line, printable
 from fastnoisy.training.logs import Event
 
@@ -73,10 +74,11 @@ def test_no_command_lets_a_name_reach_a_terminal(
         ["train", f"--{NAME}"],
     ):
         said(2, *words)
+    with open_store(store) as opened:
+        record = bytes(opened.split("train").read_bytes(0))
     beton = store / "train.beton"
-    content = bytearray(beton.read_bytes())
-    content[-1] ^= 1
-    beton.write_bytes(content)
+    damaged = bytes((record[0] ^ 1,)) + record[1:]
+    beton.write_bytes(beton.read_bytes().replace(record, damaged))
     assert f"{SHOWN}\\xff.png" in said(1, "verify", store)
 
 
