@@ -23,7 +23,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from fastnoisy.data.conversion import jpeg
 from fastnoisy.data.conversion.first_bytes import what_it_is
 from fastnoisy.data.conversion.outcome import Outcome, Rejected, Stored
-from fastnoisy.data.conversion.pages import to_full_page, without_oversized
+from fastnoisy.data.conversion.pages import picture_of, to_full_page
 from fastnoisy.data.conversion.shrink import Shrink
 from fastnoisy.data.store.beton import JPG, RAW
 from fastnoisy.data.store.jpeg import read_header
@@ -162,7 +162,7 @@ def upright_size(content: bytes | np.ndarray) -> tuple[int, int] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _open(without_oversized(content)) as image:
+            with _open(picture_of(content)) as image:
                 to_full_page(image)
                 return _shown_size(image, _orientation(image))
         except MemoryError:
@@ -196,9 +196,10 @@ def _encode_plain(data: bytes, plan: Plan, shrink: Shrink) -> Stored | None:
 def _encode_file(data: bytes, plan: Plan, shrink: Shrink, warned: list[warnings.WarningMessage]) -> Stored:
     if not data:
         raise FastnoisyError("empty file")
-    with _open(without_oversized(data)) as image:
+    with _open(picture_of(data)) as image:
         note = jpeg.flaw(data) if image.format in ("JPEG", "MPO") else to_full_page(image)
-        # before the pixels: a chunk behind whole ones may be broken, and costs nothing
+        if image.format == "PNG":
+            image.load()  # asked for its orientation it would load, and what is wrong with its pixels were lost
         orientation = _orientation(image)
         height, width = image.height, image.width
         # What Pillow warns about on opening is made anew, so that no reader of the store has to warn again.

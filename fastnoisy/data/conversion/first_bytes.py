@@ -35,10 +35,7 @@ _TABLE: tuple[tuple[bytes, str], ...] = (
     (rb"\x00\x05\x16\x07", "a resource fork that macOS has left"),
 )
 _TEXTS: tuple[tuple[bytes, str], ...] = (
-    (
-        rb"(?is)(?:<\?xml.{0,2000}?)?(?:<!--.{0,2000}?-->\s*)*(?:<!DOCTYPE\s+svg.{0,500}?>\s*)?<svg",
-        _SVG,
-    ),
+    (rb"(?i)<svg", _SVG),
     (rb"(?is)<!DOCTYPE html|<html|<head|<body|<title", "a web page, perhaps the error that a download got"),
     (rb"(?is)<\?xml|<Error>|<rss", "an XML file, perhaps the error that a download got"),
     (rb"\s*[\[{]\s*(?:[\"\[{\]}0-9]|$)", "a JSON file, perhaps the error that a download got"),
@@ -61,9 +58,10 @@ def what_it_is(data: bytes) -> str:
         if re.match(pattern, start, re.DOTALL):
             return words
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    for pattern, words in _TEXTS:
-        if re.match(pattern, text):
-            return words
+    for shown in (_without_prologue(text), text):
+        for pattern, words in _TEXTS:
+            if re.match(pattern, shown):
+                return words
     if b"\0" not in start and all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in start):
         try:
             start[: start.rfind(b"\n") if len(start) == _LOOKED_AT and b"\n" in start else None].decode("utf-8")
@@ -71,3 +69,16 @@ def what_it_is(data: bytes) -> str:
             return ""
         return "a text"
     return ""
+
+
+def _without_prologue(text: bytes) -> bytes:
+    """What comes after XML's declaration, comments and the type of an SVG; no regular expression, for those of such
+    texts may take for ever.
+    """
+    while True:
+        for begin, end in ((b"<?xml", b"?>"), (b"<!--", b"-->"), (b"<!doctype svg", b">")):
+            if text[: len(begin)].lower() == begin and end in text:
+                text = text.partition(end)[2].lstrip()
+                break
+        else:
+            return text

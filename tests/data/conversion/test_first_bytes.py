@@ -57,3 +57,16 @@ def test_what_is_not_known_is_not_guessed() -> None:
         Image.new("RGB", (8, 8)).save(file, form)
         assert what_it_is(file.getvalue()) == "", form
     assert isinstance(encode(lambda: b"\x89PNG\r\n\x1a\n" + bytes(50), PLAN), Rejected)
+
+
+@pytest.mark.parametrize("text", [b"<!---->", b"<?xml?>", b"<!-- -->\n", b"<!DOCTYPE svg>", b" ", b"[", b"<?xml "])
+def test_hostile_texts_are_named_at_once(text: bytes) -> None:
+    """Comments on end took a regular expression longer than any time limit."""
+    assert what_it_is(text * 2000)
+
+
+def test_a_drawing_is_found_behind_comments() -> None:
+    prologue = b'<?xml version="1.0"?>\n<!-- a -->\n<!-- b --><!DOCTYPE SVG PUBLIC "x">\n'
+    assert what_it_is(prologue + b"<svg>").startswith("an SVG drawing")
+    assert what_it_is(prologue + b"<plist>").startswith("an XML file")
+    assert what_it_is(b"<!-- made by hand -->\n<html>").startswith("a web page")

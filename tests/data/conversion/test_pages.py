@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 from fastnoisy.data.conversion import encode as encode_module
 from fastnoisy.data.conversion.encode import Plan, Resize, encode, upright_size
 from fastnoisy.data.conversion.outcome import Rejected, Stored
-from fastnoisy.data.conversion.pages import without_oversized
+from fastnoisy.data.conversion.pages import picture_of
 
 ROOT = Path(__file__).resolve().parents[3]
 RAW = Plan(Resize("none"), (64, 64), "raw", 90, 1 << 21)
@@ -26,13 +26,13 @@ def picture(number: int, height: int, width: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def tiff(*pages: tuple[Image.Image, int]) -> bytes:
-    """Pages with their NewSubfileType."""
+def tiff(*pages: tuple[Image.Image, int], tag: int = 254) -> bytes:
+    """Pages with their NewSubfileType, or SubfileType (255)."""
     file = BytesIO()
     with TiffImagePlugin.AppendingTiffWriter(file, True) as target:
         for image, kind in pages:
             tags = TiffImagePlugin.ImageFileDirectory_v2()
-            tags[254] = kind
+            tags[tag] = kind
             image.save(target, "TIFF", tiffinfo=tags)
             target.newFrame()
     return file.getvalue()
@@ -44,14 +44,14 @@ def test_a_reduced_first_page_does_not_stand_for_the_picture() -> None:
     result = encode(lambda: data, RAW)
     assert isinstance(result, Stored)
     assert (result.height, result.width, result.data) == (32, 40, large.tobytes())
-    assert result.note == "page 2: those before it are reduced pictures"
+    assert result.note == "page 2: those before it are reduced pictures or masks"
     assert upright_size(data) == (32, 40)
     result = encode(lambda: tiff((large, 0), (small, 1)), RAW)
     assert isinstance(result, Stored)
     assert (result.data, result.note) == (large.tobytes(), "the first of several frames")
     result = encode(lambda: tiff((small, 1), (small, 1)), RAW)
     assert isinstance(result, Rejected)
-    assert result.reason.startswith("all its pages are reduced pictures")
+    assert result.reason.startswith("all its pages are reduced pictures or masks")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -83,9 +83,57 @@ def test_a_picture_is_not_refused_for_its_texts(name: str, behind: bool) -> None
     assert isinstance(result, Stored)
     assert result.data == image.tobytes()
     assert upright_size(data) == (20, 30)
-    assert without_oversized(plain) is plain
-    small = plain[:place] + chunk(b"tEXt", b"a\0b") + plain[place:]
-    assert without_oversized(small) is small
+    assert picture_of(plain) is plain
+    xmp = plain[:place] + chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>") + plain[place:]
+    assert picture_of(xmp) is xmp
+
+
+ODD = {
+    "many texts": chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1000000))) * 80,
+    "checksum of a text": chunk(b"tEXt", b"a\0b")[:-1] + b"!",
+    "profile without a name": chunk(b"iCCP", b"no end"),
+    "size in metres": chunk(b"pHYs", b"12"),
+    "method of packing": chunk(b"zTXt", b"a\0\5xx"),
+    "orientation": chunk(b"eXIf", b"12"),
+    "a maker's": chunk(b"juNk", LARGE),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_picture_is_not_refused_for_what_is_odd_beside_it(name: str) -> None:
+    file, image = BytesIO(), picture(4, 20, 30)
+    image.save(file, "PNG")
+    data = file.getvalue().replace(chunk(b"IEND", b""), b"")
+    place = data.index(b"IDAT") - 4
+    result = encode(lambda: data[:place] + ODD[name] + data[place:] + chunk(b"IEND", b""), RAW)
+    assert isinstance(result, Stored)
+    assert result.data == image.tobytes()
+
+
+@pytest.mark.parametrize("part", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_png_with_a_wrong_checksum_is_rejected(part: bytes) -> None:
+    """Pillow decodes what it can: a download that ends in zeros is grey in its lower half."""
+    file, image = BytesIO(), picture(5, 50, 60).quantize(16)
+    image.save(file, "PNG")
+    data = bytearray(file.getvalue())
+    assert isinstance(encode(lambda: bytes(data), RAW), Stored)
+    data[data.index(part) + 8] ^= 4
+    result = encode(lambda: bytes(data), RAW)
+    assert isinstance(result, Rejected)
+    assert result.reason == f"a damaged PNG: the checksum of its '{part.decode()}' is wrong"
+
+
+def test_pixels_that_cannot_be_unpacked_are_not_made_up() -> None:
+    """Asked for an orientation Pillow loads a PNG, and forgets what was wrong when it is asked again."""
+    file = BytesIO()
+    picture(6, 50, 60).save(file, "PNG")
+    data = file.getvalue()
+    place = data.index(b"IDAT") - 4
+    content = bytearray(data[place + 8 : place + 8 + int.from_bytes(data[place : place + 4], "big")])
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    result = encode(lambda: data[:place] + chunk(b"IDAT", bytes(content)) + chunk(b"IEND", b""), RAW)
+    assert isinstance(result, Rejected)
+    assert "data stream" in result.reason
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("Insufficient memory (case 4)"), OSError("zlib error -4")])
