@@ -231,12 +231,12 @@ def _store(rgb: Image.Image, plan: Plan, shrink: Shrink) -> Stored:
 
 
 def _record(rgb: Image.Image, plan: Plan, own_size: bool) -> Stored:
-    """The record of an image of the size that it is stored in."""
+    """The record of an RGB or RGBX image of the size that it is stored in."""
     if plan.store == "jpg":
         data = _jpeg(rgb, plan.quality, own_size)
         if len(data) <= plan.page_size:
             return Stored(data, JPG, rgb.height, rgb.width)
-    return Stored(rgb.tobytes(), RAW, rgb.height, rgb.width)
+    return Stored(rgb.tobytes("raw", "RGB"), RAW, rgb.height, rgb.width)
 
 
 def _jpeg(rgb: Image.Image, quality: int, own_size: bool) -> bytes:

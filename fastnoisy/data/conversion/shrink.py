@@ -21,6 +21,7 @@ WORTH_IMAGES = 5000  # below, importing numba and compiling (0.5 to 3 s) take lo
 _BITS = 22  # of a weight; Pillow: 32 - 8 of the result - 2 against overflow
 _CHUNK = 4  # weights of an output pixel that are used at once
 _KEPT = 1 << 22  # pixels: of larger images memory is not kept
+_KEPT_LENGTH = 1024  # of a side: the weights of longer ones are not kept
 _MAX_WEIGHT_SUM = 1 << 22  # of the exact weights as integers; Pillow's doubles round to the same up to 2**23
 _PROBES = ((31, 47, 20, 30), (40, 33, 13, 11), (64, 48, 63, 47), (90, 120, 10, 13), (60, 30, 30, 15), (7, 90, 7, 30))
 
@@ -51,10 +52,13 @@ class Shrink(Compiled):
         if not self.compiled or not _in_range(rgb.height, rgb.width, height, width):
             return rgb.resize((width, height), Image.Resampling.BILINEAR)
         # Four bytes a pixel, as Pillow keeps them, are copied as they are.
-        return self._pixels(np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint8), rgb.height, rgb.width, height, width)
+        pixels = np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint8)
+        result = self._resized(pixels, rgb.height, rgb.width, height, width)
+        return Image.frombytes("RGB", (width, height), result, "raw", "RGBX")
 
     def jpeg(self, data: bytes, height: int, width: int, new_height: int, new_width: int) -> Image.Image | None:
-        """A sound YCbCr JPEG of that size, resized; None where that is not for this class, or libjpeg warns of it.
+        """A sound YCbCr JPEG of that size, resized, an RGBX image; None where that is not for this class, or libjpeg
+        warns of it.
 
         Its pixels go into memory that is used again and again: fresh pages cost as much as the work on them (of 300x200
         photographs on a virtual machine: 160 us of 620).
@@ -62,15 +66,18 @@ class Shrink(Compiled):
         if not self.compiled or not _in_range(height, width, new_height, new_width):
             return None
         pixels = decode_rgbx(data, self._memory("pixels", height * width))
-        return None if pixels is None else self._pixels(pixels, height, width, new_height, new_width)
+        if pixels is None:
+            return None
+        result = self._resized(pixels, height, width, new_height, new_width)
+        return Image.frombuffer("RGBX", (new_width, new_height), result, "raw", "RGBX", 0, 1)
 
-    def _pixels(self, pixels: np.ndarray, height: int, width: int, new_height: int, new_width: int) -> Image.Image:
-        """uint8 RGBX pixels, resized."""
+    def _resized(self, pixels: np.ndarray, height: int, width: int, new_height: int, new_width: int) -> np.ndarray:
+        """uint8 RGBX pixels as uint32 (new_height, new_width)."""
         source = pixels.view(np.uint32).reshape(height, width)
         scratch = self._memory("scratch", self._scratch_size(height, width, new_width))
         result = np.empty((new_height, new_width), np.uint32)
         self._passes(source, *_weights(width, new_width), *_weights(height, new_height), scratch, result)
-        return Image.frombytes("RGB", (new_width, new_height), result, "raw", "RGBX")
+        return result
 
     def _memory(self, name: str, size: int) -> np.ndarray:
         """uint32 (size or more,) for one purpose, kept for the next image unless it is large."""
@@ -91,8 +98,14 @@ def _in_range(height: int, width: int, new_height: int, new_width: int) -> bool:
     return max(height * height // new_height, width * width // new_width) < _MAX_WEIGHT_SUM // 4
 
 
-@functools.lru_cache(maxsize=256)  # up to 15 MB a process
 def _weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """See `_made_weights`; kept for the next image, unless they are large. Photographs come in hundreds of sizes, and
+    to make weights takes as long as to use them.
+    """
+    return _kept_weights(length, size) if length <= _KEPT_LENGTH else _made_weights(length, size)
+
+
+def _made_weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `size` pixels along a side of `length`: pixels that are weighed, and weights, int32 and uint32 (size,
     K).
 
@@ -107,3 +120,6 @@ def _weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     total = weight.sum(1, keepdims=True)
     weight = ((weight << (_BITS + 1)) + total) // (2 * total)
     return np.minimum(source, length - 1).astype(np.int32), weight.astype(np.uint32)
+
+
+_kept_weights = functools.lru_cache(maxsize=1024)(_made_weights)  # photographs: up to 20 MB a process

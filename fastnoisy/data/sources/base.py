@@ -14,6 +14,7 @@ A file for a family of data sets, which differ by a word, defines `KINDS` instea
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import os
 import re
@@ -100,7 +101,7 @@ class Files:
     """
 
     def __init__(self, place: Callable[[int], Path]) -> None:
-        self._place = place
+        self._place = functools.lru_cache(maxsize=1)(place)  # asked for twice, for the stamp and for the bytes
 
     def __call__(self, i: int) -> bytes:
         """The bytes of image i; see `read_file`."""
