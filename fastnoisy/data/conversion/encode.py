@@ -50,6 +50,8 @@ _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101  # as the pixels lie, however they ar
 _TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
 SEVERAL_FRAMES = "the first of several frames"
 _NO_MEMORY = re.compile(r"(?i)insufficient memory|out of memory|cannot allocate|memory allocation|zlib error -4")
+_AVIF_FAILED = "Failed to decode frame"  # its library says no more, also where it gets no memory
+_AVIF_BYTES, _AVIF_BASE = 16, 64 << 20  # of memory that it may take: a pixel, and in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ def encode(read: Callable[[], bytes | np.ndarray], plan: Plan, shrink: Shrink | 
     except Exception as error:  # on hostile bytes a decoder raises anything, and one image must not end the run
         if _NO_MEMORY.search(str(error)) and getattr(error, "errno", None) is None:
             raise MemoryError(str(error)) from None
+        if _AVIF_FAILED in str(error):
+            _need_memory(content)
         return Rejected(_one_line(f"{type(error).__name__}: {error}"))
 
 
@@ -326,6 +330,12 @@ def _has_more_frames(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # the later frames may be broken
         return False
+
+
+def _need_memory(content: bytes | np.ndarray) -> None:
+    """Raise MemoryError where an image's decoder may not have had what it needs."""
+    height, width = upright_size(content) or (1, 1)
+    np.empty(height * width * _AVIF_BYTES + _AVIF_BASE, np.uint8)  # not touched, so it costs nothing
 
 
 def _one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, features
 
 from fastnoisy.data.conversion import encode as encode_module
 from fastnoisy.data.conversion.encode import Plan, Resize, encode, upright_size
@@ -146,6 +146,38 @@ def test_no_memory_is_no_reason_to_reject(error: Exception, monkeypatch: pytest.
     picture(5, 10, 10).save(file, "PNG")
     with pytest.raises(MemoryError):
         encode(file.getvalue, RAW)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_an_avif_for_which_there_is_no_memory_is_not_damaged(tmp_path: Path) -> None:
+    """Its library calls both a failure."""
+    picture(7, 8, 8).save(tmp_path / "small.avif")
+    picture(7, 1200, 1500).save(tmp_path / "a.avif")
+    whole = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "b.avif").write_bytes(whole[: len(whole) // 2] + bytes(range(256)) * 99 + whole[len(whole) // 2 :])
+    code = f"""
+import resource
+from pathlib import Path
+from fastnoisy.data.conversion.encode import Plan, Resize, encode
+plan = Plan(Resize("none"), (2048, 2048), "raw", 90, 1 << 25)
+small, a, b = ((Path({str(tmp_path)!r}) / f"{{name}}.avif").read_bytes() for name in ("small", "a", "b"))
+def tried(data):
+    try:
+        return type(encode(lambda: data, plan)).__name__
+    except MemoryError:
+        return "no memory"
+print(tried(small))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), -1))
+print(tried(a))
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(tried(a), tried(b))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["Stored", "no memory", "Stored Rejected"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
