@@ -86,7 +86,9 @@ def parse(text: str) -> dict[str, str]:
 def known_names() -> str:
     """The names that are known, for errors."""
     labels = ", ".join((*CORRECTIONS[:1], *LABELS, *GIVEN))
-    return f"known are: path ({', '.join(PATHS)}), label ({labels}), index ({', '.join(INDICES)}); or write {OPTION}"
+    indices = ", ".join(INDICES)
+    known = f"known are: path ({', '.join(PATHS)}), label ({labels}), index ({indices})"
+    return f"{known}; or write {OPTION} (in training labels_columns=...)"
 
 
 def choose(what: str, head: Sequence[str], asked: Mapping[str, str], certain: bool) -> Columns | None:
