@@ -25,7 +25,7 @@ from fastnoisy.data.sources._example import write_picture
 from fastnoisy.data.sources._lists import Texts, duplicate_notes, empty_class_notes, find_images
 from fastnoisy.data.sources.base import SPLIT_NAMES, Files, Source, SourceSplit, layout_error
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.label_files.columns import OPTION, Columns, drops, known_names, parse
+from fastnoisy.label_files.columns import Columns, drops, known_names, parse
 from fastnoisy.label_files.lines import line_error, shown
 from fastnoisy.label_files.meaning import NAMES_FILE, Labels, read_class_names, understand
 from fastnoisy.label_files.read import Table, open_table
@@ -229,8 +229,7 @@ def _check_first(first: _First, splits: dict[str, _Part], folder: Path) -> None:
         raise FastnoisyError(
             f"{KIND}: {first.file}, line 1, seems to name the columns: {shown(first.path)} is no file, and no other "
             f"image has the label {shown(first.label)}",
-            f"give the columns names that are known, or say which they are by {OPTION}; {known_names()}; where line 1 "
-            "is an image, mend its path",
+            f"give the columns names that are known; {known_names()}; where line 1 is an image, mend its path",
         )
 
 
