@@ -277,3 +277,27 @@ def test_bad_usage(words: list[str], part: str, tool: ModuleType, monkeypatch: p
 def test_what_is_asked_for_brings_its_store_along(tool: ModuleType) -> None:
     assert tool.needed(tool.chosen("resident,nrd")) == ["digits", "photographs", "nrd", "resident"]
     assert tool.needed(tool.chosen("")) == [*tool.STORES, *tool.RUNS]
+
+
+def test_small_texts_of_a_store_are_told_by_entry_and_line(tool: ModuleType, tmp_path: Path) -> None:
+    texts = {
+        "meta.json": ('{"num_noted": 0, "num": 2}', '{"num_noted": 1, "num": 2}'),
+        "notes.csv": ("path,note\n", 'path,note\na.jpg,"CMYK colours, encoded anew"\nb.jpg,cut off\n'),
+        "SHA256SUMS": ("00  meta.json\n11  labels.npz\n", "22  meta.json\n11  labels.npz\n"),
+        "verified.json": ('{"a": 1}', '{"a":1}'),
+    }
+    for side, folder in enumerate(("base", "new")):
+        (tmp_path / folder).mkdir()
+        for name, pair in texts.items():
+            (tmp_path / folder / name).write_text(pair[side])
+    found = tool.compare_stores(tmp_path / "base", tmp_path / "new").differences
+    assert {(d.file, d.name) for d in found} == {
+        ("meta.json", ".num_noted"),
+        ("notes.csv", 'a.jpg,"CMYK colours, encoded anew"'),
+        ("notes.csv", "b.jpg,cut off"),
+        ("SHA256SUMS", "meta.json"),
+        ("verified.json", ""),
+    }
+    left, met = tool.sort_out(found, tool.INTENDED, "photographs")
+    assert {(d.file, d.name) for d in left} == {("notes.csv", "b.jpg,cut off"), ("verified.json", "")}
+    assert met == {"notes on CMYK files": 3}
