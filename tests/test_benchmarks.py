@@ -16,6 +16,7 @@ from fastnoisy.data.conversion.convert import ConvertOptions, convert
 ROOT = Path(__file__).resolve().parent.parent
 ON_REAL_DATA = ("cifar10n.py",)
 BY_THEMSELVES = ("decode.py", "pipelines.py")  # whose results are looked at more closely
+MANY_PROCESSES = ("imports.py",)
 SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if not p.name.startswith("_"))
 ARGUMENTS = {
     "compare.py": ["digits", "--methods", "ce,nrd"],
@@ -25,7 +26,14 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in (*ON_REAL_DATA, *BY_THEMSELVES)])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in MANY_PROCESSES else ())
+        for name in SCRIPTS
+        if name not in (*ON_REAL_DATA, *BY_THEMSELVES)
+    ],
+)
 def test_tiny(script: str, tmp_path: Path) -> None:
     check(script, ARGUMENTS.get(script, []), tmp_path)
 
@@ -51,6 +59,7 @@ def test_the_matrix_of_methods_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in costs] == before
 
 
+@pytest.mark.slow
 def test_the_grid_of_methods(tmp_path: Path) -> None:
     content = check("../tools/method_matrix.py", ["--grid", "--methods", "als", "--seeds", "11"], tmp_path)
     assert list(content["methods"]) == ["als method.warmup=20", "als method.warmup=60", "als method.warmup=100"]
@@ -77,6 +86,7 @@ def test_committed_results_say_where_they_come_from() -> None:
         assert len(environment["commit"].split("+")[0]) == 40, path
 
 
+@pytest.mark.slow
 def test_first_batches_are_timed_in_fresh_processes_too(tmp_path: Path) -> None:
     check("pipelines.py", [], tmp_path)
     content = json.loads((tmp_path / "out" / "pipelines.json").read_text())

@@ -18,7 +18,7 @@ WORDS = [
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("method", ["nrd", "alasca"])
+@pytest.mark.parametrize("method", ["nrd", pytest.param("alasca", marks=pytest.mark.slow)])
 def test_twenty_compiled_steps_equal_eager_in_float64(method: str, digits: Path, tmp_path: Path) -> None:
     states = []
     for compiled in ("false", "true"):

@@ -19,7 +19,7 @@ SHAPES = [
     "dividemix",
     "alasca method.base=elr-plus",
 ]  # of a step; these run on a CPU too: the test itself works
-WORDS = ["model.width=8", "epochs=2", "batch_size=30", "checkpoint.every=1"]
+WORDS = ["epochs=2", "batch_size=30", "checkpoint.every=1"]
 
 
 def words_of(form: str, device: str) -> tuple[str, list[str]]:
@@ -30,7 +30,7 @@ def words_of(form: str, device: str) -> tuple[str, list[str]]:
     }
     if "warmup" in methods.find(table["name"]).Options.model_fields:
         rest.append("method.base.warmup=1" if table["name"] != method else "method.warmup=1")
-    return f"digits-{method}", [*WORDS, f"device={device}", *rest]
+    return f"digits-{method}", [*WORDS, f"model.width={8 if device == 'cuda' else 4}", f"device={device}", *rest]
 
 
 @pytest.mark.parametrize(

@@ -242,16 +242,16 @@ def test_an_image_whose_process_ends_is_rejected_and_tried_again_on_going_on(
     lines: list[str] = []
     failing(monkeypatch, {"020.png", "080.png"}, fail)
     with pytest.raises(Killed):
-        convert(str(source), out, options=options, workers=1, timeout=0.2, progress=stop_at(150))
+        convert(str(source), out, options=options, workers=1, timeout=0.1, progress=stop_at(150))
     done = sum(len(rows) for _, rows in read_journal(tmp_path / ".out.partial/train.journal"))
     assert done > 80
     with pytest.raises(Killed):  # still at fault: what comes behind them is kept
-        convert(str(source), out, options=options, timeout=0.2, say=lines.append, progress=stop_at(done))
+        convert(str(source), out, options=options, timeout=0.1, say=lines.append, progress=stop_at(done))
     assert lines == [f"going on with an earlier run: {done} of {COUNT} images are done"]
     monkeypatch.undo()
     failing(monkeypatch, {"020.png"}, fail)
     with pytest.raises(Killed):  # from the line with the one that is well again
-        convert(str(source), out, options=options, timeout=0.2, say=lines.append, progress=stop_at(199))
+        convert(str(source), out, options=options, timeout=0.1, say=lines.append, progress=stop_at(199))
     assert 20 < int(lines[1].split()[6]) <= 80
     monkeypatch.undo()
     convert(str(source), out, options=options)
