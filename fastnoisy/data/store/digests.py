@@ -4,16 +4,17 @@ unwatched.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+
+from fastnoisy.files import sha256_of
 
 NAME = "SHA256SUMS"
 
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:
     """Write the digests of these files of a folder beside them."""
-    (folder / NAME).write_bytes("".join(f"{_digest(folder / name)}  {name}\n" for name in sorted(names)).encode())
+    (folder / NAME).write_bytes("".join(f"{sha256_of(folder / name)}  {name}\n" for name in sorted(names)).encode())
 
 
 def check_sums(folder: Path, names: Iterable[str]) -> list[str]:
@@ -28,13 +29,8 @@ def check_sums(folder: Path, names: Iterable[str]) -> list[str]:
     problems = []
     for name, digest in noted.items():
         try:
-            if _digest(folder / name) != digest:
+            if sha256_of(folder / name) != digest:
                 problems.append(f"{folder / name} has changed since it was written, or its line in {NAME} has")
         except OSError as error:
             problems.append(f"cannot read {folder / name}: {error.strerror or error}")
     return problems
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,115 @@
+"""Find wrong labels in a folder or a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fastnoisy import signals
+from fastnoisy.cli._group import say, warn, write
+
+if TYPE_CHECKING:
+    from fastnoisy.label_audit.audit import Audit
+    from fastnoisy.workers import Progress
+
+_EPILOG = """\b
+Examples:
+  fastnoisy audit photos
+  fastnoisy audit stores/photos --out audits/photos
+  fastnoisy audit photos --model convnext_tiny.fb_in22k --download
+"""
+_STOPPED = "stopped; the same command goes on with what is done"
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("data", metavar="STORE|FOLDER")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="For what is written; default: DATA-audit.")
+@click.option(
+    "--model", default="tf_efficientnet_lite0", show_default=True, help="The frozen network whose features are used."
+)
+@click.option("--weights", metavar="FILE", default="", help="Its weights, .safetensors or .pth.")
+@click.option("--download", is_flag=True, help="Fetch its weights where they are not on this machine.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the processor computes with it natively.",
+)
+@click.option("--size", type=int, metavar="PIXELS", help="Of the images it is shown. Default: 160, on a GPU 224.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Parts, each judged by a fit to the others.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Which images go into which part.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
+@click.option("--threads", type=int, default=0, help="CPU threads. Default: one per core.")
+@click.option("--workers", type=int, metavar="N", help="Processes that convert. Default: one per core.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
+def command(
+    data: str,
+    out: Path | None,
+    model: str,
+    weights: str,
+    download: bool,
+    precision: str,
+    size: int | None,
+    folds: int,
+    seed: int,
+    device: str,
+    threads: int,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Find the labels of STORE or FOLDER that are probably wrong, without training a network.
+
+    A folder is converted first. The features of a frozen pretrained network and a cross-validated linear classifier on
+    them judge every image of every split by fits that did not see it. Written are issues.csv (most suspect first),
+    probabilities.npz (labels and pred_probs, for cleanlab) and summary.json.
+    """
+    from fastnoisy import api
+    from fastnoisy.cli.convert import show_progress
+
+    with signals.handled(signals.leaving(_STOPPED)), ExitStack() as shown:
+
+        def progress(doing: str) -> Progress:
+            shown.close()  # the part before has ended
+            return shown.enter_context(show_progress(doing, "rejected"))
+
+        result = api.audit(
+            data, out, model=model, weights=weights, download=download, precision=precision, size=size, folds=folds,
+            seed=seed, device=device, threads=threads, workers=workers, say=warn, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        write((result.out / "summary.json").read_text())
+    else:
+        _print(result, say)
+
+
+def _print(audit: Audit, tell: Callable[[str], object]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from fastnoisy.errors import one_line
+    from fastnoisy.label_audit.output import classes
+
+    table = Table(title="labels by class")
+    for column in ("class", "images", "wrong, estimated", "flagged", "mostly"):
+        table.add_column(column, justify="left" if column in ("class", "mostly") else "right")
+    for row in classes(audit):
+        wrong = f"{row['estimated_wrong']:,.0f}"
+        cells = (f"{row['images']:,}", wrong, f"{row['flagged']:,}", escape(one_line(row["mostly"])))
+        table.add_row(escape(one_line(row["class"])), *cells)
+    Console(soft_wrap=True).print(table)
+    few = len(audit.judged) - int(audit.judged.sum())
+    if few:
+        tell(f"{few:,} images are of classes with too few to be judged; none of them is flagged")
+    tell(
+        f"{audit.flags.count:,} of {int(audit.judged.sum()):,} labels are wrong by estimate ({audit.flags.rate:.1%}); "
+        f"{int(audit.flags.flagged.sum()):,} are flagged"
+    )
+    tell(
+        f"wrote {audit.out / 'issues.csv'}, probabilities.npz and summary.json in {sum(audit.seconds.values()):,.0f} s"
+    )

@@ -1,0 +1,128 @@
+"""What an audit writes: issues.csv, probabilities.npz, summary.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnoisy import __version__
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import replacing
+
+if TYPE_CHECKING:
+    from fastnoisy.label_audit.audit import Audit
+
+FORMAT = "fastnoisy-audit-1"
+COLUMNS = ("index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue")
+_SUMMARY = "summary.json"
+
+
+def check_free(folder: Path) -> None:
+    """Whether an audit may write there: a folder that is new, empty, or an earlier audit's.
+
+    Raises:
+        FastnoisyError: it is something else.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FastnoisyError(f"{folder} is a file, not a folder", "name a folder with --out")
+    if any(folder.iterdir()) and not (folder / _SUMMARY).is_file() and not _begun(folder):
+        raise FastnoisyError(
+            f"{folder} is not empty and holds no earlier audit", "remove it, or name another folder with --out"
+        )
+
+
+def _begun(folder: Path) -> bool:
+    """Whether all that is there is what an audit that was stopped leaves."""
+    return all(path.name.lstrip(".").startswith("store") for path in folder.iterdir())
+
+
+def write(audit: Audit) -> None:
+    """Write all files, each under a temporary name and renamed; summary.json last."""
+    audit.out.mkdir(parents=True, exist_ok=True)
+    _write_issues(audit, audit.out / "issues.csv")
+    _write_probabilities(audit, audit.out / "probabilities.npz")
+    with replacing(audit.out / _SUMMARY) as partial:
+        partial.write_text(json.dumps(summary(audit), indent=1, ensure_ascii=True) + "\n")
+
+
+def _write_issues(audit: Audit, path: Path) -> None:
+    images, names, suggested = audit.images, audit.images.class_names, audit.suggested
+    with (
+        replacing(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for i in audit.order.tolist():
+            writer.writerow(
+                [
+                    images.index[i], images.paths[i], images.split_names[images.split[i]], names[images.given[i]],
+                    names[suggested[i]], f"{audit.score[i]:.6f}", bool(audit.flags.flagged[i]),
+                ]
+            )  # fmt: skip
+
+
+def _write_probabilities(audit: Audit, path: Path) -> None:
+    """`labels` and `pred_probs` as cleanlab's functions call them."""
+    images = audit.images
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            labels=images.given,
+            pred_probs=audit.judgement.probabilities,
+            split=np.array(images.split_names)[images.split],
+            index=images.index,
+            path=np.array([path.encode("utf-8", "surrogateescape") for path in images.paths]),
+            class_names=np.array(images.class_names),
+        )
+
+
+def classes(audit: Audit) -> list[dict[str, Any]]:
+    """A row per class: its images, how many the joint holds wrong and missing, how many are flagged, and the class
+    that most of the flagged ones are suggested to be.
+    """
+    images, joint, flagged, names = audit.images, audit.flags.joint, audit.flags.flagged, audit.images.class_names
+    suggested = audit.suggested
+    rows = []
+    for number, name in enumerate(names):
+        members = images.given == number
+        others = np.bincount(suggested[members & flagged], minlength=len(names))
+        rows.append(
+            {
+                "class": name,
+                "images": int(members.sum()),
+                "estimated_wrong": round(float(joint[number].sum() - joint[number, number]), 1),
+                "estimated_elsewhere": round(float(joint[:, number].sum() - joint[number, number]), 1),
+                "flagged": int((members & flagged).sum()),
+                "mostly": names[int(others.argmax())] if others.any() else "",
+            }
+        )
+    return rows
+
+
+def summary(audit: Audit) -> dict[str, Any]:
+    """What summary.json holds."""
+    flags = audit.flags
+    return {
+        "format": FORMAT,
+        "fastnoisy": __version__,
+        "store": str(audit.store),
+        "images": len(audit.images.paths),
+        "judged": int(audit.judged.sum()),
+        "estimated_wrong": flags.count,
+        "estimated_rate": flags.rate,
+        "flagged": int(flags.flagged.sum()),
+        "features": audit.network,
+        "weights_sha256": audit.digest,
+        "folds": int(audit.judgement.folds.max()) + 1,
+        "strengths": list(audit.judgement.strengths),
+        "seconds": {part: round(value, 2) for part, value in audit.seconds.items()},
+        "classes": classes(audit),
+        "joint": [[round(float(value), 3) for value in row] for row in flags.joint],
+    }
