@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,7 +94,7 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
     from rich.table import Table
 
     from fastnoisy.errors import one_line
-    from fastnoisy.label_audit.output import classes
+    from fastnoisy.label_audit.output import classes, copies
 
     table = Table(title="labels by class")
     for column in ("class", "images", "wrong, estimated", "flagged", "mostly"):
@@ -110,6 +111,11 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
         f"{audit.flags.count:,} of {int(audit.judged.sum()):,} labels are wrong by estimate ({audit.flags.rate:.1%}); "
         f"{int(audit.flags.flagged.sum()):,} are flagged"
     )
-    tell(
-        f"wrote {audit.out / 'issues.csv'}, probabilities.npz and summary.json in {sum(audit.seconds.values()):,.0f} s"
-    )
+    for kind, counts in copies(audit).items():
+        where = f"{counts['several_labels']:,} with several labels, {counts['several_splits']:,} in several splits"
+        tell(f"{kind}: {counts['groups']:,} groups ({where})")
+    if audit.oddities:
+        kinds = Counter(kind for _, kind in audit.oddities)
+        tell(f"odd images: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}")
+    seconds = sum(audit.seconds.values())
+    tell(f"wrote {audit.out / 'issues.csv'}, probabilities.npz and summary.json in {seconds:,.0f} s")

@@ -18,10 +18,11 @@ from fastnoisy.confident_learning import Flags
 from fastnoisy.data.store import Store, open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
-from fastnoisy.features.network import DEFAULT, Network, open_network
+from fastnoisy.features.network import DEFAULT, open_network
 from fastnoisy.features.out_of_sample import FOLDS, OutOfSample, out_of_sample
-from fastnoisy.label_audit import output
+from fastnoisy.label_audit import duplicates, oddities, output
 from fastnoisy.label_audit.converted import store_of
+from fastnoisy.label_audit.duplicates import Group
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.workers import Progress
 
@@ -75,6 +76,8 @@ class Audit:
         score: float64 (N,), the probability of the given label.
         judged: bool (N,): of a class with fewer images than folds nothing can be said.
         flags: the joint counts of given and true classes, and which labels are flagged.
+        groups: images that are one image, or look it, by their numbers.
+        oddities: images that are no picture, or of no class, by their numbers, and what each is.
         network: the frozen network, in words.
         seconds: how long each part took.
     """
@@ -86,6 +89,8 @@ class Audit:
     score: np.ndarray
     judged: np.ndarray
     flags: Flags
+    groups: list[Group]
+    oddities: list[tuple[int, str]]
     network: str
     digest: str
     seconds: dict[str, float]
@@ -162,9 +167,28 @@ def audit(
             features = np.concatenate(
                 extract(list(store.splits.values()), network, say=say, progress=progress("features"))
             )
-        took("features")
-        result = _judged(folder, path, images, features, network, folds, seed, say, seconds)
-        took("probabilities")
+            took("features")
+            judgement = _judged(images, features, folds, seed, say)
+            took("probabilities")
+            splits = list(store.splits.values())
+            groups = duplicates.find(splits, features, say=say, poll=lambda: None)
+            odd = oddities.find(splits, features, images.given, judgement.kept, poll=lambda: None)
+            took("copies and oddities")
+    judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= folds
+    result = Audit(
+        out=folder,
+        store=path,
+        images=images,
+        judgement=judgement,
+        score=confident_learning.self_confidence(judgement.probabilities, images.given),
+        judged=judged,
+        flags=confident_learning.flag(judgement.probabilities, images.given, judged),
+        groups=groups,
+        oddities=odd,
+        network=str(network),
+        digest=network.digest,
+        seconds=seconds,
+    )
     output.write(result)
     return result
 
@@ -182,17 +206,7 @@ def _beside(data: str | Path) -> Path:
     return path.with_name(f"{path.name}-audit")
 
 
-def _judged(
-    out: Path,
-    store: Path,
-    images: Images,
-    features: np.ndarray,
-    network: Network,
-    folds: int,
-    seed: int,
-    say: Say,
-    seconds: dict[str, float],
-) -> Audit:
+def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Say) -> OutOfSample:
     fits, told = 0, time.monotonic()
 
     def poll() -> None:
@@ -202,18 +216,4 @@ def _judged(
             told = time.monotonic()
             say(f"judging: {fits} fits to {len(images.given):,} images are done")
 
-    judgement = out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)
-    counts = np.bincount(images.given, minlength=len(images.class_names))
-    judged = counts[images.given] >= folds
-    return Audit(
-        out=out,
-        store=store,
-        images=images,
-        judgement=judgement,
-        score=confident_learning.self_confidence(judgement.probabilities, images.given),
-        judged=judged,
-        flags=confident_learning.flag(judgement.probabilities, images.given, judged),
-        network=str(network),
-        digest=network.digest,
-        seconds=seconds,
-    )
+    return out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from fastnoisy.label_audit.audit import Audit
 
 FORMAT = "fastnoisy-audit-1"
-COLUMNS = ("index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue")
+COLUMNS = (
+    "index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue",
+    "duplicate_group", "duplicate_kind", "oddity",
+)  # fmt: skip
 _SUMMARY = "summary.json"
 
 
@@ -59,11 +63,14 @@ def _write_issues(audit: Audit, path: Path) -> None:
     ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
+        groups = {i: (n, group.kind) for n, group in reversed([*enumerate(audit.groups, 1)]) for i in group.members}
+        odd = dict(audit.oddities)
         for i in audit.order.tolist():
             writer.writerow(
                 [
                     images.index[i], images.paths[i], images.split_names[images.split[i]], names[images.given[i]],
                     names[suggested[i]], f"{audit.score[i]:.6f}", bool(audit.flags.flagged[i]),
+                    *groups.get(i, ("", "")), odd.get(i, ""),
                 ]
             )  # fmt: skip
 
@@ -106,6 +113,21 @@ def classes(audit: Audit) -> list[dict[str, Any]]:
     return rows
 
 
+def copies(audit: Audit) -> dict[str, dict[str, int]]:
+    """Of each kind of duplicates how many `groups` there are, how many have several given labels (`several_labels`),
+    and how many lie in several splits (`several_splits`).
+    """
+    images = audit.images
+    found: dict[str, dict[str, int]] = {}
+    for group in audit.groups:
+        members = list(group.members)
+        counts = found.setdefault(group.kind, {"groups": 0, "several_labels": 0, "several_splits": 0})
+        counts["groups"] += 1
+        counts["several_labels"] += len(np.unique(images.given[members])) > 1
+        counts["several_splits"] += len(np.unique(images.split[members])) > 1
+    return found
+
+
 def summary(audit: Audit) -> dict[str, Any]:
     """What summary.json holds."""
     flags = audit.flags
@@ -118,6 +140,8 @@ def summary(audit: Audit) -> dict[str, Any]:
         "estimated_wrong": flags.count,
         "estimated_rate": flags.rate,
         "flagged": int(flags.flagged.sum()),
+        "duplicates": copies(audit),
+        "oddities": dict(Counter(kind for _, kind in audit.oddities)),
         "features": audit.network,
         "weights_sha256": audit.digest,
         "folds": int(audit.judgement.folds.max()) + 1,

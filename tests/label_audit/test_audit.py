@@ -61,7 +61,8 @@ def test_the_moved_images_are_flagged_with_the_class_they_show(audited: Path) ->
     rows = rows_of(audited / "issues.csv")
     assert len(rows) == 72
     assert list(rows[0]) == [
-        "index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue"
+        "index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue",
+        "duplicate_group", "duplicate_kind", "oddity",
     ]  # fmt: skip
     flagged = [row for row in rows if row["is_label_issue"] == "True"]
     assert rows[: len(flagged)] == flagged
@@ -141,6 +142,28 @@ def test_the_flagged_rows_correct_the_labels(audited: Path, photos: Path, tmp_pa
     audit = fastnoisy.audit(tmp_path / "fixed", size=64, threads=1, say=print)
     assert audit.out == tmp_path / "fixed-audit"
     assert audit.flags.count == 0
+
+
+def test_copies_and_oddities_are_columns(photos: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "photos"
+    shutil.copytree(photos, copy)
+    noise = np.random.default_rng(7).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    for place in ("dots/noise.png", "rings/again.png"):
+        Image.fromarray(noise).save(copy / place)
+    Image.new("RGB", (48, 48)).save(copy / "rings" / "night.png")
+    result = run(str(copy))
+    assert "same bytes: 1 groups (1 with several labels, 0 in several splits)" in result.output
+    (odd,) = (line for line in result.output.splitlines() if line.startswith("odd images: "))
+    assert "1 black" in odd
+    rows = {row["path"]: row for row in rows_of(tmp_path / "photos-audit" / "issues.csv")}
+    both = rows["dots/noise.png"], rows["rings/again.png"]
+    assert {row["duplicate_kind"] for row in both} == {"same bytes"}
+    assert both[0]["duplicate_group"] == both[1]["duplicate_group"] != ""
+    assert rows["rings/night.png"]["oddity"] == "black"
+    assert sum(row["duplicate_kind"] == "same bytes" for row in rows.values()) == 2
+    found = json.loads((tmp_path / "photos-audit" / "summary.json").read_text())
+    assert found["duplicates"]["same bytes"] == {"groups": 1, "several_labels": 1, "several_splits": 0}
+    assert found["oddities"]["black"] == 1
 
 
 def test_too_small_classes_are_not_judged(photos: Path, tmp_path: Path) -> None:
