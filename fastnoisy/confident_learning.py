@@ -7,6 +7,7 @@ thresholds of the same paper flag 0.74 to 0.89 of the wrong labels of photograph
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,51 @@ def flag(
     flagged = np.zeros(len(given), bool)
     flagged[suspect[np.argsort(score[suspect], kind="stable")[:count]]] = True
     return Flags(joint, count, flagged)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """What is flagged in a class.
+
+    Attributes:
+        name: of the class.
+        images: how many are given it.
+        wrong: how many of these the joint holds to be of other classes.
+        elsewhere: how many the joint holds to be of it that are given others.
+        flagged: how many of its images are flagged.
+        mostly: the class that most of these are suggested to be; empty where none is flagged.
+    """
+
+    name: str
+    images: int
+    wrong: float
+    elsewhere: float
+    flagged: int
+    mostly: str
+
+
+def by_class(flags: Flags, given: np.ndarray, suggested: np.ndarray, class_names: Sequence[str]) -> list[ClassRow]:
+    """A row per class, in their order.
+
+    Args:
+        given, suggested: int64 (N,), labels and likeliest classes.
+    """
+    rows = []
+    for number, name in enumerate(class_names):
+        members = given == number
+        others = np.bincount(suggested[members & flags.flagged], minlength=len(class_names))
+        kept = flags.joint[number, number]
+        rows.append(
+            ClassRow(
+                name=name,
+                images=int(members.sum()),
+                wrong=float(flags.joint[number].sum() - kept),
+                elsewhere=float(flags.joint[:, number].sum() - kept),
+                flagged=int(others.sum()),
+                mostly=class_names[int(others.argmax())] if others.any() else "",
+            )
+        )
+    return rows
 
 
 def self_confidence(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:

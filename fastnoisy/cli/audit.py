@@ -23,6 +23,7 @@ Examples:
   fastnoisy audit stores/photos --out audits/photos
   fastnoisy audit photos --model convnext_tiny.fb_in22k --download
 """
+_SHOWN = 40  # classes
 _STOPPED = "stopped; the same command goes on with what is done"
 
 
@@ -96,14 +97,16 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
     from fastnoisy.errors import one_line
     from fastnoisy.label_audit.output import classes, copies
 
-    table = Table(title="labels by class")
+    rows = sorted(classes(audit), key=lambda row: -row.wrong)
+    table = Table(title="labels by class, the most wrong ones first")
     for column in ("class", "images", "wrong, estimated", "flagged", "mostly"):
         table.add_column(column, justify="left" if column in ("class", "mostly") else "right")
-    for row in classes(audit):
-        wrong = f"{row['estimated_wrong']:,.0f}"
-        cells = (f"{row['images']:,}", wrong, f"{row['flagged']:,}", escape(one_line(row["mostly"])))
-        table.add_row(escape(one_line(row["class"])), *cells)
+    for row in rows[:_SHOWN]:
+        cells = (f"{row.images:,}", f"{row.wrong:,.0f}", f"{row.flagged:,}", escape(one_line(row.mostly)))
+        table.add_row(escape(one_line(row.name)), *cells)
     Console(soft_wrap=True).print(table)
+    if len(rows) > _SHOWN:
+        tell(f"and {len(rows) - _SHOWN:,} classes more: summary.json")
     few = len(audit.judged) - int(audit.judged.sum())
     if few:
         tell(f"{few:,} images are of classes with too few to be judged; none of them is flagged")

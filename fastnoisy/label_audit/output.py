@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnoisy import __version__
+from fastnoisy.confident_learning import ClassRow, by_class
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 
@@ -90,27 +91,9 @@ def _write_probabilities(audit: Audit, path: Path) -> None:
         )
 
 
-def classes(audit: Audit) -> list[dict[str, Any]]:
-    """A row per class: its images, how many the joint holds wrong and missing, how many are flagged, and the class
-    that most of the flagged ones are suggested to be.
-    """
-    images, joint, flagged, names = audit.images, audit.flags.joint, audit.flags.flagged, audit.images.class_names
-    suggested = audit.suggested
-    rows = []
-    for number, name in enumerate(names):
-        members = images.given == number
-        others = np.bincount(suggested[members & flagged], minlength=len(names))
-        rows.append(
-            {
-                "class": name,
-                "images": int(members.sum()),
-                "estimated_wrong": round(float(joint[number].sum() - joint[number, number]), 1),
-                "estimated_elsewhere": round(float(joint[:, number].sum() - joint[number, number]), 1),
-                "flagged": int((members & flagged).sum()),
-                "mostly": names[int(others.argmax())] if others.any() else "",
-            }
-        )
-    return rows
+def classes(audit: Audit) -> list[ClassRow]:
+    """A row per class."""
+    return by_class(audit.flags, audit.images.given, audit.suggested, audit.images.class_names)
 
 
 def copies(audit: Audit) -> dict[str, dict[str, int]]:
@@ -147,6 +130,16 @@ def summary(audit: Audit) -> dict[str, Any]:
         "folds": int(audit.judgement.folds.max()) + 1,
         "strengths": list(audit.judgement.strengths),
         "seconds": {part: round(value, 2) for part, value in audit.seconds.items()},
-        "classes": classes(audit),
+        "classes": [
+            {
+                "class": row.name,
+                "images": row.images,
+                "estimated_wrong": round(row.wrong, 1),
+                "estimated_elsewhere": round(row.elsewhere, 1),
+                "flagged": row.flagged,
+                "mostly": row.mostly,
+            }
+            for row in classes(audit)
+        ],
         "joint": [[round(float(value), 3) for value in row] for row in flags.joint],
     }

@@ -13,44 +13,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastnoisy.confident_learning import ClassRow, by_class, flag
 from fastnoisy.data.store import Split
-from fastnoisy.errors import FastnoisyError
-from fastnoisy.files import replacing
+from fastnoisy.errors import FastnoisyError, one_line
+from fastnoisy.files import replacing, sha256_of
 from fastnoisy.training.labels import Labels
 
+_SHOWN = 12  # classes
 COLUMNS = ("index", "path", "given_label", "predicted_label", "label_score", "is_label_issue")
 
 
-def write_issues(path: Path, split: Split, labels: Labels, logits: Tensor, clean_probability: Tensor) -> dict[str, Any]:
-    """Write one row per training and held-out sample.
+def write_issues(
+    path: Path, split: Split, labels: Labels, logits: Tensor, clean_probability: Tensor
+) -> tuple[dict[str, Any], list[str]]:
+    """Write one row per training and held-out sample, the most suspect first.
+
+    `is_label_issue` holds for as many as the confident joint of the predicted probabilities counts wrong, the lowest
+    `label_score` first, where another class is predicted (see `confident_learning`). The probabilities are those of a
+    network that was trained on these labels: what it has memorised, it does not count.
 
     Args:
         logits: (N, C) of the reported predictor, for `predicted_label`.
         clean_probability: (N,), written as `label_score`: how probable it is that the given label is right.
 
-    `is_label_issue` holds where another class is predicted and the given label's score is below one half. Written under
-    a temporary name and renamed.
-
     Returns:
-        How many `rows` were written, how many are `flagged`, and the file's `sha256`, for the run's final line.
+        How many `rows` were written, how many are wrong by estimate and `flagged`, and the file's `sha256`, for the
+        run's final line; and lines that tell of them by class.
     """
     rows = torch.cat([torch.from_numpy(labels.train), torch.from_numpy(labels.holdout)]).sort().values
     rows = rows[clean_probability[rows].argsort(stable=True)]
-    predicted = logits.argmax(dim=1)
-    flagged = 0
+    given, score = labels.given[rows.numpy()], clean_probability[rows].double().numpy()
+    probabilities = logits[rows].double().softmax(dim=1).numpy()
+    suggested, flags = probabilities.argmax(axis=1), flag(probabilities, given, score=score)
+    names = split.class_names
     with (
         replacing(path, durable=True) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in rows.tolist():
-            given, guess, score = int(labels.given[row]), int(predicted[row]), float(clean_probability[row])
-            issue = guess != given and score < 0.5
-            flagged += issue
-            names = split.class_names
-            writer.writerow([row, split.sources[row], names[given], names[guess], f"{score:.6f}", issue])
-    return {"rows": len(rows), "flagged": flagged, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for place, row in enumerate(rows.tolist()):
+            label, guess = names[given[place]], names[suggested[place]]
+            issue = bool(flags.flagged[place])
+            writer.writerow([row, split.sources[row], label, guess, f"{score[place]:.6f}", issue])
+    flagged = int(flags.flagged.sum())
+    facts = {"rows": len(rows), "estimated_wrong": flags.count, "flagged": flagged}
+    told = [
+        f"{flags.count:,} of {len(rows):,} labels are wrong by estimate ({flags.rate:.1%}); {flagged:,} are flagged"
+    ]
+    told += _by_class(by_class(flags, given, suggested, names))
+    return {**facts, "sha256": sha256_of(path)}, told
+
+
+def _by_class(rows: list[ClassRow]) -> list[str]:
+    """The classes with the most wrong labels, a line each."""
+    rows = sorted((row for row in rows if row.flagged), key=lambda row: -row.wrong)
+    lines = [
+        f"  {one_line(row.name)}: {row.images:,} images, {row.wrong:,.0f} wrong by estimate, {row.flagged:,} flagged, "
+        f"mostly as {one_line(row.mostly)}"
+        for row in rows[:_SHOWN]
+    ]
+    return lines + ([f"  and {len(rows) - _SHOWN:,} classes more"] if len(rows) > _SHOWN else [])
 
 
 @dataclass(frozen=True)

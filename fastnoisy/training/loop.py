@@ -387,7 +387,9 @@ def _finish(job: Job, evaluated: dict[int, Any]) -> dict[str, Any]:
         done = f"done: {job.folder.path}; nothing was learnt from the made-up pixels of pipeline={name}"
     else:
         table = job.folder.issues_path
-        line["issues"] = issues.write_issues(table, job.setup.split, labels, logits[reported], probability)
+        written = issues.write_issues(table, job.setup.split, labels, logits[reported], probability)
+        line["issues"], told = written
+        job.say("\n".join(told))
         done = f"done: {job.folder.path}; most suspect labels first in {table}"
     line["eval"] = evaluated.get(reported_epoch) or _evaluate(job)
     if labels.clean is not None:

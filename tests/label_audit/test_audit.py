@@ -144,6 +144,21 @@ def test_the_flagged_rows_correct_the_labels(audited: Path, photos: Path, tmp_pa
     assert audit.flags.count == 0
 
 
+def test_the_whole_table_with_a_column_of_labels_corrects_them(audited: Path, tmp_path: Path) -> None:
+    rows = rows_of(audited / "issues.csv")
+    for row in rows:
+        row["label"] = row["predicted_label"] if row["is_label_issue"] == "True" else ""
+    with (tmp_path / "looked-at.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    lines: list[str] = []
+    fastnoisy.convert(
+        audited.with_name("photos"), tmp_path / "fixed", labels=tmp_path / "looked-at.csv", say=lines.append
+    )
+    assert any("12 changed, 60 unchanged, 0 dropped" in line for line in lines)
+
+
 def test_copies_and_oddities_are_columns(photos: Path, tmp_path: Path) -> None:
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)

@@ -52,7 +52,10 @@ def lines(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", ["ce", "nrd", "alasca"])
 def test_a_run_writes_exactly_its_folder(method: str, digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    final = loop.start(resolve(f"digits-{method}", digits, "data.holdout=0.1"), run)
+    said: list[str] = []
+    final = loop.start(
+        resolve(f"digits-{method}", digits, "data.holdout=0.1"), run, lambda event: said.append(str(event))
+    )
     found = sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
     steps = ["epoch-0001-pass-0-step-000000", "epoch-0002-pass-0-step-000000"]
     files = ("manifest.json", "model.safetensors", "state.pt")
@@ -77,6 +80,13 @@ def test_a_run_writes_exactly_its_folder(method: str, digits: Path, tmp_path: Pa
     assert len(table) == 200
     scores = [float(row["label_score"]) for row in table]
     assert scores == sorted(scores)
+    flagged = [row for row in table if row["is_label_issue"] == "True"]
+    assert len(flagged) == final["issues"]["flagged"] <= final["issues"]["estimated_wrong"]
+    assert all(row["given_label"] != row["predicted_label"] for row in flagged)
+    others = [float(r["label_score"]) for r in table if r not in flagged and r["given_label"] != r["predicted_label"]]
+    assert max((float(row["label_score"]) for row in flagged), default=0) <= min(others, default=1)
+    (told,) = (line for line in said if "labels are wrong by estimate" in line)
+    assert told.startswith(f"{final['issues']['estimated_wrong']} of 200 labels are wrong by estimate (")
     state = torch.load(run / "checkpoints" / steps[1] / "state.pt", weights_only=True)
     assert "optimizer" in state
     with pytest.raises(FastnoisyError, match=r"already holds a run.*--resume"):
