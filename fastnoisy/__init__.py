@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False  # as type checkers take it; typing and pathlib take 10 ms, in which Ctrl-C is not yet handled
 if TYPE_CHECKING:
-    from fastnoisy.api import audit, convert, dry_run, load, train
+    from fastnoisy.api import audit, convert, correct, dry_run, load, train
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training.logs import Event
     from fastnoisy.training.run import Run
@@ -32,11 +32,14 @@ _ROOMS = {  # of what is imported on its first use
     "Stop": "training.stop",
     "audit": "api",
     "convert": "api",
+    "correct": "api",
     "dry_run": "api",
     "load": "api",
     "train": "api",
 }
-__all__ = ["Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "convert", "dry_run", "load", "train"]
+__all__ = [
+    "Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "convert", "correct", "dry_run", "load", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

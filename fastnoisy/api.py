@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastnoisy.data.conversion.correct import Correction
     from fastnoisy.data.conversion.shards import Shard
     from fastnoisy.data.conversion.tables import Summary
     from fastnoisy.label_audit.audit import Audit
@@ -79,6 +80,44 @@ def convert(
         str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
         progress=progress, say=warn if say is None else say,
         labels=conversion.LabelOptions(columns, str(labels), labels_as, labels_columns),
+    )  # fmt: skip
+
+
+def correct(
+    store: str | Path,
+    corrections: str | Path,
+    *,
+    out: str | Path | None = None,
+    to_folder: str | Path | None = None,
+    to_csv: str | Path | None = None,
+    labels_as: str = "",
+    labels_columns: str = "",
+    progress: Callable[[Status], None] | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Correction:
+    """Write a store down with corrected labels, without decoding an image: at least one of the three outputs.
+
+    Args:
+        store: the folder that `convert` made; it stays as it is.
+        corrections: a file: rows by path or index, a label or `drop` each.
+        out: a new store with the same records, byte for byte.
+        to_folder: a new folder of class folders: links to the original files, the store's own images where these are
+            gone.
+        to_csv: a new list with the columns index, path, split and label.
+        labels_as: what numbers in the file mean, `index` or `name`, where that is not clear.
+        labels_columns: which of its columns is what.
+        progress: called as images are done.
+        say: told what the file changed, a line; by default nobody is, and the result has it as `line`.
+
+    Raises:
+        FastnoisyError: no store, a file that is not meant for it, an output that exists or cannot be written. Nothing
+            is left behind then.
+    """
+    from fastnoisy.data.conversion import correct as correction
+
+    return correction.correct(
+        store, corrections, out=out, to_folder=to_folder, to_csv=to_csv, labels_as=labels_as,
+        labels_columns=labels_columns, progress=progress, say=say,
     )  # fmt: skip
 
 

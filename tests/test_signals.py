@@ -22,7 +22,7 @@ from fastnoisy.data.conversion.convert import convert
 from fastnoisy.data.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("convert", "adopt", "train", "predict")
+COMMANDS = ("convert", "adopt", "correct", "train", "predict")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,10 @@ def words_of(command: str, made: Path, out: Path) -> list[str]:
     if command == "adopt":
         shutil.copytree(made / "foreign", out / "foreign")
         return ["verify", str(out / "foreign"), "--adopt", "--workers", "4"]
+    if command == "correct":
+        (out / "fixes.csv").write_text("index,label\n1,7\n")
+        outputs = ["--out", str(out / "out"), "--to-folder", str(out / "folder"), "--to-csv", str(out / "list.csv")]
+        return ["correct", str(made / "digits"), str(out / "fixes.csv"), *outputs]
     if command == "train":
         words = ["model.width=4", "epochs=100000", "batch_size=30", "threads=1", "device=cpu"]
         return ["train", "digits-ce", *words, "--data", str(made / "digits"), "--out", str(out / "run")]
@@ -104,6 +108,7 @@ def hit(command: str, made: Path, out: Path, number: signal.Signals, delay: floa
     assert "Exception" not in said, said
     left = [path.name for path in out.rglob("*") if ".partial-" in path.name]
     assert left == [], left
+    assert command != "correct" or not list(out.glob(".*")), "it goes on from nothing, so it leaves nothing"
     for store in (out / "out", out / "foreign"):
         if store.exists() and [path.name for path in store.iterdir()] != ["train.beton"]:
             open_store(store).close()  # whole: the signal came after that
@@ -119,7 +124,7 @@ def test_an_early_signal_ends_it(command: str, count: int, made: Path, tmp_path:
     for i in range(count):
         number = draw.choice((signal.SIGINT, signal.SIGTERM))
         delay = draw.choice((0.0, draw.uniform(0, 0.2), draw.uniform(0, 0.6), draw.uniform(0, 2.5)))
-        if command in ("convert", "adopt"):
+        if command in ("convert", "adopt", "correct"):
             delay /= 4
         got += hit(command, made, tmp_path / f"{i}", number, delay)
     assert got > count / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Summary:
         rejected_path: where they are listed with reasons.
         verified: whether every record has been read and found right.
         source, options: what was converted, and how; empty where the store does not say.
+        corrections: label files that have corrected the store since, and what each has changed.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Summary:
     verified: bool
     source: str
     options: dict[str, Any]
+    corrections: Sequence[Mapping[str, Any]] = ()
 
     @property
     def num_images(self) -> int:
@@ -103,6 +105,7 @@ def summarise(split: Split, noise: Drawn | None = None) -> Summary:
         verified=split.verified,
         source=str(split.info.get("source", "")),
         options=dict(split.info.get("options") or {}),
+        corrections=split.info.get("corrections", []),
     )
 
 
@@ -123,6 +126,10 @@ def describe(summary: Summary, class_names: Sequence[str]) -> list[tuple[str, st
         lines.append(("source", summary.source))
     if summary.options:
         lines.append(("options", " ".join(f"{key}={value}" for key, value in summary.options.items())))
+    for note in summary.corrections:
+        done = note["splits"].get(summary.name, {})
+        counts = ", ".join(f"{count:,} {word}" for word, count in done.items()) or "nothing changed here"
+        lines.append(("corrected", f"{note['labels']}: {counts}"))
     return [(what, printable(text)) for what, text in lines]
 
 

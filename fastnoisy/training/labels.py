@@ -17,10 +17,11 @@ import numpy as np
 
 from fastnoisy import keyed_random
 from fastnoisy.config import Config
-from fastnoisy.data.store import Split, Store, open_store
+from fastnoisy.data.store import Split, open_store
+from fastnoisy.data.store.corrections import read_corrections
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
-from fastnoisy.label_files.corrections import Corrected, Options, Rows, correct
+from fastnoisy.label_files.corrections import Corrected
 from fastnoisy.methods.base import NoiseFacts
 from fastnoisy.noise import FileReading, NoiseSpec
 from fastnoisy.order import Population, balanced, stratified
@@ -206,19 +207,6 @@ def _rows_digest(split: Split) -> str:
     """A digest of which row is which image and what it is labelled as."""
     found = _data_digests(split)
     return hashlib.sha256(json.dumps([found[key] for key in ("rows", *_WHAT)]).encode()).hexdigest()
-
-
-def read_corrections(
-    path: str, store: Store, labels_as: str = "", columns: str = ""
-) -> tuple[dict[str, Corrected], str]:
-    """What a label file makes of the splits of a store that it names, and the line that counts it.
-
-    Raises:
-        FastnoisyError: it cannot be read, or is not meant for this store.
-    """
-    rows = {name: Rows(split.given_labels, split.sources) for name, split in store.splits.items()}
-    source = next(iter(store.splits.values())).source
-    return correct(Path(path), rows, store.class_names, source, Options(labels_as, columns))
 
 
 def corrected_truth(split: Split, corrected: Corrected) -> np.ndarray:

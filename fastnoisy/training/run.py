@@ -20,6 +20,7 @@ from fastnoisy.config import Config
 from fastnoisy.data.conversion.encode import Plan, Resize
 from fastnoisy.data.conversion.outcome import Rejected
 from fastnoisy.data.store import Split, Store, open_store
+from fastnoisy.data.store.corrections import read_corrections
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
@@ -30,7 +31,7 @@ from fastnoisy.training.eval_sets import EvalSet, check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.images import Unread, decoded, items_of
 from fastnoisy.training.issues import Issue, read_issues
-from fastnoisy.training.labels import Labels, corrected_truth, read_corrections
+from fastnoisy.training.labels import Labels, corrected_truth
 from fastnoisy.training.logs import Observer, warn, warn_of_notes
 from fastnoisy.training.run_folder import RunFolder, Say
 from fastnoisy.training.settings import Settings

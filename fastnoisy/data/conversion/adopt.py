@@ -62,7 +62,8 @@ def adopt(
 def _is_adopted(meta: Path) -> bool:
     """Whether `_adopt` wrote this folder, and no conversion."""
     try:
-        return json.loads((meta / "meta.json").read_text(encoding="utf-8"))["options"] == {}
+        info = json.loads((meta / "meta.json").read_text(encoding="utf-8"))
+        return info["options"] == {} and "corrections" not in info
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

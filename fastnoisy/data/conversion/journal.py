@@ -102,7 +102,8 @@ class Partial:
             OSError: the disk fails.
         """
         for path in [*self.store.rglob("*"), self.store]:
-            flush(path)
+            if not path.is_symlink():  # what it leads to is another's
+                flush(path)
         refuse_existing(self.target)
         with signals.whole():  # nothing stays behind beside a store that is whole
             os.rename(self.store, self.target)

@@ -147,6 +147,11 @@ class Split:
         return self._reader.starts // self._reader.page_size
 
     @property
+    def page_size(self) -> int:
+        """Of the file, in bytes; no record is longer."""
+        return self._reader.page_size
+
+    @property
     def num_bytes(self) -> int:
         """Size of the .beton file when it was opened."""
         return self._reader.num_bytes
