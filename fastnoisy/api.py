@@ -204,42 +204,49 @@ def audit(
     download: bool = False,
     precision: str = "auto",
     size: int | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     seed: int = 1,
     device: str = "auto",
     threads: int = 0,
     workers: int | None = None,
-    say: Callable[[str], object] | None = None,
+    say: Callable[[str], None] | None = None,
     progress: Callable[[str], Callable[[Status], None]] | None = None,
+    observe: Observer | None = None,
+    stop: Stop | None = None,
 ) -> Audit:
     """Find the labels of a store or a folder that are probably wrong, without training a network.
 
     Args:
-        data: a store, or a source as `convert` takes it, which is converted first.
+        data: a store, a run, or a source as `convert` takes it, which is converted first.
         out: the folder for issues.csv, probabilities.npz and summary.json; by default `DATA-audit` beside the data.
         model: the frozen network whose features are used, by timm's name.
         weights: a file of its weights; by default those installed with fastnoisy or in timm's cache.
         download: fetch its weights where they are not on this machine.
         precision: `bf16`, `fp32`, or `auto`: bf16 where the processor computes with it natively.
         size: of the images it is shown, in pixels; by default 160, on a GPU 224.
-        folds: parts into which the images are dealt, each judged by a fit to the others.
+        folds: parts into which the images are dealt, each judged by a fit to the others; by default 5. Of a run: its
+            recipe is trained so often, each time without a part; by default its own network judges.
         seed: which images go into which part.
         device: auto, cpu or cuda.
         threads: CPU threads; 0: one per core.
         workers: processes that convert; by default one per core, as far as memory allows.
         say: told what should be read, a line each; by default a warning.
         progress: given what a part does ("converting"), returns what is called as its images are done.
+        observe: called with an `Event` for each line, step and epoch of a run's folds; by default notes alone become
+            warnings.
+        stop: asked from elsewhere to stop such a training after the step under way.
 
     Raises:
         FastnoisyError: no data, no network, too few classes, a folder that holds something else.
     """
     from fastnoisy.label_audit import audit as auditing
-    from fastnoisy.training.logs import warn
+    from fastnoisy.training.logs import warn, warn_of_notes
 
     return auditing.audit(
         data, out, model=model, weights=weights, download=download, precision=precision, side=size, folds=folds,
         seed=seed, device=device, threads=threads, workers=workers, say=warn if say is None else say,
         progress=(lambda doing: lambda status: None) if progress is None else progress,
+        observe=warn_of_notes if observe is None else observe, stop=stop,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ _EPILOG = """\b
 Examples:
   fastnoisy audit photos
   fastnoisy audit stores/photos --out audits/photos
+  fastnoisy audit runs/photos --folds 5
   fastnoisy audit photos --model convnext_tiny.fb_in22k --download
 """
 _SHOWN = 40  # classes
@@ -28,7 +30,7 @@ _STOPPED = "stopped; the same command goes on with what is done"
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("data", metavar="STORE|FOLDER")
+@click.argument("data", metavar="STORE|FOLDER|RUN")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="For what is written; default: DATA-audit.")
 @click.option(
     "--model", default="tf_efficientnet_lite0", show_default=True, help="The frozen network whose features are used."
@@ -43,7 +45,12 @@ _STOPPED = "stopped; the same command goes on with what is done"
     help="auto: bf16 where the processor computes with it natively.",
 )
 @click.option("--size", type=int, metavar="PIXELS", help="Of the images it is shown. Default: 160, on a GPU 224.")
-@click.option("--folds", type=int, default=5, show_default=True, help="Parts, each judged by a fit to the others.")
+@click.option(
+    "--folds",
+    type=int,
+    metavar="K",
+    help="Parts, each judged by a fit to the others. Default: 5. Of a RUN: its recipe is trained K times.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Which images go into which part.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
 @click.option("--threads", type=int, default=0, help="CPU threads. Default: one per core.")
@@ -57,14 +64,14 @@ def command(
     download: bool,
     precision: str,
     size: int | None,
-    folds: int,
+    folds: int | None,
     seed: int,
     device: str,
     threads: int,
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Find the labels of STORE or FOLDER that are probably wrong, without training a network.
+    """Find the labels of STORE, FOLDER or RUN that are probably wrong; without training a network where it is no RUN.
 
     A folder is converted first. The features of a frozen pretrained network and a cross-validated linear classifier on
     them judge every image of every split by fits that did not see it. Written are issues.csv (most suspect first),
@@ -72,17 +79,27 @@ def command(
     """
     from fastnoisy import api
     from fastnoisy.cli.convert import show_progress
+    from fastnoisy.training.stop import Interrupted, on_signals
 
-    with signals.handled(signals.leaving(_STOPPED)), ExitStack() as shown:
+    with ExitStack() as open_parts, ExitStack() as shown:
+        trains = folds is not None and (Path(data) / "config.toml").is_file()
+        stop = open_parts.enter_context(on_signals()) if trains else None
+        if stop is None:
+            open_parts.enter_context(signals.handled(signals.leaving(_STOPPED)))
 
         def progress(doing: str) -> Progress:
             shown.close()  # the part before has ended
             return shown.enter_context(show_progress(doing, "rejected"))
 
-        result = api.audit(
-            data, out, model=model, weights=weights, download=download, precision=precision, size=size, folds=folds,
-            seed=seed, device=device, threads=threads, workers=workers, say=warn, progress=progress,
-        )  # fmt: skip
+        try:
+            result = api.audit(
+                data, out, model=model, weights=weights, download=download, precision=precision, size=size,
+                folds=folds, seed=seed, device=device, threads=threads, workers=workers, say=warn, progress=progress,
+                observe=lambda event: warn(event) if event.kind != "step" else None, stop=stop,
+            )  # fmt: skip
+        except Interrupted as stopped:
+            warn(_STOPPED)
+            sys.exit(128 + stopped.signal_number)
     if as_json:
         write((result.out / "summary.json").read_text())
     else:

@@ -10,58 +10,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnoisy import confident_learning
-from fastnoisy.confident_learning import Flags
-from fastnoisy.data.store import Store, open_store
+from fastnoisy.confident_learning import Flags, flag, self_confidence
+from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
 from fastnoisy.features.network import DEFAULT, open_network
-from fastnoisy.features.out_of_sample import FOLDS, OutOfSample, out_of_sample
+from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
 from fastnoisy.label_audit import duplicates, oddities, output
 from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
+from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.workers import Progress
 
-Say = Callable[[str], object]
+if TYPE_CHECKING:
+    from fastnoisy.training.logs import Observer
+    from fastnoisy.training.run import Run
+    from fastnoisy.training.stop import Stop
+
+Say = Callable[[str], None]
+_IN_SAMPLE = (
+    "note: the run's own network judges the images that it was trained on; what it has memorised it does not count. "
+    "--folds 5 trains its recipe five times, each time without the images that it then judges"
+)
 _EVERY = 10.0  # seconds between lines on how far it is
-
-
-@dataclass(frozen=True)
-class Images:
-    """The N images of all splits of a store, one split after another.
-
-    Attributes:
-        split_names: of the splits.
-        split: int64 (N,), which of them each image is in.
-        index: int64 (N,), its row there.
-        paths: where it came from.
-        given: int64 (N,), its label.
-        class_names: one per label.
-    """
-
-    split_names: tuple[str, ...]
-    split: np.ndarray
-    index: np.ndarray
-    paths: tuple[str, ...]
-    given: np.ndarray
-    class_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, store: Store) -> Images:
-        """All of a store."""
-        splits = list(store.splits.values())
-        return cls(
-            split_names=tuple(split.name for split in splits),
-            split=np.repeat(np.arange(len(splits)), [split.num_samples for split in splits]),
-            index=np.concatenate([np.arange(split.num_samples, dtype=np.int64) for split in splits]),
-            paths=tuple(path for split in splits for path in split.sources),
-            given=np.concatenate([split.given_labels for split in splits]),
-            class_names=tuple(store.class_names),
-        )
 
 
 @dataclass(frozen=True)
@@ -72,8 +48,7 @@ class Audit:
         out: the folder with its files.
         store: the store that was looked at.
         images: its images, N of them.
-        judgement: their out-of-sample probabilities.
-        score: float64 (N,), the probability of the given label.
+        judgement: the probabilities of their classes.
         judged: bool (N,): of a class with fewer images than folds nothing can be said.
         flags: the joint counts of given and true classes, and which labels are flagged.
         groups: images that are one image, or look it, by their numbers.
@@ -85,8 +60,7 @@ class Audit:
     out: Path
     store: Path
     images: Images
-    judgement: OutOfSample
-    score: np.ndarray
+    judgement: Judgement
     judged: np.ndarray
     flags: Flags
     groups: list[Group]
@@ -94,6 +68,11 @@ class Audit:
     network: str
     digest: str
     seconds: dict[str, float]
+
+    @property
+    def score(self) -> np.ndarray:
+        """How probable it is that each given label is right, float64 (N,)."""
+        return self.judgement.score
 
     @property
     def suggested(self) -> np.ndarray:
@@ -115,31 +94,37 @@ def audit(
     download: bool = False,
     precision: str = "auto",
     side: int | None = None,
-    folds: int = FOLDS,
+    folds: int | None = None,
     seed: int = 1,
     device: str = "auto",
     threads: int = 0,
     workers: int | None = None,
     say: Say,
     progress: Callable[[str], Progress],
+    observe: Observer | None = None,
+    stop: Stop | None = None,
 ) -> Audit:
     """Audit the labels of a store, or of whatever can be converted into one, and write what was found.
 
     Args:
-        data: a store, or a source as `convert` takes it: a folder of classes, most often.
+        data: a store, a run, or a source as `convert` takes it: a folder of classes, most often.
         out: the folder for what is written; by default `DATA-audit` beside the data.
         model: the frozen network, by timm's name.
         weights: a file of its weights.
         download: fetch its weights where they are not on this machine.
         precision: `bf16`, `fp32` or `auto`.
         side: of the images it is shown, in pixels; by default 160 on a CPU and 224 on a GPU.
-        folds: into how many parts the images are dealt, each judged by a fit to the others.
+        folds: into how many parts the images are dealt, each judged by a fit to the others: 5 where it is not said. Of
+            a run: how often its recipe is trained, each time without a part; where it is not said, the run's own
+            network judges the images that it was trained on.
         seed: which images go into which part.
         device: auto, cpu or cuda.
         threads: CPU threads; 0: one per core.
         workers: processes that decode where data are converted.
         say: told what a user should read, a line each.
         progress: makes what is told of how far a part is, from what it does ("converting").
+        observe: told of the trainings of a run's folds.
+        stop: asked from elsewhere to stop such a training after the step under way.
 
     Raises:
         FastnoisyError: no data, no network, too few classes, a folder that holds something else; one line says what.
@@ -160,29 +145,40 @@ def audit(
         network = open_network(where, model, str(weights), download=download, precision=precision, side=side)
         say(f"features: {network}")
         took("network")
-        path = store_of(data, folder, workers, say, progress)
+        run = _run(Path(data), say)
+        path = Path(run.config.data.store) if run else store_of(data, folder, workers, say, progress)
         took("conversion")
         with open_store(path) as store:
-            images = Images.of(store)
-            features = np.concatenate(
-                extract(list(store.splits.values()), network, say=say, progress=progress("features"))
-            )
-            took("features")
-            judgement = _judged(images, features, folds, seed, say)
-            took("probabilities")
             splits = list(store.splits.values())
+            images, judgement = Images.of(store), None
+            if run is not None:
+                from fastnoisy.label_audit import of_run
+
+                images = of_run.images_of(run, store)
+                if folds is None:
+                    say(_IN_SAMPLE)
+                    judgement = of_run.in_sample(run, store, images, device)
+                else:
+                    plan = of_run.Folds(folds, seed, folder / "folds", observe or (lambda event: None), stop)
+                    judgement = of_run.out_of_sample(run, store, images, plan, device, say)
+                took("run")
+            features = np.concatenate(extract(splits, network, say=say, progress=progress("features")))
+            took("features")
+            if judgement is None:
+                judgement = _judged(images, features, FOLDS if folds is None else folds, seed, say)
+                took("probabilities")
             groups = duplicates.find(splits, features, say=say, poll=lambda: None)
             odd = oddities.find(splits, features, images.given, judgement.kept, poll=lambda: None)
             took("copies and oddities")
-    judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= folds
+    least = 1 if run else FOLDS if folds is None else folds
+    judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= least
     result = Audit(
         out=folder,
         store=path,
         images=images,
         judgement=judgement,
-        score=confident_learning.self_confidence(judgement.probabilities, images.given),
         judged=judged,
-        flags=confident_learning.flag(judgement.probabilities, images.given, judged),
+        flags=flag(judgement.probabilities, images.given, judged, judgement.score),
         groups=groups,
         oddities=odd,
         network=str(network),
@@ -191,6 +187,15 @@ def audit(
     )
     output.write(result)
     return result
+
+
+def _run(path: Path, say: Say) -> Run | None:
+    """The run in a folder; None where it holds none. What training needs is imported for a run alone."""
+    if not (path / "config.toml").is_file():
+        return None
+    from fastnoisy.training.run import Run
+
+    return Run(path, say)
 
 
 def _beside(data: str | Path) -> Path:
@@ -206,7 +211,7 @@ def _beside(data: str | Path) -> Path:
     return path.with_name(f"{path.name}-audit")
 
 
-def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Say) -> OutOfSample:
+def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Say) -> Judgement:
     fits, told = 0, time.monotonic()
 
     def poll() -> None:
@@ -216,4 +221,7 @@ def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Sa
             told = time.monotonic()
             say(f"judging: {fits} fits to {len(images.given):,} images are done")
 
-    return out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)
+    found = out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)
+    how = {"in_sample": False, "folds": int(found.folds.max()) + 1, "strengths": list(found.strengths)}
+    score = self_confidence(found.probabilities, images.given)
+    return Judgement(found.probabilities, score, found.kept, how)

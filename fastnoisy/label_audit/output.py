@@ -44,7 +44,7 @@ def check_free(folder: Path) -> None:
 
 def _begun(folder: Path) -> bool:
     """Whether all that is there is what an audit that was stopped leaves."""
-    return all(path.name.lstrip(".").startswith("store") for path in folder.iterdir())
+    return all(path.name.lstrip(".").startswith(("store", "folds")) for path in folder.iterdir())
 
 
 def write(audit: Audit) -> None:
@@ -127,8 +127,7 @@ def summary(audit: Audit) -> dict[str, Any]:
         "oddities": dict(Counter(kind for _, kind in audit.oddities)),
         "features": audit.network,
         "weights_sha256": audit.digest,
-        "folds": int(audit.judgement.folds.max()) + 1,
-        "strengths": list(audit.judgement.strengths),
+        "judged_by": audit.judgement.how,
         "seconds": {part: round(value, 2) for part, value in audit.seconds.items()},
         "classes": [
             {

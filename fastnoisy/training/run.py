@@ -265,6 +265,25 @@ class Run:
         line = f"labels {self.config.labels}, as the run began: {split.name}: {changed:,} changed, {dropped:,} dropped"
         return EvalSet(split.name, split, own), line
 
+    def probabilities(self, split: Split, *, device: str = "auto") -> np.ndarray:
+        """How probable the reported predictor holds the classes of all images of a split, float32 (N, C).
+
+        Raises:
+            FastnoisyError: no checkpoint, or other classes than the run's.
+        """
+        check_classes(f"{split.beton_path}", split.class_names, self.class_names)
+        with caller_unchanged():
+            where = choose_device(device)
+            set_threads(self.config.threads)
+            evaluator = Evaluator.of(self.config, self.method(device), self._view(where), where)
+            choice = pipelines.choose(
+                pipelines.Request(pipelines.AUTO), [split], where, machine.available_device(where)
+            )
+            workers = self.config.data.workers
+            with pipelines.open_pipeline(choice, split, split.given_labels, where, workers) as pipeline:
+                found = evaluator.logits(pipeline, np.arange(split.num_samples, dtype=np.int64))
+        return next(iter(found.values())).double().softmax(dim=1).float().numpy()
+
     def predict(
         self,
         images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray],
