@@ -13,6 +13,7 @@ Examples:
   fastnoisy evaluate runs/a
   fastnoisy evaluate runs/a --data stores/other --split val
   fastnoisy evaluate runs/a --labels fixes.csv
+  fastnoisy evaluate runs/a --flags photos-audit/issues.csv
 """
 
 
@@ -30,13 +31,20 @@ Examples:
 @click.option(
     "--labels-columns", metavar="ROLE=NAME,...", default="", help="Which column of FILE is what: path=...,label=..."
 )
+@click.option(
+    "--flags",
+    metavar="FILE",
+    default="",
+    help="issues.csv of fastnoisy audit: accuracy without what it flags, too. Default: the one beside AUDIT/store.",
+)
 def command(
-    run: Path, store: str, split: str, device: str, labels: str, labels_as: str | None, labels_columns: str
+    run: Path, store: str, split: str, device: str, labels: str, labels_as: str | None, labels_columns: str, flags: str
 ) -> None:
     """Evaluate the newest checkpoint of RUN, or the chosen one (select=): top-1, top-5, ECE, and accuracy per class.
 
     Labels are the store's clean ones where it knows them, else the given ones; where the run was trained with labels=,
-    its corrections of the test labels count, and the images that it drops are left out.
+    its corrections of the test labels count, and the images that it drops are left out. Where nothing is known about
+    the labels, a line says so; where an audit has flagged some, another has the accuracy without them.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -46,7 +54,7 @@ def command(
     from fastnoisy.errors import one_line
 
     report = api.load(run, warn).evaluate(
-        store, split, device, labels=labels, labels_as=labels_as or "", labels_columns=labels_columns
+        store, split, device, labels=labels, labels_as=labels_as or "", labels_columns=labels_columns, flags=flags
     )
     if report.corrected:
         say(report.corrected)
@@ -58,6 +66,13 @@ def command(
         top5 = f"{100 * numbers['top5']:.2f}" if "top5" in numbers else "-"
         table.add_row(name, f"{100 * numbers['accuracy']:.2f}", top5, f"{100 * numbers['ece']:.2f}")
     console.print(table)
+    if report.unchecked:
+        how = "unchecked" if report.split == "train" else "as unchecked as the training labels"
+        say(f"labels of {report.split} are {how}: the accuracy is against labels of which some may be wrong")
+    if report.flags:
+        shares = ", ".join(f"{name} {100 * found['accuracy']:.2f} %" for name, found in report.unflagged.items())
+        without = f"top-1 without them: {shares}" if shares else "none is left without them"
+        say(f"{report.flagged:,} of {report.images:,} labels are flagged in {report.flags}; {without}")
     classes = Table(title=f"per class ({next(iter(report.predictors))})")
     for column in ("class", "images", "accuracy %"):
         classes.add_column(column, justify="left" if column == "class" else "right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from fastnoisy.training.checkpoint import Checkpoint
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, check_classes, test_split
 from fastnoisy.training.evaluate import Evaluator
+from fastnoisy.training.flags import Flags, find_flags, read_flags
 from fastnoisy.training.images import Unread, decoded, items_of
 from fastnoisy.training.issues import Issue, read_issues
 from fastnoisy.training.labels import Labels, corrected_truth
@@ -54,6 +55,12 @@ class Evaluation:
             reported predictor first.
         classes: of each class its name (`class`), `images` and `accuracy` (None where it has no image).
         corrected: what the label file changed, one line; empty where none was read.
+        split: the name of the split.
+        unchecked: whether nothing is known about the labels: there are no clean ones, and no correction names the
+            split.
+        flags: the audit's file by which labels are flagged; empty where there is none.
+        flagged: of the images, those whose labels are flagged.
+        unflagged: the numbers of the predictors without these; empty where there are no flags, or all are flagged.
     """
 
     data: str
@@ -61,6 +68,11 @@ class Evaluation:
     predictors: dict[str, dict[str, float]]
     classes: list[dict[str, Any]]
     corrected: str = ""
+    split: str = ""
+    unchecked: bool = False
+    flags: str = ""
+    flagged: int = 0
+    unflagged: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -211,6 +223,7 @@ class Run:
         labels: str | Path = "",
         labels_as: str = "",
         labels_columns: str = "",
+        flags: str | Path = "",
     ) -> Evaluation:
         """Accuracy, calibration and classes of the reported weights on a split.
 
@@ -222,9 +235,12 @@ class Run:
             device: auto, cpu or cuda.
             labels: a file of corrections, instead of the run's own; rows that it drops are left out.
             labels_as, labels_columns: how it is read, as the keys of the configuration.
+            flags: the issues.csv that `fastnoisy audit` wrote for the store, for the numbers without what it flags. By
+                default, where nothing is known about the labels, the one beside a store that an audit made.
 
         Raises:
-            FastnoisyError: no checkpoint, unknown split, other classes, or a label file that is not for this split.
+            FastnoisyError: no checkpoint, unknown split, other classes, or a label file or flags that are not for this
+                split.
         """
         config = self.config
         with caller_unchanged(), open_store(Path(store or config.data.store)) as opened:
@@ -235,6 +251,10 @@ class Run:
             evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
             scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
             truth, rows = scored.truth, scored.rows
+            unchecked = scored.corrected is None and _is_unchecked(part)
+            found = read_flags(Path(flags), part) if flags else None
+            if found is None and unchecked:
+                found = find_flags(opened.path, part, self._say)
             free = machine.available_device(where)
             choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [part], where, free)
             with pipelines.open_pipeline(choice, part, truth, where, config.data.workers) as pipeline:
@@ -242,7 +262,9 @@ class Run:
             right = torch.from_numpy(truth[rows])
             numbers = {predictor: evaluate.classification(z, right) for predictor, z in logits.items()}
             classes = evaluate.per_class(next(iter(logits.values())), right, part.class_names)
-            return Evaluation(f"{opened.path} ({part.name})", len(rows), numbers, classes, line)
+            data = f"{opened.path} ({part.name})"
+            result = Evaluation(data, len(rows), numbers, classes, line, part.name, unchecked)
+            return result if found is None else _with_flags(result, found, rows, logits, right)
 
     def _scored(self, store: Store, split: Split, file: str, labels_as: str, columns: str) -> tuple[EvalSet, str]:
         """A split with what it is scored against, and a line on the label file, if any."""
@@ -366,3 +388,19 @@ class Run:
         if key not in found.metadata:
             raise FastnoisyError(f"checkpoint {found.path} says nothing of {key!r}: it is not one of fastnoisy's")
         return json.loads(found.metadata[key])
+
+
+def _is_unchecked(split: Split) -> bool:
+    """Whether a store says nothing of a split's labels but that they were given."""
+    corrected = any(split.name in note["splits"] for note in split.info.get("corrections", []))
+    return split.clean_labels is None and not corrected
+
+
+def _with_flags(
+    result: Evaluation, flags: Flags, rows: np.ndarray, logits: dict[str, Tensor], right: Tensor
+) -> Evaluation:
+    """The evaluation of these rows, with the numbers of those that are not flagged."""
+    kept = torch.from_numpy(~flags.rows[rows])
+    left = int(kept.sum())
+    numbers = {name: evaluate.classification(z[kept], right[kept]) for name, z in logits.items()} if left else {}
+    return replace(result, flags=str(flags.file), flagged=len(rows) - left, unflagged=numbers)
