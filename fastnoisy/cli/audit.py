@@ -65,8 +65,9 @@ def command(
     """Find the labels of STORE or FOLDER that are probably wrong, without training a network.
 
     A folder is converted first. The features of a frozen pretrained network and a cross-validated linear classifier on
-    them judge every image of every split by fits that did not see it. Written are issues.csv (most suspect first),
-    probabilities.npz (labels and pred_probs, for cleanlab) and summary.json.
+    them judge every image of every split by fits that did not see it. Written are audit.html (a page to look through
+    the suspects and make corrections), issues.csv (most suspect first), probabilities.npz (labels and pred_probs, for
+    cleanlab) and summary.json.
     """
     from fastnoisy import api
     from fastnoisy.cli.convert import show_progress
@@ -111,5 +112,6 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
         f"{int(audit.flags.flagged.sum()):,} are flagged"
     )
     tell(
-        f"wrote {audit.out / 'issues.csv'}, probabilities.npz and summary.json in {sum(audit.seconds.values()):,.0f} s"
+        f"wrote {audit.out / 'audit.html'}, issues.csv, probabilities.npz and summary.json in "
+        f"{sum(audit.seconds.values()):,.0f} s; open the page in a browser to look through them"
     )

@@ -20,10 +20,10 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
 from fastnoisy.features.network import DEFAULT, Network, open_network
 from fastnoisy.features.out_of_sample import FOLDS, OutOfSample, out_of_sample
-from fastnoisy.label_audit import output
+from fastnoisy.label_audit import output, page
 from fastnoisy.label_audit.converted import store_of
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
-from fastnoisy.workers import Progress
+from fastnoisy.workers import Progress, Status
 
 Say = Callable[[str], object]
 _EVERY = 10.0  # seconds between lines on how far it is
@@ -162,9 +162,12 @@ def audit(
             features = np.concatenate(
                 extract(list(store.splits.values()), network, say=say, progress=progress("features"))
             )
-        took("features")
-        result = _judged(folder, path, images, features, network, folds, seed, say, seconds)
-        took("probabilities")
+            took("features")
+            result = _judged(folder, path, images, features, network, folds, seed, say, seconds)
+            took("probabilities")
+            told = progress("thumbnails")
+            page.write(result, store, folder / "audit.html", threads=threads, poll=lambda n, all_: told(Status(n, all_)))
+            took("page")
     output.write(result)
     return result
 
