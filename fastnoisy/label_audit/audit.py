@@ -166,7 +166,9 @@ def audit(
             result = _judged(folder, path, images, features, network, folds, seed, say, seconds)
             took("probabilities")
             told = progress("thumbnails")
-            page.write(result, store, folder / "audit.html", threads=threads, poll=lambda n, all_: told(Status(n, all_)))
+            page.write(
+                result, store, folder / "audit.html", threads=threads, poll=lambda n, all_: told(Status(n, all_))
+            )
             took("page")
     output.write(result)
     return result

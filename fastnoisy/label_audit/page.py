@@ -52,7 +52,7 @@ def write(
         FastnoisyError: a record is damaged.
         OSError: the page cannot be written.
     """
-    page, numbers = build(audit, duplicates, remarks or {})
+    page, numbers = build(audit, duplicates, remarks or {}, _title(audit, store))
     splits = [store.splits[name] for name in audit.images.split_names]
     places = [(splits[audit.images.split[i]], int(audit.images.index[i])) for i in numbers]
     total = len(places)
@@ -62,10 +62,10 @@ def write(
 
 
 def build(
-    audit: Audit, duplicates: Sequence[tuple[str, Sequence[int]]] = (), remarks: Mapping[int, str] | None = None
+    audit: Audit, duplicates: Sequence[tuple[str, Sequence[int]]], remarks: Mapping[int, str], title: str
 ) -> tuple[Page, list[int]]:
     """What the page shows, and the number in `audit.images` of each of its cards."""
-    remarks, images = remarks or {}, audit.images
+    images = audit.images
     numbers = _suspects(audit)
     suspects = len(numbers)
     card_of = {number: card for card, number in enumerate(numbers)}
@@ -89,7 +89,7 @@ def build(
     wrong = joint.sum(axis=1) - joint.diagonal()
     by_class = np.bincount(images.given[flagged], minlength=len(names))
     page = Page(
-        title=_title(audit),
+        title=title,
         class_names=names,
         splits=images.split_names,
         classes=tuple(ClassRow(int(counts[i]), round(float(wrong[i]), 1), int(by_class[i])) for i in range(len(names))),
@@ -139,7 +139,7 @@ def _cards(audit: Audit, numbers: np.ndarray) -> list[Card]:
     return cards
 
 
-def _title(audit: Audit) -> str:
-    """The folder's name: `photos` of `photos-audit/store` and of `stores/photos`."""
-    name = audit.store.resolve().name
-    return audit.out.resolve().name.removesuffix("-audit") if name == "store" else name
+def _title(audit: Audit, store: Store) -> str:
+    """The name of what was converted: `photos` of `folder:/data/photos`; the store's own where it does not say."""
+    source = next(iter(store.splits.values())).source
+    return Path(source.partition(":")[2]).name or audit.store.resolve().name

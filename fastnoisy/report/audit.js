@@ -64,25 +64,30 @@ function undo() {
 }
 
 function changed(i) {
-  if ($("unticked").checked) filter();
-  else for (const [place, element] of grid.elements) if (together(i).includes(grid.numbers[place])) paint(element, grid.numbers[place]);
+  if ($("unticked").checked) return filter();
+  for (const [place, element] of grid.elements) {
+    if (together(i).includes(grid.numbers[place])) paint(element, grid.numbers[place]);
+  }
 }
 
 // Cards
 
 function build(i) {
-  const card = cards[i], [first] = card.likely;
-  const element = make("article", "card");
-  const picture = make("div", "picture"), image = make("img"), words = make("div", "words"), actions = make("div", "actions");
+  const card = cards[i], [first] = card.likely, element = make("article", "card");
+  const [picture, words, actions] = ["picture", "words", "actions"].map((name) => make("div", name));
+  const image = make("img");
   image.alt = "";
   image.dataset.number = i;
   fill(image);
   picture.append(image, make("span", "verdict"));
-  words.append(make("span", "given", nameOf(card.given)), make("span", "percent", card.score === null ? "" : percent(card.score)));
-  words.append(make("span", "suggested", first ? `\u2192 ${nameOf(first[0])}` : ""), make("span", "percent", first ? percent(first[1]) : ""));
   const path = plain(card.path), cut = path.lastIndexOf("/") + 1, line = make("span", "path");
-  line.append(make("span", "", (splits.length > 1 ? `${plain(splits[card.split])}: ` : "") + path.slice(0, cut)), make("b", "", path.slice(cut)));
-  words.append(line);
+  const split = splits.length > 1 ? `${plain(splits[card.split])}: ` : "";
+  line.append(make("span", "", split + path.slice(0, cut)), make("b", "", path.slice(cut)));
+  words.append(
+    make("span", "given", nameOf(card.given)), make("span", "percent", card.score === null ? "" : percent(card.score)),
+    make("span", "suggested", first ? `\u2192 ${nameOf(first[0])}` : ""),
+    make("span", "percent", first ? percent(first[1]) : ""), line,
+  );
   for (const [name, text, title] of [
     ["right", "Right", "The given label is right"],
     ["relabel", "Relabel", first ? `Relabel as ${nameOf(first[0])}` : "Relabel"],
@@ -95,9 +100,11 @@ function build(i) {
     button.dataset.action = name;
     actions.append(button);
   }
-  words.title = `${path}\ngiven: ${nameOf(card.given)}` + card.likely.map(([c, p]) => `\n${percent(p)} ${nameOf(c)}`).join("");
+  const likely = card.likely.map(([label, share]) => `\n${percent(share)} ${nameOf(label)}`);
+  words.title = `${path}\ngiven: ${nameOf(card.given)}${likely.join("")}`;
   element.append(picture, words, actions);
-  element.setAttribute("aria-label", `${path}, given ${nameOf(card.given)}` + (first ? `, suggested ${nameOf(first[0])}` : ""));
+  const suggested = first ? `, suggested ${nameOf(first[0])}` : "";
+  element.setAttribute("aria-label", `${path}, given ${nameOf(card.given)}${suggested}`);
   paint(element, i);
   return element;
 }
@@ -140,8 +147,8 @@ function list() {
   const order = [...likely.keys(), ...[...names.keys()].filter((label) => !likely.has(label))];
   const found = order.filter((label) => fold(names[label]).includes(text)).slice(0, 300);
   $("chooser-list").replaceChildren(...found.map((label) => {
-    const button = make("button", "", nameOf(label));
-    button.append(make("span", "", label === card.given ? "given" : likely.has(label) ? percent(likely.get(label)) : ""));
+    const button = make("button", "", nameOf(label)), share = likely.has(label) ? percent(likely.get(label)) : "";
+    button.append(make("span", "", label === card.given ? "given" : share));
     button.dataset.label = label;
     button.tabIndex = -1;
     button.setAttribute("role", "option");
@@ -177,18 +184,24 @@ function accepts(i) {
     card.folded.includes(fold($("text").value)) && !($("unticked").checked && verdicts.has(i));
 }
 
-const bundle = (members) => ({ numbers: members.some(accepts) ? members : [] });
+const ofSuspects = () => ($("all").checked ? suspects : flagged);
+const counted = (number) => `${whole(number)} ${number === 1 ? "image" : "images"}`;
 
+// What the tab shows under the filters: of duplicates whole groups, where any of their images passes.
 function groups() {
-  if (tab === "suspects") return [{ numbers: ($("all").checked ? suspects : flagged).filter(accepts) }];
+  if (tab === "suspects") return [{ numbers: ofSuspects().filter(accepts) }];
+  const found = [];
   if (tab === "duplicates") {
-    return data.groups.map(({ kind, cards: members }) => ({ ...bundle(members), heading: kind, note: `${members.length} images` }))
-      .filter((group) => group.numbers.length);
+    for (const { kind, cards: numbers } of data.groups) {
+      if (numbers.some(accepts)) found.push({ heading: plain(kind), note: counted(numbers.length), numbers });
+    }
+    return found;
   }
-  return [...Map.groupBy(data.remarks, (remark) => remark.text)].map(([text, remarks]) => {
-    const numbers = remarks.map((remark) => remark.card).filter(accepts);
-    return { heading: plain(text), note: `${whole(numbers.length)} images`, numbers };
-  }).filter((group) => group.numbers.length);
+  for (const text of new Set(data.remarks.map((remark) => remark.text))) {
+    const numbers = data.remarks.filter((remark) => remark.text === text).map((remark) => remark.card).filter(accepts);
+    if (numbers.length) found.push({ heading: plain(text), note: counted(numbers.length), numbers });
+  }
+  return found;
 }
 
 function filter(top = false) {
@@ -196,12 +209,12 @@ function filter(top = false) {
   if (top) grid.at = 0;
   grid.show(found);
   if (top) scrollTo(0, Math.min(scrollY, $("shown").getBoundingClientRect().top + scrollY - $("bar").offsetHeight));
-  const total = tab === "suspects" ? ($("all").checked ? suspects : flagged).length : groupsOf(tab);
+  const of = { suspects: ofSuspects(), duplicates: data.groups, other: data.remarks }[tab].length;
   const count = tab === "duplicates" ? found.length : grid.numbers.length;
-  const left = tab === "duplicates" && data.groups_left_out ? `; ${whole(data.groups_left_out)} more are not shown` : "";
-  $("count-text").textContent = (count === total ? whole(total) : `${whole(count)} of ${whole(total)}`) +
-    { suspects: $("all").checked ? " suspects" : " flagged", duplicates: " groups", other: " images" }[tab] +
-    (tab === "suspects" ? ", most suspect first" : left);
+  const what = { suspects: $("all").checked ? "suspects, most suspect first" : "flagged, most suspect first",
+    duplicates: "groups", other: "images" }[tab];
+  const more = tab === "duplicates" && data.groups_left_out ? `; ${whole(data.groups_left_out)} more are not shown` : "";
+  $("count-text").textContent = `${count === of ? "" : `${whole(count)} of `}${whole(of)} ${what}${more}`;
   const set = ["given", "suggested", "text"].some((id) => $(id).value !== "") || $("unticked").checked;
   $("clear").hidden = !set;
   for (const button of document.querySelectorAll("[data-given], [data-suggested]")) {
@@ -209,8 +222,6 @@ function filter(top = false) {
     button.setAttribute("aria-pressed", pressed);
   }
 }
-
-const groupsOf = (name) => (name === "duplicates" ? data.groups.length : data.remarks.length);
 
 function clear() {
   for (const id of ["given", "suggested", "text"]) $(id).value = "";
@@ -224,7 +235,8 @@ function tell() {
   const done = flagged.filter((i) => verdicts.has(i)).length, others = verdicts.size - done;
   $("meter").max = Math.max(1, flagged.length);
   $("meter").value = done;
-  $("done").textContent = `${whole(done)} of ${whole(flagged.length)} looked at` + (others ? `, and ${whole(others)} others` : "");
+  const beside = others ? `, and ${whole(others)} ${others === 1 ? "other" : "others"}` : "";
+  $("done").textContent = `${whole(done)} of ${whole(flagged.length)} looked at${beside}`;
   $("export").disabled = !verdicts.size;
   if (!kept) notice("Progress is not kept: this browser keeps nothing for this page. Export before you close it.");
 }
@@ -258,10 +270,11 @@ function corrections() {
 
 // A text as the bytes it was made of: Python holds bytes that are no UTF-8 as lone surrogates.
 function bytes(text) {
-  return text.split(/([\udc80-\udcff])/u).map((part, k) => (k % 2 ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part));
+  const parts = text.split(/([\udc80-\udcff])/u);
+  return parts.map((part, k) => (k % 2 ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part));
 }
 
-function save_corrections() {
+function saveCorrections() {
   const link = make("a");
   link.href = URL.createObjectURL(new Blob(bytes(corrections()), { type: "text/csv" }));
   link.download = "corrections.csv";
@@ -269,5 +282,6 @@ function save_corrections() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   exported = true;
   const as = data.numbers_mislead ? " labels_as=name" : "";
-  notice("Saved corrections.csv. Train with it: ", `fastnoisy train folder-nrd --data ${data.store} labels=corrections.csv${as}`);
+  const command = `fastnoisy train folder-nrd --data ${data.store} labels=corrections.csv${as}`;
+  notice("Saved corrections.csv. Train with it: ", command);
 }

@@ -21,7 +21,7 @@ function plain(text) {
 }
 
 const whole = (number) => number.toLocaleString("en");
-const percent = (share) => (share >= 0.995 || share < 0.005 ? (share > 0.5 ? ">99" : "<1") : Math.round(share * 100)) + "%";
+const percent = (share) => (share < 0.005 ? "<1%" : share >= 0.995 ? ">99%" : `${Math.round(share * 100)}%`);
 
 // Thumbnails stand in blocks behind the script, a hundred in each, and are there once the parser has come so far.
 class Thumbnails {

@@ -28,17 +28,17 @@ function matrix() {
 function table(counts, most) {
   const element = make("table"), head = make("thead").appendChild(make("tr")), body = make("tbody");
   head.append(make("th"));
-  for (const label of names.keys()) {
+  for (let label = 0; label < names.length; label++) {
     const cell = make("th"), button = narrowing("name", nameOf(label), { suggested: label });
     button.title = `Suggested ${nameOf(label)}`;
     cell.append(button);
     head.append(cell);
   }
-  for (const given of names.keys()) {
+  for (let given = 0; given < names.length; given++) {
     const row = make("tr"), title = make("th");
     title.append(narrowing("name", nameOf(given), { given }));
     row.append(title);
-    for (const suggested of names.keys()) {
+    for (let suggested = 0; suggested < names.length; suggested++) {
       const cell = make("td", given === suggested ? "same" : ""), count = counts.get(`${given} ${suggested}`);
       if (count) {
         const share = 0.12 + 0.88 * (count / most);
@@ -61,11 +61,13 @@ function pairs(counts, most) {
   for (const [pair, count] of found.slice(0, PAIRS)) {
     const [given, suggested] = pair.split(" ").map(Number);
     const button = narrowing("", undefined, { given, suggested });
-    button.append(make("span", "", nameOf(given)), make("span", "", `\u2192 ${nameOf(suggested)}`), make("b", "", whole(count)));
+    const [from, to] = [nameOf(given), `\u2192 ${nameOf(suggested)}`].map((text) => make("span", "", text));
+    button.append(from, to, make("b", "", whole(count)));
     button.style.setProperty("--share", count / most);
     element.append(button);
   }
-  if (found.length > PAIRS) element.append(make("p", "fine", `${whole(found.length - PAIRS)} rarer pairs: use the filters above`));
+  const rest = found.length - PAIRS;
+  if (rest > 0) element.append(make("p", "fine", `${whole(rest)} rarer pairs: use the filters above`));
   return element;
 }
 
@@ -79,7 +81,8 @@ function classes() {
     const row = make("tr"), title = make("th"), bar = make("td", "rate", percent(rate(data.classes[given])));
     title.append(narrowing("name", nameOf(given), { given }));
     bar.style.setProperty("--share", rate(data.classes[given]) / most);
-    row.append(title, make("td", "", whole(data.classes[given].images)), make("td", "", whole(Math.round(data.classes[given].wrong))), bar);
+    const { images, wrong } = data.classes[given];
+    row.append(title, make("td", "", whole(images)), make("td", "", whole(Math.round(wrong))), bar);
     body.append(row);
   }
   element.append(head.parentNode, body);
@@ -90,18 +93,24 @@ function head() {
   const rate = (data.rate * 100).toFixed(1);
   document.title = `${plain(data.title)}: label audit`;
   $("title").textContent = plain(data.title);
-  $("found").textContent = `${whole(data.wrong)} of ${whole(data.judged)} labels are wrong by estimate (${rate}%); ${whole(data.flagged)} are flagged`;
+  const estimate = `${whole(data.wrong)} of ${whole(data.judged)} labels are wrong by estimate (${rate}%)`;
+  $("found").textContent = `${estimate}; ${whole(data.flagged)} are flagged`;
   const few = data.images - data.judged;
   $("network").textContent = (few ? `${whole(few)} images are of classes with too few to be judged. ` : "") +
     (flagged.length < data.flagged ? `The ${whole(flagged.length)} most suspect of those flagged are shown. ` : "") +
     `Judged by the features of ${plain(data.network)}`;
   const others = suspects.length - flagged.length;
   $("all-label").hidden = !others;
-  $("all-text").textContent = `Also the ${whole(others)} most suspect of the ${whole(data.judged - data.flagged)} others`;
+  const rest = whole(data.judged - data.flagged);
+  $("all-text").textContent = `Also the ${whole(others)} most suspect of the ${rest} others`;
 }
 
 function tabs() {
-  const known = [["suspects", "Suspects", flagged.length], ["duplicates", "Duplicates", data.groups.length], ["other", "Other", data.remarks.length]];
+  const known = [
+    ["suspects", "Suspects", flagged.length],
+    ["duplicates", "Duplicates", data.groups.length],
+    ["other", "Other", data.remarks.length],
+  ];
   const present = known.filter(([name, , count]) => name === "suspects" || count);
   $("tabs").hidden = present.length === 1;
   for (const [name, text, count] of present) {
@@ -182,7 +191,7 @@ $("panel").addEventListener("click", (event) => {
 $("text").addEventListener("input", () => filter(true));
 for (const id of ["unticked", "all"]) $(id).addEventListener("change", () => filter(true));
 $("clear").addEventListener("click", clear);
-$("export").addEventListener("click", save_corrections);
+$("export").addEventListener("click", saveCorrections);
 $("open-panel").addEventListener("click", () => {
   $("open-panel").setAttribute("aria-expanded", $("panel").classList.toggle("open"));
 });

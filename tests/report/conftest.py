@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,21 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE = 60.0  # seconds
+_LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)  # where the browser reads commands
+os.dup2(int(sys.argv[2]), 4)  # and writes what it has to say
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def _far_pipe() -> tuple[int, int]:
+    """A pipe whose ends are neither 3 nor 4."""
+    ends = os.pipe()
+    far = fcntl.fcntl(ends[0], fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(ends[1], fcntl.F_DUPFD_CLOEXEC, 10)
+    for end in ends:
+        os.close(end)
+    return far
 
 
 class Chromium:
@@ -37,14 +54,14 @@ class Chromium:
         self._number, self._session, self._read = 0, "", b""
         options = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-extensions", "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}",
+            "--disable-extensions", "--hide-scrollbars", "--remote-debugging-pipe",
+            f"--user-data-dir={folder / 'profile'}",
         ]  # fmt: skip
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
-        # the browser reads from descriptor 3 and writes to 4; a shell moves ours there
-        shell = ["sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", program, *options, "about:blank"]
+        theirs_in, self._out = _far_pipe()
+        self._in, theirs_out = _far_pipe()
+        command = [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), program, *options, "about:blank"]
         self._process = subprocess.Popen(
-            shell, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -120,9 +137,7 @@ class Chromium:
 
     def look(self, width: int, height: int, dark: bool = False, mobile: bool = False) -> None:
         """Size of the window, and colour scheme."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -139,8 +154,9 @@ class Chromium:
 
     def click(self, selector: str) -> None:
         """Click into the middle of an element with the mouse."""
-        place = f"(e => (e.scrollIntoView({{block: 'nearest'}}), e.getBoundingClientRect()))(document.querySelector({json.dumps(selector)}))"
-        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({place})")
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{element}.scrollIntoView({{block: 'nearest'}})")
+        x, y = self.run(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({element}.getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()
