@@ -213,7 +213,7 @@ function filter(top = false) {
   const count = tab === "duplicates" ? found.length : grid.numbers.length;
   const what = { suspects: $("all").checked ? "suspects, most suspect first" : "flagged, most suspect first",
     duplicates: "groups", other: "images" }[tab];
-  const more = tab === "duplicates" && data.groups_left_out ? `; ${whole(data.groups_left_out)} more are not shown` : "";
+  const out = tab === "duplicates" ? data.groups_left_out : 0, more = out ? `; ${whole(out)} more are not shown` : "";
   $("count-text").textContent = `${count === of ? "" : `${whole(count)} of `}${whole(of)} ${what}${more}`;
   const set = ["given", "suggested", "text"].some((id) => $(id).value !== "") || $("unticked").checked;
   $("clear").hidden = !set;

@@ -75,10 +75,11 @@ function classes() {
   const element = make("table"), head = make("thead").appendChild(make("tr")), body = make("tbody");
   for (const text of ["class", "images", "wrong", ""]) head.append(make("th", "", text));
   const rate = ({ images, wrong }) => (images ? wrong / images : 0);
+  const share = (row) => (row.wrong ? percent(rate(row)) : "0%");
   const order = [...names.keys()].sort((a, b) => rate(data.classes[b]) - rate(data.classes[a]));
   const most = Math.max(0.01, ...data.classes.map(rate));
   for (const given of order) {
-    const row = make("tr"), title = make("th"), bar = make("td", "rate", percent(rate(data.classes[given])));
+    const row = make("tr"), title = make("th"), bar = make("td", "rate", share(data.classes[given]));
     title.append(narrowing("name", nameOf(given), { given }));
     bar.style.setProperty("--share", rate(data.classes[given]) / most);
     const { images, wrong } = data.classes[given];
@@ -151,7 +152,7 @@ function pressed(event) {
   else if (key === "u") undo();
   else if (key === "/") $("text").focus();
   else if (at === undefined) return;
-  else if (key === "l" || (key in ACTIONS && ACTIONS[key] === "relabel" && suggestion(cards[at]) < 0)) choose(at, () => onward(at));
+  else if (key === "l" || (ACTIONS[key] === "relabel" && suggestion(cards[at]) < 0)) choose(at, () => onward(at));
   else if (key in ACTIONS) {
     act(at, ACTIONS[key], false);
     onward(at);
@@ -221,7 +222,9 @@ addEventListener("storage", (event) => {
 addEventListener("beforeunload", (event) => {
   if (!kept && !exported) event.preventDefault();
 });
-new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${$("bar").offsetHeight}px`)).observe($("bar"));
+new ResizeObserver(() => {
+  document.documentElement.style.setProperty("--bar", `${$("bar").offsetHeight}px`);
+}).observe($("bar"));
 filter();
 tell();
 

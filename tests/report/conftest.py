@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def _far_pipe() -> tuple[int, int]:
 
 
 class Chromium:
-    """One page of a browser of its own.
+    """A browser with one page, which `fresh` replaces by one that knows nothing of it.
 
     Attributes:
         requests: the URL of everything that the page asked for, itself first.
@@ -47,11 +47,11 @@ class Chromium:
     """
 
     def __init__(self, program: str, folder: Path) -> None:
-        self.downloads = folder / "downloads"
+        self.downloads = folder
         self.requests: list[str] = []
         self.problems: list[str] = []
         self._events: list[dict[str, Any]] = []
-        self._number, self._session, self._read = 0, "", b""
+        self._number, self._session, self._context, self._read = 0, "", "", b""
         options = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-extensions", "--hide-scrollbars", "--remote-debugging-pipe",
@@ -65,12 +65,21 @@ class Chromium:
         )
         os.close(theirs_in)
         os.close(theirs_out)
-        pages = [t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page"]
-        attached = self.call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
-        self._session = attached["sessionId"]
+
+    def fresh(self, downloads: Path) -> None:
+        """A new page, with a storage and a folder for downloads of its own."""
+        self._session, self.downloads = "", downloads
+        if self._context:
+            self.call("Target.disposeBrowserContext", browserContextId=self._context)
+        self._context = self.call("Target.createBrowserContext")["browserContextId"]
+        self.call(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads), browserContextId=self._context
+        )
+        page = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)
+        self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
+        self.problems.clear()
 
     def close(self) -> None:
         try:
@@ -188,20 +197,21 @@ class Chromium:
 
 
 @pytest.fixture(scope="session")
-def start_browser() -> Callable[[Path], Chromium]:
+def chromium() -> Iterator[Chromium]:
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("there is no chromium: apt install chromium")
-    return lambda folder: Chromium(program, folder)
+    folder = Path(tempfile.mkdtemp(prefix="fastnoisy-chromium-"))
+    started = Chromium(program, folder)
+    try:
+        yield started
+    finally:
+        started.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def browser(start_browser: Callable[[Path], Chromium]) -> Iterator[Chromium]:
-    """A browser with a profile of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="fastnoisy-chromium-"))
-    chromium = start_browser(folder)
-    try:
-        yield chromium
-    finally:
-        chromium.close()
-        shutil.rmtree(folder, ignore_errors=True)
+def browser(chromium: Chromium, tmp_path: Path) -> Chromium:
+    """The browser, with a page that knows nothing of earlier ones."""
+    chromium.fresh(tmp_path / "downloads")
+    return chromium
