@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 MOST_FLAGGED = 10_000  # cards: a page of about 50 MB
 MOST = 2_000  # above it no image is shown that is not flagged
 _AT_LEAST = 100  # images that are not flagged, where there are so many
-MOST_IN_GROUPS = 4_000  # images
+MOST_IN_GROUPS = 4_000  # images; as many of those that are remarked on
+MOST_IN_GROUP = 60
 _LIKELY = 5  # classes that a card names
-_LEAST = 0.01  # the probability of the last of them
+_LEAST = 0.01  # the probability of all but the first
 
 
 def write(
@@ -33,7 +34,7 @@ def write(
     path: Path,
     *,
     duplicates: Sequence[tuple[str, Sequence[int]]] = (),
-    remarks: Mapping[int, str] | None = None,
+    remarks: Sequence[tuple[int, str]] = (),
     threads: int = 0,
     poll: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
@@ -44,7 +45,7 @@ def write(
         store: the open store that was looked at.
         path: of the HTML file.
         duplicates: groups of images, by their numbers in `audit.images`, each with its kind in words.
-        remarks: what is odd about images, by their numbers.
+        remarks: images by their numbers, and what is odd about each.
         threads: that make thumbnails; 0: one per core.
         poll: told how many of how many thumbnails are done; may raise, to stop.
 
@@ -52,7 +53,7 @@ def write(
         FastnoisyError: a record is damaged.
         OSError: the page cannot be written.
     """
-    page, numbers = build(audit, duplicates, remarks or {}, _title(audit, store))
+    page, numbers = build(audit, duplicates, remarks, _title(audit, store))
     splits = [store.splits[name] for name in audit.images.split_names]
     places = [(splits[audit.images.split[i]], int(audit.images.index[i])) for i in numbers]
     total = len(places)
@@ -62,7 +63,7 @@ def write(
 
 
 def build(
-    audit: Audit, duplicates: Sequence[tuple[str, Sequence[int]]], remarks: Mapping[int, str], title: str
+    audit: Audit, duplicates: Sequence[tuple[str, Sequence[int]]], remarks: Sequence[tuple[int, str]], title: str
 ) -> tuple[Page, list[int]]:
     """What the page shows, and the number in `audit.images` of each of its cards."""
     images = audit.images
@@ -79,11 +80,12 @@ def build(
     groups: list[Group] = []
     room = MOST_IN_GROUPS
     for kind, members in duplicates:
-        room -= len(members)
+        shown = members[:MOST_IN_GROUP]
+        room -= len(shown)
         if room < 0:
             break
-        groups.append(Group(kind, tuple(card(int(number)) for number in members)))
-    listed = tuple(Remark(card(int(number)), text) for number, text in list(remarks.items())[:MOST_IN_GROUPS])
+        groups.append(Group(kind, tuple(card(int(number)) for number in shown), len(members)))
+    listed = tuple(Remark(card(int(number)), text) for number, text in remarks[:MOST_IN_GROUPS])
     flagged, joint, names = audit.flags.flagged, audit.flags.joint, images.class_names
     counts = np.bincount(images.given, minlength=len(names))
     wrong = joint.sum(axis=1) - joint.diagonal()
@@ -105,6 +107,7 @@ def build(
         groups=tuple(groups),
         remarks=listed,
         groups_left_out=len(duplicates) - len(groups),
+        remarks_left_out=len(remarks) - len(listed),
     )
     return page, numbers
 
@@ -133,7 +136,7 @@ def _cards(audit: Audit, numbers: np.ndarray) -> list[Card]:
                 given=given,
                 score=round(float(audit.score[number]), 3) if judged else None,
                 flagged=bool(audit.flags.flagged[number]),
-                likely=tuple(pair for pair in likely[:_LIKELY] if pair[1] >= _LEAST) if judged else (),
+                likely=(*likely[:1], *(pair for pair in likely[1:_LIKELY] if pair[1] >= _LEAST)) if judged else (),
             )
         )
     return cards

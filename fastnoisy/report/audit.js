@@ -7,7 +7,8 @@ const nameOf = (label) => plain(names[label]);
 const thumbnails = new Thumbnails(data.chunk);
 const suspects = cards.slice(0, data.suspects).map((_, i) => i);
 const flagged = suspects.filter((i) => cards[i].flagged);
-const suggestion = (card) => (card.likely.length ? card.likely[0][0] : -1);
+const suggests = (card) => card.likely.length > 0 && (card.flagged || card.likely[0][1] > card.score);
+const suggestion = (card) => (suggests(card) ? card.likely[0][0] : -1);
 
 // Verdicts, by card: "right", "drop", or the number of another class. Rows of one file are corrected as one.
 
@@ -81,16 +82,17 @@ function build(i) {
   fill(image);
   picture.append(image, make("span", "verdict"));
   const path = plain(card.path), cut = path.lastIndexOf("/") + 1, line = make("span", "path");
+  const sign = suggests(card) ? "\u2192" : "or";
   const split = splits.length > 1 ? `${plain(splits[card.split])}: ` : "";
   line.append(make("span", "", split + path.slice(0, cut)), make("b", "", path.slice(cut)));
   words.append(
     make("span", "given", nameOf(card.given)), make("span", "percent", card.score === null ? "" : percent(card.score)),
-    make("span", "suggested", first ? `\u2192 ${nameOf(first[0])}` : ""),
+    make("span", suggests(card) ? "suggested" : "other", first ? `${sign} ${nameOf(first[0])}` : ""),
     make("span", "percent", first ? percent(first[1]) : ""), line,
   );
   for (const [name, text, title] of [
     ["right", "Right", "The given label is right"],
-    ["relabel", "Relabel", first ? `Relabel as ${nameOf(first[0])}` : "Relabel"],
+    ["relabel", "Relabel", suggests(card) ? `Relabel as ${nameOf(first[0])}` : "Relabel as another class"],
     ["choose", "\u25be", "Relabel as another class"],
     ["drop", "Drop", "Leave the image out"],
   ]) {
@@ -103,7 +105,7 @@ function build(i) {
   const likely = card.likely.map(([label, share]) => `\n${percent(share)} ${nameOf(label)}`);
   words.title = `${path}\ngiven: ${nameOf(card.given)}${likely.join("")}`;
   element.append(picture, words, actions);
-  const suggested = first ? `, suggested ${nameOf(first[0])}` : "";
+  const suggested = suggests(card) ? `, suggested ${nameOf(first[0])}` : "";
   element.setAttribute("aria-label", `${path}, given ${nameOf(card.given)}${suggested}`);
   paint(element, i);
   return element;
@@ -192,8 +194,9 @@ function groups() {
   if (tab === "suspects") return [{ numbers: ofSuspects().filter(accepts) }];
   const found = [];
   if (tab === "duplicates") {
-    for (const { kind, cards: numbers } of data.groups) {
-      if (numbers.some(accepts)) found.push({ heading: plain(kind), note: counted(numbers.length), numbers });
+    for (const { kind, cards: numbers, size } of data.groups) {
+      const note = size > numbers.length ? `${whole(numbers.length)} of ${counted(size)}` : counted(size);
+      if (numbers.some(accepts)) found.push({ heading: plain(kind), note, numbers });
     }
     return found;
   }
@@ -213,7 +216,8 @@ function filter(top = false) {
   const count = tab === "duplicates" ? found.length : grid.numbers.length;
   const what = { suspects: $("all").checked ? "suspects, most suspect first" : "flagged, most suspect first",
     duplicates: "groups", other: "images" }[tab];
-  const out = tab === "duplicates" ? data.groups_left_out : 0, more = out ? `; ${whole(out)} more are not shown` : "";
+  const out = { suspects: 0, duplicates: data.groups_left_out, other: data.remarks_left_out }[tab];
+  const more = out ? `; ${whole(out)} more are not shown` : "";
   $("count-text").textContent = `${count === of ? "" : `${whole(count)} of `}${whole(of)} ${what}${more}`;
   const set = ["given", "suggested", "text"].some((id) => $(id).value !== "") || $("unticked").checked;
   $("clear").hidden = !set;

@@ -33,8 +33,9 @@ class Thumbnails {
   get(number) {
     const block = Math.floor(number / this.perBlock);
     if (!this.blocks[block]) {
-      const text = document.getElementById(`thumbnails-${block}`)?.textContent ?? "";
+      const element = document.getElementById(`thumbnails-${block}`), text = element?.textContent ?? "";
       if (!text.endsWith(";")) return null;
+      element.remove(); // one copy is enough
       this.blocks[block] = text.slice(0, -1).split(",");
     }
     return "data:image/jpeg;base64," + this.blocks[block][number % this.perBlock];
@@ -44,9 +45,9 @@ class Thumbnails {
 // Groups of items, {heading, note, numbers}, in rows of equal cards. A place is an item's number in their sequence.
 class Grid {
   static GAP = 12;
-  static HEADING = 44;
+  static HEADING = 44; // pixels; of the first one without the space above it
 
-  // build(number, place) makes an item's element; offset() is how much of the window's top and bottom is covered
+  // build(number) makes an item's element; covered() is how much of the window's top and bottom something lies over
   constructor(element, build, covered) {
     Object.assign(this, { element, build, covered, groups: [], numbers: [], rows: [], elements: new Map(), at: 0 });
     let width = 0;
@@ -73,21 +74,22 @@ class Grid {
     const least = width < 520 ? 140 : 184;
     this.columns = Math.max(1, Math.floor((width + Grid.GAP) / (least + Grid.GAP)));
     this.width = Math.floor((width - Grid.GAP * (this.columns - 1)) / this.columns);
-    const height = Math.round(this.width * 0.78) + 112;
+    const cardHeight = Math.round(this.width * 0.78) + 112;
     let top = 0, place = 0;
     this.rows = [];
     this.rowOf = [];
     for (const group of this.groups) {
       if (group.heading !== undefined) {
-        this.rows.push({ top, height: Grid.HEADING, group, first: place, count: 0 });
-        top += Grid.HEADING;
+        const height = top ? Grid.HEADING : 28;
+        this.rows.push({ top, height, group, first: place, count: 0 });
+        top += height;
       }
       for (let i = 0; i < group.numbers.length; i += this.columns) {
         const count = Math.min(this.columns, group.numbers.length - i);
         for (let k = 0; k < count; k++) this.rowOf[place + k] = this.rows.length;
-        this.rows.push({ top, height, first: place, count });
+        this.rows.push({ top, height: cardHeight, first: place, count });
         place += count;
-        top += height + Grid.GAP;
+        top += cardHeight + Grid.GAP;
       }
     }
     this.element.style.height = `${top}px`;
@@ -130,7 +132,7 @@ class Grid {
       element = make("div", "heading", row.group.heading);
       element.append(make("span", "", row.group.note));
     } else {
-      element = this.build(this.numbers[key], key);
+      element = this.build(this.numbers[key]);
       element.tabIndex = key === this.at ? 0 : -1;
       element.setAttribute("aria-posinset", key + 1);
       element.setAttribute("aria-setsize", this.numbers.length);

@@ -33,7 +33,8 @@ class Card:
         given: the number of its class.
         score: the probability of that class; None where nothing can be said.
         flagged: whether its label is called wrong.
-        likely: other classes and their probabilities, the likeliest first: the first is the suggestion.
+        likely: other classes and their probabilities, the likeliest first. The first is suggested where the image is
+            flagged, or it is likelier than the given one.
     """
 
     split: int
@@ -60,10 +61,12 @@ class Group:
     Attributes:
         kind: in words.
         cards: places in `Page.cards`.
+        size: how many images there are, shown or not.
     """
 
     kind: str
     cards: tuple[int, ...]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Page:
         network: whose features were used, in words.
         store: what corrections are handed in for, as the command line takes it.
         groups, remarks: may be empty.
-        groups_left_out: how many groups there are beside these.
+        groups_left_out, remarks_left_out: how many there are beside these.
     """
 
     title: str
@@ -115,6 +118,7 @@ class Page:
     groups: tuple[Group, ...] = ()
     remarks: tuple[Remark, ...] = ()
     groups_left_out: int = 0
+    remarks_left_out: int = 0
 
     def content(self) -> dict[str, Any]:
         """What the page's script reads; `digest` is of all the rest, so that it tells this audit from any other."""

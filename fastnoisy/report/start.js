@@ -122,6 +122,7 @@ function tabs() {
     button.setAttribute("aria-selected", name === tab);
     button.addEventListener("click", () => {
       tab = name;
+      $("all-label").hidden = tab !== "suspects" || suspects.length === flagged.length;
       for (const other of $("tabs").children) other.setAttribute("aria-selected", other === button);
       filter(true);
     });

@@ -43,7 +43,7 @@ def a_page(**changes: Any) -> Page:
     page = Page(
         title="photos", class_names=CLASSES, splits=("train", "test"), classes=(ClassRow(30, 6.0, 3),) * 4,
         cards=tuple(cards), suspects=11, images=120, judged=100, wrong=9, rate=0.09, flagged=9, network="a net",
-        store="photos-audit/store", groups=(Group("same bytes", (11, 12)), Group("near copy", (0, 11))),
+        store="photos-audit/store", groups=(Group("same bytes", (11, 12), 2), Group("near copy", (0, 11), 7)),
         remarks=(Remark(12, "black"), Remark(1, "a page of text"), Remark(0, "black")),
     )  # fmt: skip
     return replace(page, **changes)
@@ -160,6 +160,7 @@ def test_filters_narrow_what_is_shown(opened: Callable[..., Any]) -> None:
     browser.click("#clear")
     browser.click("#all")
     assert len(paths_of(browser)) == 11
+    assert browser.texts(f"{SHOWN} .other") == ["or cat", "or cat"]
     browser.click("#unticked")
     browser.press("j", "r")
     assert len(paths_of(browser)) == 10
@@ -322,7 +323,7 @@ def test_without_a_storage_it_says_so_and_works(opened: Callable[..., Any], tmp_
 def test_duplicates_stand_side_by_side_and_the_odd_ones_by_what_they_are(opened: Callable[..., Any]) -> None:
     browser = opened()
     browser.click("#tabs button:nth-child(2)")
-    assert browser.texts("#grid .heading") == ["same bytes2 images", "near copy2 images"]
+    assert browser.texts("#grid .heading") == ["same bytes2 images", "near copy2 of 7 images"]
     assert [text.removesuffix(".jpg") for text in paths_of(browser)] == ["1", "2", "a", "1"]
     assert browser.texts(f"{SHOWN} .path span")[:2] == ["train: copy/", "test: copy/"]
     tops = browser.run(f"[...document.querySelectorAll('{SHOWN}')].map(e => e.style.top)")

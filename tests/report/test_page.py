@@ -37,7 +37,7 @@ def a_page(**changes: object) -> Page:
     page = Page(
         title=HOSTILE[0], class_names=HOSTILE, splits=("train",), classes=(ClassRow(9, 1.0, 1),) * len(HOSTILE),
         cards=cards, suspects=len(cards), images=50, judged=45, wrong=5, rate=0.1, flagged=5, network=HOSTILE[1],
-        store="a store", groups=(Group(HOSTILE[0], (0, 1)),), remarks=(Remark(2, HOSTILE[0]),),
+        store="a store", groups=(Group(HOSTILE[0], (0, 1), 2),), remarks=(Remark(2, HOSTILE[0]),),
     )  # fmt: skip
     return replace(page, **changes)  # type: ignore[arg-type]
 
@@ -205,7 +205,7 @@ def an_audit(flagged: int, others: int, unjudged: int = 0, classes: int = 3) -> 
 def test_flagged_images_first_then_about_as_many_others(
     flagged: int, others: int, shown: int, of_them_flagged: int
 ) -> None:
-    page, numbers = selection.build(an_audit(flagged, others, unjudged=50), (), {}, "photos")
+    page, numbers = selection.build(an_audit(flagged, others, unjudged=50), (), (), "photos")
     assert (page.suspects, len(numbers)) == (shown, shown)
     assert [card.flagged for card in page.cards] == [True] * of_them_flagged + [False] * (shown - of_them_flagged)
     assert numbers == list(range(shown))
@@ -215,19 +215,26 @@ def test_flagged_images_first_then_about_as_many_others(
 def test_no_more_than_the_page_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "MOST_FLAGGED", 40)
     monkeypatch.setattr(selection, "MOST", 20)
-    page, _ = selection.build(an_audit(50, 50), (), {}, "photos")
+    page, _ = selection.build(an_audit(50, 50), (), (), "photos")
     assert (page.suspects, page.flagged) == (40, 50)
     monkeypatch.setattr(selection, "MOST_IN_GROUPS", 5)
-    page, _ = selection.build(an_audit(5, 5), [("same bytes", [0, 1]), ("near copy", [2, 3]), ("x", [4, 5])], {}, "p")
+    page, _ = selection.build(an_audit(5, 5), [("same bytes", [0, 1]), ("near copy", [2, 3]), ("x", [4, 5])], (), "p")
     assert ([group.cards for group in page.groups], page.groups_left_out) == ([(0, 1), (2, 3)], 1)
+    monkeypatch.setattr(selection, "MOST_IN_GROUP", 3)
+    odd = [(i, "black") for i in range(7)]
+    page, _ = selection.build(an_audit(5, 5), [("same bytes", range(10))], odd, "p")
+    assert (page.groups, page.groups_left_out) == ((Group("same bytes", (0, 1, 2), 10),), 0)
+    assert (len(page.remarks), page.remarks_left_out) == (5, 2)
 
 
 def test_images_of_groups_and_remarks_are_there_too() -> None:
     audit = an_audit(2, 200, unjudged=10)
-    page, numbers = selection.build(audit, [("same bytes", [0, 205]), ("near copy", [205, 1])], {150: "black"}, "p")
+    page, numbers = selection.build(audit, [("same bytes", [0, 205]), ("near copy", [205, 1])], [(150, "black")], "p")
     assert (page.suspects, numbers[102:]) == (102, [205, 150])
     assert [group.cards for group in page.groups] == [(0, 102), (102, 1)]
     assert page.remarks == (Remark(103, "black"),)
     assert (page.cards[102].score, page.cards[102].likely) == (None, ())
     assert page.cards[0].likely == ((1, 0.9), (2, 0.02))
+    faint = replace(audit, judgement=replace(audit.judgement, probabilities=audit.judgement.probabilities / 500))
+    assert [card.likely for card in selection.build(faint, (), (), "p")[0].cards[:2]] == [((1, 0.002),)] * 2
     assert page.store == "'it'\"'\"'s/store'"
