@@ -47,6 +47,7 @@ setup(
         "fastnoisy": ["py.typed"],
         "fastnoisy.recipes": ["*.toml", "tables/*.csv"],
         "fastnoisy.data.sources": ["*.txt"],
+        "fastnoisy.report": ["*.jinja", "*.css", "*.js"],
     },
     install_requires=[
         "torch>=2.11",

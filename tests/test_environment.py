@@ -70,3 +70,15 @@ def test_only_root_installs_system_packages(monkeypatch: pytest.MonkeyPatch, env
 def test_the_quickstart_installs_no_extra() -> None:
     text = (ROOT / "tools" / "quickstart").read_text()
     assert 'make_environment(venv, ["-e", "."])' in text
+
+
+def test_a_browser_is_installed_where_it_can_be_and_never_missed(
+    monkeypatch: pytest.MonkeyPatch, environment: ModuleType
+) -> None:
+    asked: list[str] = []
+    there = True
+    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/bin/{name}" if there else None)
+    monkeypatch.setattr(environment, "apt_install", lambda packages: bool(asked.append(packages)))
+    assert (environment.add_chromium(), asked) == ("", [])
+    there = False
+    assert (environment.add_chromium(), asked) == ("apt install chromium", ["chromium"])

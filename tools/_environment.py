@@ -157,6 +157,13 @@ def compiler_missing() -> str:
     return missing_packages()
 
 
+def add_chromium() -> str:
+    """Install the browser that tests of pages drive, where that may be done; why it is not there, or an empty text."""
+    if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))):
+        return ""
+    return "" if apt_install("chromium") else "apt install chromium"
+
+
 def apt_install(packages: str) -> bool:
     """Install system packages where that is allowed without asking; says whether they are there now."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -74,8 +74,9 @@ def command(
     """Find the labels of STORE, FOLDER or RUN that are probably wrong; without training a network where it is no RUN.
 
     A folder is converted first. The features of a frozen pretrained network and a cross-validated linear classifier on
-    them judge every image of every split by fits that did not see it. Written are issues.csv (most suspect first),
-    probabilities.npz (labels and pred_probs, for cleanlab) and summary.json.
+    them judge every image of every split by fits that did not see it. Written are audit.html (a page to look through
+    the suspects and make corrections), issues.csv (most suspect first), probabilities.npz (labels and pred_probs, for
+    cleanlab) and summary.json.
     """
     from fastnoisy import api
     from fastnoisy.cli.convert import show_progress
@@ -138,4 +139,5 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
         kinds = Counter(kind for _, kind in audit.oddities)
         tell(f"odd images: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}")
     seconds = sum(audit.seconds.values())
-    tell(f"wrote {audit.out / 'issues.csv'}, probabilities.npz and summary.json in {seconds:,.0f} s")
+    written = f"{audit.out / 'audit.html'}, issues.csv, probabilities.npz and summary.json"
+    tell(f"wrote {written} in {seconds:,.0f} s; open the page in a browser to look through them")

@@ -20,12 +20,12 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
 from fastnoisy.features.network import DEFAULT, open_network
 from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
-from fastnoisy.label_audit import duplicates, oddities, output
+from fastnoisy.label_audit import duplicates, oddities, output, page
 from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
 from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
-from fastnoisy.workers import Progress
+from fastnoisy.workers import Progress, Status
 
 if TYPE_CHECKING:
     from fastnoisy.training.logs import Observer
@@ -170,21 +170,24 @@ def audit(
             groups = duplicates.find(splits, features, say=say, poll=lambda: None)
             odd = oddities.find(splits, features, images.given, judgement.kept, poll=lambda: None)
             took("copies and oddities")
-    least = 1 if run else FOLDS if folds is None else folds
-    judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= least
-    result = Audit(
-        out=folder,
-        store=path,
-        images=images,
-        judgement=judgement,
-        judged=judged,
-        flags=flag(judgement.probabilities, images.given, judged, judgement.score),
-        groups=groups,
-        oddities=odd,
-        network=str(network),
-        digest=network.digest,
-        seconds=seconds,
-    )
+            least = 1 if run else FOLDS if folds is None else folds
+            judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= least
+            result = Audit(
+                out=folder,
+                store=path,
+                images=images,
+                judgement=judgement,
+                judged=judged,
+                flags=flag(judgement.probabilities, images.given, judged, judgement.score),
+                groups=groups,
+                oddities=odd,
+                network=str(network),
+                digest=network.digest,
+                seconds=seconds,
+            )
+            told = progress("thumbnails")
+            page.write(result, store, threads=threads, poll=lambda done, total: told(Status(done, total)))
+            took("page")
     output.write(result)
     return result
 

@@ -50,6 +50,7 @@ def audited(photos: Path) -> Path:
     result = run(str(photos))
     assert result.exit_code == 0, result.output
     assert "12 of 72 labels are wrong by estimate (16.7%); 12 are flagged" in result.output
+    assert "photos-audit/audit.html, issues.csv, probabilities.npz and summary.json" in result.output
     return photos.with_name("photos-audit")
 
 
@@ -100,6 +101,17 @@ def test_the_summary(audited: Path) -> None:
         "mostly": "dots",
     }  # fmt: skip
     assert np.sum(found["joint"]) == pytest.approx(72, abs=0.1)
+
+
+def test_the_page_shows_the_flagged_ones_first(audited: Path) -> None:
+    text = (audited / "audit.html").read_text(encoding="ascii")
+    data = json.loads(text.split('id="data">', 1)[1].split("</script>", 1)[0])
+    flagged = [row for row in rows_of(audited / "issues.csv") if row["is_label_issue"] == "True"]
+    cards = data["cards"][: len(flagged)]
+    assert [card["path"] for card in cards] == [row["path"] for row in flagged]
+    assert [PATTERNS[card["likely"][0][0]] for card in cards] == [row["predicted_label"] for row in flagged]
+    assert (data["title"], data["suspects"], data["flagged"]) == ("photos", 72, 12)
+    assert json.loads((audited / "summary.json").read_text())["seconds"]["page"] >= 0
 
 
 def test_a_second_one_takes_store_and_features_again(audited: Path, photos: Path) -> None:

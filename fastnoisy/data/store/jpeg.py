@@ -73,14 +73,20 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def decode_jpeg(data: bytes) -> np.ndarray:
+def decode_jpeg(data: bytes, at_least: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 (height, width, 3) RGB pixels of a stored JPEG.
+
+    Args:
+        data: its bytes.
+        at_least: height and width that suffice: decoded is a half, a quarter or an eighth that has as many.
 
     Raises:
         OSError, SyntaxError, ValueError: whatever Pillow raises on bytes that are not a whole JPEG.
     """
     # Not Image.open: its look for multi-picture files may warn, which is not safe to silence in threads.
     with JpegImagePlugin.JpegImageFile(BytesIO(data)) as image:
+        if at_least is not None:
+            image.draft(None, (at_least[1], at_least[0]))
         return np.array(image.convert("RGB"))
 
 
