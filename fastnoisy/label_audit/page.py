@@ -138,5 +138,5 @@ def _cards(audit: Audit, numbers: np.ndarray) -> list[Card]:
 
 def _title(audit: Audit, store: Store) -> str:
     """The name of what was converted: `photos` of `folder:/data/photos`; the store's own where it does not say."""
-    source = next(iter(store.splits.values())).source
-    return Path(source.partition(":")[2]).name or audit.store.resolve().name
+    kind, _, path = next(iter(store.splits.values())).source.partition(":")
+    return Path(path).name or kind or audit.store.resolve().name

@@ -26,7 +26,8 @@ function matrix() {
 }
 
 function table(counts, most) {
-  const element = make("table"), head = make("thead").appendChild(make("tr")), body = make("tbody");
+  const element = make("table", names.every((name) => name.length < 3) ? "short" : "");
+  const head = make("thead").appendChild(make("tr")), body = make("tbody");
   head.append(make("th"));
   for (let label = 0; label < names.length; label++) {
     const cell = make("th"), button = narrowing("name", nameOf(label), { suggested: label });
@@ -42,7 +43,7 @@ function table(counts, most) {
       const cell = make("td", given === suggested ? "same" : ""), count = counts.get(`${given} ${suggested}`);
       if (count) {
         const share = 0.12 + 0.88 * (count / most);
-        const button = narrowing(share > 0.55 ? "dense" : "", whole(count), { given, suggested });
+        const button = narrowing(share > 0.78 ? "dense" : "", whole(count), { given, suggested });
         button.style.setProperty("--share", share);
         button.title = `${nameOf(given)} \u2192 ${nameOf(suggested)}: ${whole(count)}`;
         button.setAttribute("aria-label", button.title);
