@@ -23,13 +23,23 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> tuple[list[dict[str, Any]], list[int]]:
-        """The whole lines, and the numbers (from 1) of those that cannot be read or are not what was written.
+    def read(self, epochs: int = 0) -> tuple[list[dict[str, Any]], str]:
+        """The lines of all epochs in their order and the final one, and what is wrong with the file in words, if
+        anything: lines that cannot be read, are not what was written, or stand where they do not belong; lines that are
+        not there.
+
+        Args:
+            epochs: how many are known to have ended.
 
         Raises:
             FastnoisyError: the file cannot be read.
         """
-        return _parse(self._bytes())
+        lines, bad = _parse(self._bytes())
+        found = {line["epoch"] for line in lines if "epoch" in line}
+        missing = [epoch + 1 for epoch in range(max([epochs, *(epoch + 1 for epoch in found)])) if epoch not in found]
+        problems = [f"line {_listed(bad)} cannot be used"] if bad else []
+        problems += [f"the line of epoch {_listed(missing)} is missing"] if missing else []
+        return lines, "; ".join(problems)
 
     def mark(self) -> dict[str, Any]:
         """What a checkpoint keeps of the file as it is: its bytes and their SHA-256."""
@@ -54,7 +64,7 @@ class MetricsFile:
         lines, bad = _parse(content)
         kept = [line for line in lines if line.get("epoch", epoch) < epoch]
         aside = free_name(self.path.with_name("metrics.jsonl.damaged"))
-        lost = f"line {', '.join(map(str, bad))} cannot be used" if bad else "lines are missing"
+        lost = f"line {_listed(bad)} cannot be used" if bad else "lines are missing"
         say(f"warning: {self.path} is damaged ({lost}); it is kept as {aside.name}, the good lines go on")
         if self.path.exists():
             self.path.rename(aside)
@@ -80,8 +90,15 @@ def _text(line: dict[str, Any]) -> str:
     return json.dumps({**line, "crc32": zlib.crc32(plain.encode())}) + "\n"
 
 
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:5]))
+    return f"{shown} and {len(numbers) - 5} more" if len(numbers) > 5 else shown
+
+
 def _parse(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
-    lines, bad = [], []
+    """The lines, and the numbers (from 1) of those that cannot be used; see `MetricsFile.read`."""
+    lines: list[dict[str, Any]] = []
+    bad, last = [], -1
     for number, text in enumerate(content.split(b"\n"), 1):
         if not text:
             continue
@@ -91,8 +108,12 @@ def _parse(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
             right = checksum == zlib.crc32(json.dumps(line).encode())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             right = False
-        if right:
-            lines.append(line)
-        else:
+        # each is whole by its checksum; a line that was doubled or has changed its place is, too
+        ended = bool(lines) and lines[-1].get("event") == "final"
+        epoch = line.get("epoch") if right else None
+        if not right or ended or (epoch is not None and epoch <= last):
             bad.append(number)
+            continue
+        last = last if epoch is None else epoch
+        lines.append(line)
     return lines, bad

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,9 +154,12 @@ class Run:
         """The lines of metrics.jsonl: one per epoch, and the final one where the run has ended. Damaged ones are left
         out.
         """
-        lines, bad = self.folder.metrics.read()
-        if bad:
-            self._say(f"warning: {self.folder.metrics.path} is damaged: line {', '.join(map(str, bad))} cannot be used")
+        ended = 0
+        with suppress(FastnoisyError):  # of a checkpoint, which says so where it is needed
+            ended = self._newest.position.epoch if self.folder.has_checkpoint else 0
+        lines, problem = self.folder.metrics.read(ended)
+        if problem:
+            self._say(f"warning: {self.folder.metrics.path} is damaged: {problem}")
         return lines
 
     @property

@@ -193,6 +193,31 @@ def test_good_lines_of_damaged_metrics_are_kept(bad: bytes, run: Path, whole: Pa
     assert (run / "metrics.jsonl.damaged").read_bytes() == damaged
 
 
+@pytest.mark.parametrize(
+    ("order", "problem", "left"),
+    [
+        ([0, 1, 2, 3, 2, 3], "line 5, 6 cannot be used", [0, 1, 2, 3]),
+        ([0, 0, 1, 2, 3], "line 2 cannot be used", [0, 1, 2, 3]),
+        ([1, 0, 2, 3], "line 2 cannot be used; the line of epoch 1 is missing", [1, 2, 3]),
+        ([1, 2, 3], "the line of epoch 1 is missing", [1, 2, 3]),
+        ([0, 1], "the line of epoch 3 is missing", [0, 1]),
+        ([3, 0, 1, 2], "line 2, 3, 4 cannot be used; the line of epoch 1, 2, 3 is missing", [3]),
+        ([], "the line of epoch 1, 2, 3 is missing", []),
+    ],
+)
+def test_whole_lines_that_were_doubled_lost_or_moved_are_said(
+    order: list[int], problem: str, left: list[int], run: Path, whole: Path
+) -> None:
+    """Each is right by its checksum; together they are not what the run wrote."""
+    written = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(written) == 4, "three epochs and the final one"
+    (run / "metrics.jsonl").write_bytes(b"".join(written[i] for i in order))
+    said: list[str] = []
+    found = Run(run, said.append).metrics
+    assert said == [f"warning: {run / 'metrics.jsonl'} is damaged: {problem}"]
+    assert found == [Run(whole).metrics[i] for i in left]
+
+
 def test_metrics_that_were_deleted_are_said(run: Path) -> None:
     (run / "metrics.jsonl").unlink()
     said = Heard()
