@@ -72,6 +72,7 @@ class Job:
     observe: Observer = silent
     stop: Stop = field(default_factory=Stop)
     saved: tuple[Path, Position] | None = None
+    schedule: optim.Schedule | None = None
     pipeline: pipelines.Pipeline = field(init=False)
     eval_pipelines: dict[str, pipelines.Pipeline] = field(init=False)
 
@@ -89,7 +90,10 @@ class Job:
         )
         feed = Feed(method.streams, prepared.order, config.batch_size, config.drop_last)
         evaluator = Evaluator.of(config, method, prepared.eval_view, device)
-        return cls(prepared, folder, state, stepper, feed, evaluator, progress, observe, stop or Stop())
+        job = cls(prepared, folder, state, stepper, feed, evaluator, progress, observe, stop or Stop())
+        if config.optim.schedule == "cosine":
+            job.schedule = optim.Schedule(config.optim.warmup, config.epochs)
+        return job
 
     @property
     def config(self) -> Config:
@@ -260,7 +264,7 @@ def _epoch(job: Job, epoch: int) -> dict[str, Any]:
         state.meter.reset()
         for name, rows in method.before_epoch(epoch, _training_set(job)).items():
             state.populations[name] = Population(name, np.sort(rows.numpy()))
-    lr = config.optim.lr * config.optim.factor(epoch)
+    lr = config.optim.lr * (job.schedule(epoch) if job.schedule else config.optim.factor(epoch))
     optim.set_lr(state.optimizer, lr)
     watch = Stopwatch()
     for number in range(state.position.pass_number, len(method.plan(epoch))):
@@ -302,6 +306,9 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
         given = _next(job, supply)
         watch.waited += time.perf_counter() - before
         job.progress.move(epoch, step, total)
+        if job.schedule is not None:
+            now = epoch + (number + step / total) / len(plan)
+            optim.set_lr(state.optimizer, job.config.optim.lr * job.schedule(now))
         job.stepper(given, job.progress)
         watch.images += sum(len(batch.indices) for batch in given.values())
         state.position = Position(epoch, number, step + 1)
