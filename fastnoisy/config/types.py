@@ -22,6 +22,7 @@ _OUTER = r"\bouter\b(?!\s*=)"
 _CROP_SHARE = 0.875  # of ImageNet's usual evaluation: 224 of 256
 VIEW_NAMES = ("student", "teacher", "weak", "eval")
 _RESUME: Any = {"resume": True}
+_FIXED: Any = {"resume": False}  # within a table that may change
 _MAX_LR = 1e4  # a network that learns has lr below 100; float32 weights overflow within a few steps beyond this
 
 
@@ -121,8 +122,13 @@ class ViewsConfig(Table):
 
 
 class OptimConfig(Table):
-    """SGD with a step schedule."""
+    """The optimiser, and how its learning rate goes."""
 
+    name: Literal["sgd", "adamw"] = Field(
+        "sgd",
+        description="adamw: weight decay on all but biases and norms, as for fine-tuning",
+        json_schema_extra=_FIXED,
+    )
     lr: float = Field(gt=0, le=_MAX_LR, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = Field(False)
@@ -132,11 +138,30 @@ class OptimConfig(Table):
     )
     gamma: float = Field(0.1, gt=0)
     decay: float = Field(1.0, gt=0, le=1, description="lr is multiplied by this after every epoch too")
+    schedule: Literal["step", "cosine"] = Field(
+        "step", description="step: milestones and decay; cosine: down to 0 at the end, step by step"
+    )
+    warmup: float = Field(0.0, ge=0, description="epochs of a linear rise of lr before the cosine")
+    head_lr: float = Field(
+        1.0,
+        gt=0,
+        le=_MAX_LR,
+        description="lr of the classifier and of sub-classifiers, in units of lr",
+        json_schema_extra=_FIXED,
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> OptimConfig:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=true needs a momentum above 0; set nesterov=false for plain SGD")
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_do_not_mix(self) -> OptimConfig:
+        if self.schedule == "cosine" and (self.milestones or self.decay != 1):
+            raise ValueError("schedule=cosine goes without milestones and decay; leave them out (milestones=[])")
+        if self.schedule == "step" and self.warmup:
+            raise ValueError(f"warmup={self.warmup:g} is of schedule=cosine; set warmup=0 or schedule=cosine")
         return self
 
     @model_validator(mode="after")
@@ -150,7 +175,7 @@ class OptimConfig(Table):
         return self
 
     def factor(self, epoch: int) -> float:
-        """What lr is multiplied by during an epoch."""
+        """What lr is multiplied by during an epoch of the step schedule."""
         return float(self.gamma ** sum(epoch >= m for m in self.milestones)) * self.decay**epoch
 
 
@@ -194,8 +219,10 @@ class Config(Table):
         json_schema_extra=_RESUME,
     )
     device: str = Field("auto", description="auto, cpu, cuda", json_schema_extra=_RESUME)
-    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a GPU, off on a CPU", json_schema_extra=_RESUME
+    amp: Literal["auto", "off", "bf16", "fp16", "native"] = Field(
+        "auto",
+        description="auto: bf16 on a GPU, off on a CPU; native: bf16 on any device that computes with it natively",
+        json_schema_extra=_RESUME,
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")
     channels_last: Literal["auto", "on", "off"] = Field(
@@ -288,9 +315,20 @@ def _resumable(model: type[BaseModel], prefix: str = "") -> list[tuple[str, bool
     return found
 
 
+def _fixed() -> set[str]:
+    """The dotted keys that may not change although their table may."""
+    return {
+        f"optim.{name}"
+        for name, info in OptimConfig.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("resume") is False
+    }
+
+
 def may_change(key: str) -> bool:
     """Whether a run that goes on may have another value of a dotted key."""
-    return any(key == name or (is_table and key.startswith(f"{name}.")) for name, is_table in _resumable(Config))
+    tables = _resumable(Config)
+    named = any(key == name or (is_table and key.startswith(f"{name}.")) for name, is_table in tables)
+    return named and key not in _fixed()
 
 
 def changeable() -> tuple[str, ...]:

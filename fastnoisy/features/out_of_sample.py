@@ -87,6 +87,38 @@ def out_of_sample(
     return OutOfSample(second, parts, (STRENGTHS[begin], STRENGTHS[end]), kept)
 
 
+def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A linear classifier on features: fitted, as in the second pass, to the images whose likeliest class is their own.
+
+    Args:
+        features: float32 (N, D).
+        given: int64 (N,).
+        seed: of the folds.
+
+    Returns:
+        Weights float32 (C, D) and biases float32 (C,), for features as they are. A class without images is the least
+        likely everywhere.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    found = out_of_sample(features, given, num_classes, folds=min(FOLDS, int(np.bincount(given).max())), seed=seed)
+    middle, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    spread = np.where(spread > 0, spread, 1)
+    kept = found.kept if len(np.unique(given[found.kept])) > 1 else np.ones(len(given), bool)
+    model = LogisticRegression(C=found.strengths[1], max_iter=_MAX_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(((features - middle) / spread)[kept].astype(np.float32), given[kept])
+    rows, offsets = model.coef_, model.intercept_
+    if len(rows) == 1:  # of two classes it is the second's
+        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight = np.zeros((num_classes, features.shape[1]))
+    bias = np.full(num_classes, offsets.min() - 10.0)
+    weight[model.classes_] = rows / spread
+    bias[model.classes_] = offsets - (rows / spread) @ middle
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
 def stratified(given: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold of each image, int64 (N,): the images of each class are dealt round, in an order that the seed draws."""
     keys = keyed_random.fold(keyed_random.key(seed, keyed_random.name_value("folds")), np.arange(len(given)))

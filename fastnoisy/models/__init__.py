@@ -15,7 +15,7 @@ from typing import Any
 
 from fastnoisy.errors import FastnoisyError, unknown_name
 from fastnoisy.models.base import Backbone, backbones, without_step_counts
-from fastnoisy.models.timm_nets import check_name, timm_backbone
+from fastnoisy.models.timm_nets import TimmBackbone, check_name, timm_backbone
 
 
 def names() -> list[str]:
@@ -75,12 +75,16 @@ def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Ba
         raise FastnoisyError(found[0])
     name = str(table["name"])
     options = {key: value for key, value in table.items() if key != "name"}
+    freeze = False
     if restored and "pretrained" in options:
-        options |= {"pretrained": False, "weights": ""}
+        freeze = bool(options.get("freeze"))
+        options |= {"pretrained": False, "weights": "", "head": "fresh", "freeze": False}
     try:
         net = _builder(name)(num_classes, **options)
     except (TypeError, ValueError) as error:
         raise FastnoisyError(f"model {name} cannot be built with {options}: {error}") from error
+    if freeze and isinstance(net, TimmBackbone):
+        net.freeze()
     net.name = name
     without_step_counts(net)
     return net

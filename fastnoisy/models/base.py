@@ -62,6 +62,18 @@ class Backbone(nn.Module):
     min_tap_reduction: int = 1
 
     @property
+    def head(self) -> nn.Module:
+        """The classifier on the last stage: what is fresh where the other weights are pretrained.
+
+        Raises:
+            FastnoisyError: it is not known of this network.
+        """
+        found = getattr(self, "fc", None)
+        if not isinstance(found, nn.Module):
+            raise FastnoisyError(f"the classifier of {self.name} is not known", "Set optim.head_lr=1")
+        return found
+
+    @property
     def default_taps(self) -> tuple[int, ...]:
         """Stages, numbered from 1, that carry sub-classifiers where none are named: the deepest three before the last.
 

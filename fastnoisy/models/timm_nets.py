@@ -74,6 +74,28 @@ class TimmBackbone(Backbone):
         self.stage_channels = (*channels, int(model.num_features))  # type: ignore[arg-type]
         self.stage_reductions = tuple(places) if whole else (max(reductions, default=1),)
         self.nhwc = getattr(model, "output_fmt", None) == "NHWC"
+        self.frozen = False
+
+    @property
+    def head(self) -> nn.Module:
+        """timm's classifier; see `Backbone.head`."""
+        found: nn.Module = self.model.get_classifier()  # type: ignore[operator]
+        return found
+
+    def freeze(self) -> None:
+        """Keep all but the classifier as it is, from now on: weights, running statistics, dropout switched off."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Train mode; of a frozen network it reaches the classifier alone."""
+        super().train(mode)
+        if self.frozen:
+            self.model.eval()
+            self.head.train(mode)
+        return self
 
     def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
         """See `Backbone.forward_stages`; sizes that do not divide are rounded as the model does.
@@ -154,6 +176,8 @@ def timm_backbone(
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     img_size: int | None = None,
+    freeze: bool = False,
+    head: str = "fresh",
 ) -> Backbone:
     """timm's model of a name, with timm's init.
 
@@ -162,10 +186,12 @@ def timm_backbone(
             default), which must lie in timm's cache; those of `tf_efficientnet_lite0` are installed with fastnoisy.
             The classifier always starts fresh, from torch's global generator, also where the weights bring one for as
             many classes: it was trained on clean labels.
-        weights: a file of these weights instead (.safetensors, .pth).
+        weights: a file of these weights instead (.safetensors, .pth), which implies `pretrained`.
         download: fetch the weights where the cache does not hold them; nothing is fetched otherwise.
         drop_rate, drop_path_rate: of the classifier's dropout and of stochastic depth; None: timm's default.
         img_size: height and width for models that are bound to one size (transformers); None: timm's default.
+        freeze: train the classifier alone.
+        head: how a run starts the classifier: `fresh`, or `regression`: fitted to the features of its training images.
 
     Raises:
         FastnoisyError: the weights do not exist, are not on this machine, or cannot be fetched or read.
@@ -182,8 +208,13 @@ def timm_backbone(
     cfg = timm.get_pretrained_cfg(name) or PretrainedCfg()
     if img_size is not None and not cfg.fixed_input_size:
         raise ValueError(f"{name} takes images of any size; leave img_size out")
-    if weights and not pretrained:
-        raise ValueError("weights needs pretrained=true")
+    pretrained = pretrained or bool(weights)
+    if freeze and not pretrained:
+        raise ValueError("freeze=true keeps the network as it is but for its classifier: it needs pretrained=true")
+    if head not in ("fresh", "regression"):
+        raise ValueError(f"head must be fresh or regression, got {head!r}")
+    if head == "regression" and not pretrained:
+        raise ValueError("head=regression is fitted to the features of a pretrained network: set pretrained=true")
     if pretrained and not weights and not cfg.has_weights:
         raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
     packaged = PACKAGED.get(name) if pretrained and not weights else None
@@ -220,4 +251,7 @@ def timm_backbone(
         model.reset_classifier(num_classes)
     size = cfg.input_size[-2:] if cfg.fixed_input_size else None
     kind = InceptionResNetV2 if name.partition(".")[0] == "inception_resnet_v2" else TimmBackbone
-    return kind(name, model, size if img_size is None else (img_size, img_size))
+    net = kind(name, model, size if img_size is None else (img_size, img_size))
+    if freeze:
+        net.freeze()
+    return net

@@ -27,6 +27,7 @@ from fastnoisy.methods.base import Progress, TrainingSet
 from fastnoisy.order import Population
 from fastnoisy.training import checkpoint, evaluate, issues, optim, preflight, setup, summary
 from fastnoisy.training.checkpoint import Checkpoint, Origin
+from fastnoisy.training.eta import Eta
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.feed import Feed
 from fastnoisy.training.labels import training_population
@@ -72,6 +73,8 @@ class Job:
     observe: Observer = silent
     stop: Stop = field(default_factory=Stop)
     saved: tuple[Path, Position] | None = None
+    schedule: optim.Schedule | None = None
+    eta: Eta = field(init=False)
     pipeline: pipelines.Pipeline = field(init=False)
     eval_pipelines: dict[str, pipelines.Pipeline] = field(init=False)
 
@@ -89,7 +92,10 @@ class Job:
         )
         feed = Feed(method.streams, prepared.order, config.batch_size, config.drop_last)
         evaluator = Evaluator.of(config, method, prepared.eval_view, device)
-        return cls(prepared, folder, state, stepper, feed, evaluator, progress, observe, stop or Stop())
+        job = cls(prepared, folder, state, stepper, feed, evaluator, progress, observe, stop or Stop())
+        if config.optim.schedule == "cosine":
+            job.schedule = optim.Schedule(config.optim.warmup, config.epochs)
+        return job
 
     @property
     def config(self) -> Config:
@@ -232,6 +238,7 @@ def train(job: Job) -> dict[str, Any]:
     checkpoint.sweep(job.folder.checkpoints)
     state, epochs = job.state, job.config.epochs
     started, first = time.perf_counter(), state.position.epoch
+    job.eta = Eta(job.say, job.setup.device.type == "cpu")
     evaluated: dict[int, Any] = {}  # by this process; what an earlier one found may be of other evaluation sets
     try:
         for epoch in range(first, epochs):
@@ -260,7 +267,7 @@ def _epoch(job: Job, epoch: int) -> dict[str, Any]:
         state.meter.reset()
         for name, rows in method.before_epoch(epoch, _training_set(job)).items():
             state.populations[name] = Population(name, np.sort(rows.numpy()))
-    lr = config.optim.lr * config.optim.factor(epoch)
+    lr = config.optim.lr * (job.schedule(epoch) if job.schedule else config.optim.factor(epoch))
     optim.set_lr(state.optimizer, lr)
     watch = Stopwatch()
     for number in range(state.position.pass_number, len(method.plan(epoch))):
@@ -302,9 +309,13 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
         given = _next(job, supply)
         watch.waited += time.perf_counter() - before
         job.progress.move(epoch, step, total)
+        if job.schedule is not None:
+            now = epoch + (number + step / total) / len(plan)
+            optim.set_lr(state.optimizer, job.config.optim.lr * job.schedule(now))
         job.stepper(given, job.progress)
         watch.images += sum(len(batch.indices) for batch in given.values())
         state.position = Position(epoch, number, step + 1)
+        job.eta.step(lambda: _steps_left(job))
         if (step + 1) % job.config.log_every == 0 or job.setup.device.type == "cpu":
             _check_finite(job)
             job.observe(Event("step", f"epoch {epoch + 1}/{job.config.epochs}", step + 1, total))
@@ -312,6 +323,14 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
             _stop_if_asked(job)
     if number + 1 < len(plan):
         state.position = Position(epoch, number + 1)
+
+
+def _steps_left(job: Job) -> int:
+    """Steps to the end of the run. A selection, whose size is not known yet, counts as the whole training part."""
+    now = job.state.position
+    plans = [job.state.method.plan(epoch) for epoch in range(now.epoch, job.config.epochs)]
+    steps = [[job.feed.steps(spec, job.state.populations) for spec in plan] for plan in plans]
+    return sum(map(sum, steps)) - sum(steps[0][: now.pass_number]) - now.step
 
 
 def _next(job: Job, supply: dict[str, Iterator[Batch]]) -> dict[str, Batch]:

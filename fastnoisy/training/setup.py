@@ -25,6 +25,7 @@ from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
 from fastnoisy.training.device import choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
+from fastnoisy.training.head_start import start_heads
 from fastnoisy.training.labels import Labels, training_population
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.step import memory_format
@@ -279,6 +280,9 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
         )
     method.to(device=device)
     method.to(memory_format=memory_format(c, device))
+    told: list[str] = []
+    if not restored:
+        start_heads(settings, split, labels, method, told.append)
     views = {
         stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
@@ -294,7 +298,7 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
         method,
         views,
         build_view(settings, "eval", "eval", device),
-        [*([note] if note else []), *labels.notes],
+        [*([note] if note else []), *labels.notes, *told],
     )
 
 

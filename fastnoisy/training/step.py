@@ -19,6 +19,7 @@ from fastnoisy.compiler import missing_packages
 from fastnoisy.config import Config
 from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.machine import has_bf16
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training.meter import Meter
@@ -162,8 +163,12 @@ def _check_compiler(device: torch.device) -> None:
 
 
 def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:
-    """The dtype to autocast to, or None. `auto`: bf16 on a GPU; off on a CPU, where it was not measured faster."""
+    """The dtype to autocast to, or None. `auto`: bf16 on a GPU; off on a CPU, where it was not measured faster for the
+    papers' networks. `native`: bf16 where the device computes with it natively.
+    """
     if config.dtype == "float64" or config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
+        return None
+    if config.amp == "native" and not has_bf16(device):
         return None
     return torch.float16 if config.amp == "fp16" else torch.bfloat16
 

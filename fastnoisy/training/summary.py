@@ -23,7 +23,11 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
         f"{c.recipe or c.method['name']}: method {setup.settings.method}, suite {c.suite or 'none'}, "
         f"model {c.model['name']}, {trained:,} parameters, seed {c.seed}"
     )
-    schedule = f"x {c.optim.gamma:g} at epochs {c.optim.milestones}" if c.optim.milestones else "throughout"
+    schedule = "throughout"
+    if c.optim.schedule == "cosine":
+        schedule = f"by a cosine to 0, after {c.optim.warmup:g} epochs of warm-up"
+    elif c.optim.milestones:
+        schedule = f"x {c.optim.gamma:g} at epochs {c.optim.milestones}"
     if c.optim.decay != 1:
         schedule = f"x {c.optim.decay:g} every epoch" + (f", {schedule}" if c.optim.milestones else "")
     said.append(

@@ -127,8 +127,12 @@ def test_options() -> None:
         "drop_rate",
         "drop_path_rate",
         "img_size",
+        "freeze",
+        "head",
     ]
-    assert models.defaults("resnet18") == {"pretrained": False, "weights": "", "download": False}
+    assert models.defaults("resnet18") == {
+        "pretrained": False, "weights": "", "download": False, "freeze": False, "head": "fresh",
+    }  # fmt: skip
     assert models.problems({"name": "resnet50.tv_in1k", "pretrained": True, "drop_rate": 0.1}) == []
     with torch.device("meta"):
         net: Any = models.build({"name": "test_resnet", "drop_rate": 0.25, "drop_path_rate": 0.1}, 7)

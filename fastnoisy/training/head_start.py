@@ -1,0 +1,65 @@
+"""The classifier of a pretrained network, started from a regression on the features of the training images.
+
+A fresh classifier on a pretrained network spends the first epoch, of the few that there are, on what a regression finds
+in a second; and its gradients meanwhile disturb the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from fastnoisy.data.store import Split
+from fastnoisy.errors import FastnoisyError
+from fastnoisy.features.extract import extract
+from fastnoisy.features.network import Network
+from fastnoisy.features.out_of_sample import linear_head
+from fastnoisy.files import sha256_of
+from fastnoisy.machine import has_bf16
+from fastnoisy.methods.base import Method
+from fastnoisy.models import weights
+from fastnoisy.models.timm_nets import TimmBackbone
+from fastnoisy.training.labels import Labels
+from fastnoisy.training.settings import Settings
+
+
+def start_heads(settings: Settings, split: Split, labels: Labels, method: Method, say: Callable[[str], object]) -> None:
+    """Set the classifier of every network of a method, averages included, where the model's `head` is `regression`.
+
+    Raises:
+        FastnoisyError: a network whose classifier is not one linear layer on its features.
+    """
+    c = settings.config
+    networks = [module for module in method.modules() if isinstance(module, TimmBackbone)]
+    if c.model.get("head") != "regression" or not networks:
+        return
+    first, device = networks[0], next(method.parameters()).device
+    if not isinstance(first.head, torch.nn.Linear):
+        kind = type(first.head).__name__
+        raise FastnoisyError(
+            f"model.head=regression needs a classifier of one linear layer; {first.name} has {kind}",
+            "Set model.head=fresh",
+        )
+    located = weights.located(str(c.model["name"]), str(c.model.get("weights", "")))
+    training = first.model.training
+    network = Network(
+        name=str(c.model["name"]),
+        origin=located.origin,
+        digest=sha256_of(located.path),
+        device=device,
+        dtype=torch.bfloat16 if has_bf16(device) else torch.float32,
+        view=str(settings.views["eval"]),
+        mean=c.data.mean,
+        std=c.data.std,
+        model=first.model.eval(),
+    )
+    (features,) = extract([split], network, say=say)
+    first.model.train(training)
+    weight, bias = linear_head(features[labels.train], labels.given[labels.train], method.num_classes, c.seed)
+    with torch.no_grad():
+        for net in networks:
+            assert isinstance(net.head, torch.nn.Linear)
+            net.head.weight.copy_(torch.from_numpy(weight))
+            net.head.bias.copy_(torch.from_numpy(bias))
+    say(f"the classifier starts from a regression on the features of {len(labels.train):,} training images")
