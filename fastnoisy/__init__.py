@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False  # as type checkers take it; typing and pathlib take 10 ms, in which Ctrl-C is not yet handled
 if TYPE_CHECKING:
-    from fastnoisy.api import audit, convert, correct, dry_run, load, train
+    from fastnoisy.api import audit, convert, correct, dry_run, export, load, train
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training.logs import Event
     from fastnoisy.training.run import Run
@@ -34,11 +34,13 @@ _ROOMS = {  # of what is imported on its first use
     "convert": "api",
     "correct": "api",
     "dry_run": "api",
+    "export": "api",
     "load": "api",
     "train": "api",
 }
 __all__ = [
-    "Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "convert", "correct", "dry_run", "load", "train",
+    "Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "convert", "correct", "dry_run", "export", "load",
+    "train",
 ]  # fmt: skip
 
 

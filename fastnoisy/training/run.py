@@ -170,7 +170,7 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """The classes, in the order of the labels."""
-        names: list[str] = self._metadata("class_names")
+        names: list[str] = self.metadata("class_names")
         return names
 
     def resume(
@@ -250,10 +250,10 @@ class Run:
             set_threads(config.threads)
             part = opened.split(split or test_split(config, opened))
             check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
-            evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
+            evaluator = Evaluator.of(config, self.method(device), self.view(where), where)
             scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
             truth, rows = scored.truth, scored.rows
-            unchecked = scored.corrected is None and _is_unchecked(part)
+            unchecked = scored.corrected is None and is_unchecked(part)
             found = read_flags(Path(flags), part) if flags else None
             if found is None and unchecked:
                 found = find_flags(opened.path, part, self._say)
@@ -299,7 +299,7 @@ class Run:
         with caller_unchanged():
             where = choose_device(device)
             set_threads(self.config.threads)
-            evaluator = Evaluator.of(self.config, self.method(device), self._view(where), where)
+            evaluator = Evaluator.of(self.config, self.method(device), self.view(where), where)
             choice = pipelines.choose(
                 pipelines.Request(pipelines.AUTO), [split], where, machine.available_device(where)
             )
@@ -341,9 +341,9 @@ class Run:
         items = items_of(images, self._say)
         with caller_unchanged():
             where = choose_device(device)
-            method, view, names = self.method(device), self._view(where), self.class_names
-        height, width = self._metadata("canvas")
-        plan = Plan(Resize.parse(self._metadata("resize")), (height, width), "raw", 90, 3 * height * width)
+            method, view, names = self.method(device), self.view(where), self.class_names
+        height, width = self.metadata("canvas")
+        plan = Plan(Resize.parse(self.metadata("resize")), (height, width), "raw", 90, 3 * height * width)
         done = bad = 0
         with closing(decoded(items, plan, workers, timeout)) as contents:
             for start in range(0, len(items), _BATCH):
@@ -386,25 +386,30 @@ class Run:
         numbers, shares = best.indices.tolist(), best.values.tolist()
         return [list(zip(*image, strict=True)) for image in zip(numbers, shares, strict=True)]
 
-    def _view(self, device: torch.device) -> View:
+    def view(self, device: torch.device) -> View:
         """The evaluation view as it was when the checkpoint was written."""
-        view = parse_view(self._metadata("view"))
+        view = parse_view(self.metadata("view"))
         return view.build(
             "eval",
-            mean=self._metadata("mean"),
-            std=self._metadata("std"),
+            mean=self.metadata("mean"),
+            std=self.metadata("std"),
             dtype=getattr(torch, self.config.dtype),
             channels_last=memory_format(self.config, device) == torch.channels_last,
         ).to(device)
 
-    def _metadata(self, key: str) -> Any:
+    def metadata(self, key: str) -> Any:
+        """What the checkpoint says of its network; see `setup.network_metadata`.
+
+        Raises:
+            FastnoisyError: it says nothing of that.
+        """
         found = self.checkpoint
         if key not in found.metadata:
             raise FastnoisyError(f"checkpoint {found.path} says nothing of {key!r}: it is not one of fastnoisy's")
         return json.loads(found.metadata[key])
 
 
-def _is_unchecked(split: Split) -> bool:
+def is_unchecked(split: Split) -> bool:
     """Whether a store says nothing of a split's labels but that they were given."""
     corrected = any(split.name in note["splits"] for note in split.info.get("corrections", []))
     return split.clean_labels is None and not corrected

@@ -98,5 +98,5 @@ def test_from_python(run: Path, images: Path) -> None:
         assert found.top[0] == (found.class_name, found.probability)
         assert len(found.top) == 4
     assert [len(found.top) for found in opened.predict(images / "1.png")] == [1]
-    with pytest.raises(FastnoisyError, match="top=0.*at least 1"):
+    with pytest.raises(FastnoisyError, match=r"top=0.*at least 1"):
         next(opened.predict(images, top=0))
