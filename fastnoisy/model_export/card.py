@@ -71,7 +71,7 @@ def _use(run: Run, written: Written, files: list[str]) -> list[str]:
     ]
     if "config.json" in files:
         lines.append("* `config.json` is laid out as timm's repositories have it.")
-    return lines + [f"* {note[0].upper()}{note[1:].rstrip('.')}." for note in written.notes]
+    return lines + [f"* {note}" for note in written.notes]
 
 
 def _data(run: Run, store: dict[str, int], problem: str) -> list[str]:
@@ -140,9 +140,9 @@ def _noise(run: Run) -> str:
     else:
         rows, wrong = final["issues"]["rows"], final["issues"]["estimated_wrong"]
         lines.append(
-            f"By estimate {wrong:,} of {rows:,} training labels ({wrong / max(1, rows):.1%}) are wrong: the confident joint of the "
-            "run's own predictions on the images that it was trained on. Wrong labels that it has memorised it does "
-            "not count."
+            f"By estimate {wrong:,} of {rows:,} training labels ({wrong / max(1, rows):.1%}) are wrong: so many the "
+            "confident joint of the run's own predictions counts, on the images that it was trained on. Wrong labels "
+            "that it has memorised it does not count."
         )
     return " ".join(lines)
 

@@ -116,10 +116,10 @@ def timm_data_config(run: Run) -> tuple[dict[str, Any], str]:
         "std": std,
     }
     if not exact:
-        return found, "timm's own transform is another one than the run's: follow preprocessing.json"
+        return found, "By its own transform timm prepares images otherwise than the run did: follow preprocessing.json."
     if not made or resize.kind == "none":
         return found, ""
-    return found, "timm's own transform resizes once where the run resized twice, so pixels differ a little"
+    return found, "By its own transform timm resizes once where the run resized twice, so pixels differ a little."
 
 
 def _crop_share(outer: int, inner: int) -> float:
