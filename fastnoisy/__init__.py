@@ -3,7 +3,7 @@
 `fastnoisy.convert`, `fastnoisy.train` and `fastnoisy.load` do what the commands do; see `api.py`. Importing the package
 does no work and does not import torch. Floors (a file imports only from its own floor's package or from lower ones,
 `tests/test_floors.py` keeps it): 0 errors, configuration, random numbers, losses, noise, order, machine; 1 recipes,
-data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, api; 5 cli.
+data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, model_export, api; 5 cli.
 """
 
 import os

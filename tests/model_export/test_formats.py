@@ -26,9 +26,9 @@ PIXELS = 2e-2  # of a probability: Pillow's resize and the view's differ by a le
 WRAPPED = ("alasca", "own", "method.base=co-teaching", "method.base.noise_rate=0.2")
 
 
-def probabilities(run: fastnoisy.Run, photos: Path, count: int = 100) -> tuple[list[Path], np.ndarray]:
+def probabilities(run: fastnoisy.Run, photos: Path) -> tuple[list[Path], np.ndarray]:
     """Of each photograph and class, in the order of the classes, by `predict`."""
-    found = [found for found in run.predict(photos, top=count)]
+    found = list(run.predict(photos, top=100))
     rows = [[dict(each.top)[name] for name in run.class_names] for each in found]
     return [each.path for each in found if each.path], np.array(rows)
 
@@ -85,7 +85,7 @@ def test_config_json_is_timms(trained: Trained, tmp_path: Path) -> None:
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(model(images), plain(images))
     data = timm.data.resolve_data_config(model=model)
-    assert data["input_size"] == (3, 32, 32)
+    assert tuple(data["input_size"]) == (3, 32, 32)
     assert tuple(data["mean"]) == (0.485, 0.456, 0.406)
     assert (data["interpolation"], data["crop_pct"], data["crop_mode"]) == ("bilinear", 1.0, "squash")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fastnoisy
@@ -48,7 +48,7 @@ def test_timm_and_onnxruntime_agree_without_fastnoisy(tmp_path: Path) -> None:
                 [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
                 check=True, capture_output=True, text=True,
             )  # fmt: skip
-            (Path(own.stdout.strip()) / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
+            (Path(own.stdout.strip()) / "torch.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
         out = tmp_path / f"{kind}.npy"
         subprocess.run([python, "-I", FOLLOW, kind, export, images, out], check=True, cwd=tmp_path)
         logits = np.load(out).astype(np.float64)
