@@ -167,6 +167,19 @@ def test_onnxruntime_gives_what_predict_gives(
         assert np.abs(softmax(space["logits"]) - expected[:count]).max() < PIXELS
 
 
+def test_very_large_weights_lie_beside_the_onnx_file(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(formats, "_MOST_IN_ONE_FILE", 0)
+    done = fastnoisy.export(trained("ce", "timm"), "onnx", tmp_path / "out")
+    assert "model.onnx.data" in done.files
+    (tmp_path / "out").rename(tmp_path / "moved")
+    session = onnxruntime.InferenceSession(tmp_path / "moved" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(None, {"images": np.zeros((2, 3, 32, 32), np.float32)})[0].shape == (2, 3)
+
+
 def test_without_the_extra_a_line_says_how_to_get_it(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
