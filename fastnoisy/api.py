@@ -1,4 +1,4 @@
-"""fastnoisy from Python: `convert`, `train` and `load`. What the commands do; the commands call these.
+"""fastnoisy from Python: `convert`, `train`, `load` and the rest. What the commands do; the commands call these.
 
 They may be called from a thread, from a notebook and many times in one process. The caller's thread count, current GPU
 and signal handlers are afterwards as before.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastnoisy.data.conversion.shards import Shard
     from fastnoisy.data.conversion.tables import Summary
     from fastnoisy.label_audit.audit import Audit
+    from fastnoisy.model_export.export import Export
     from fastnoisy.training.dry_run import DryRun
     from fastnoisy.training.logs import Observer
     from fastnoisy.training.run import Run
@@ -248,6 +249,27 @@ def audit(
         progress=(lambda doing: lambda status: None) if progress is None else progress,
         observe=warn_of_notes if observe is None else observe, stop=stop,
     )  # fmt: skip
+
+
+def export(run: str | Path | Run, to: str, out: str | Path, say: Callable[[str], object] | None = None) -> Export:
+    """Write the network that a run reports to files that need no fastnoisy, with preprocessing and a model card.
+
+    Args:
+        run: the run, or its folder.
+        to: `timm` (model.safetensors and config.json, for networks of timm's), `onnx` (model.onnx) or `torch`
+            (model.pt2, a `torch.export` program).
+        out: the folder to make; new or empty.
+        say: told what was exported and how far the file is from the run, a line each; by default nobody is.
+
+    Raises:
+        FastnoisyError: no run or no checkpoint, a folder that is not empty, a network that the format cannot hold, or a
+            package that it needs. Nothing is left behind then.
+    """
+    from fastnoisy.model_export import export as exporting
+    from fastnoisy.training.run import Run
+
+    opened = run if isinstance(run, Run) else load(run)
+    return exporting.export(opened, to, Path(out), (lambda line: None) if say is None else say)
 
 
 def _resolved(

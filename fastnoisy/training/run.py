@@ -88,12 +88,14 @@ class Prediction:
         path: of the file; None for an image that was handed over as pixels.
         class_name, probability: of the likeliest class; empty and 0 where there is a problem.
         problem: why nothing could be predicted; empty where something was.
+        top: name and probability of as many classes as were asked for, the likeliest first.
     """
 
     path: Path | None
     class_name: str = ""
     probability: float = 0.0
     problem: str = ""
+    top: tuple[tuple[str, float], ...] = ()
 
 
 class Run:
@@ -171,7 +173,7 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """The classes, in the order of the labels."""
-        names: list[str] = self._metadata("class_names")
+        names: list[str] = self.metadata("class_names")
         return names
 
     def resume(
@@ -251,10 +253,10 @@ class Run:
             set_threads(config.threads)
             part = opened.split(split or test_split(config, opened))
             check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
-            evaluator = Evaluator.of(config, self.method(device), self._view(where), where)
+            evaluator = Evaluator.of(config, self.method(device), self.view(where), where)
             scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
             truth, rows = scored.truth, scored.rows
-            unchecked = scored.corrected is None and _is_unchecked(part)
+            unchecked = scored.corrected is None and is_unchecked(part)
             found = read_flags(Path(flags), part) if flags else None
             if found is None and unchecked:
                 found = find_flags(opened.path, part, self._say)
@@ -300,7 +302,7 @@ class Run:
         with caller_unchanged():
             where = choose_device(device)
             set_threads(self.config.threads)
-            evaluator = Evaluator.of(self.config, self.method(device), self._view(where), where)
+            evaluator = Evaluator.of(self.config, self.method(device), self.view(where), where)
             choice = pipelines.choose(
                 pipelines.Request(pipelines.AUTO), [split], where, machine.available_device(where)
             )
@@ -314,16 +316,18 @@ class Run:
         images: str | Path | np.ndarray | Tensor | Iterable[str | Path | np.ndarray],
         device: str = "auto",
         *,
+        top: int = 1,
         workers: int | None = None,
         timeout: float = TIMEOUT,
         progress: Callable[[Status], None] | None = None,
     ) -> Iterator[Prediction]:
-        """The likeliest class of each image, in order, by what the run reports: both networks where a method has two.
+        """The likeliest classes of each image, in order, by what the run reports: both networks where a method has two.
 
         Args:
             images: a file, a folder (every file below it that may be an image), pixels (uint8 (h, w, 3) or
                 (n, h, w, 3), RGB), or any of these in a list. Files are read and resized as the run's store was made.
             device: auto, cpu or cuda.
+            top: how many classes are named for each image; all where there are fewer.
             workers: processes that decode files; by default one per core, as far as memory allows.
             timeout: seconds that reading and decoding one file may take.
             progress: called as images are done.
@@ -332,15 +336,17 @@ class Run:
             One `Prediction` per image; a file that is no image has a `problem`.
 
         Raises:
-            FastnoisyError: no checkpoint, a path that does not exist, pixels of another type or shape.
+            FastnoisyError: no checkpoint, a path that does not exist, pixels of another type or shape, `top` below 1.
         """
         check_timeout(timeout)
+        if top < 1:
+            raise FastnoisyError(f"top={top} classes of each image cannot be named", "Ask for at least 1")
         items = items_of(images, self._say)
         with caller_unchanged():
             where = choose_device(device)
-            method, view, names = self.method(device), self._view(where), self.class_names
-        height, width = self._metadata("canvas")
-        plan = Plan(Resize.parse(self._metadata("resize")), (height, width), "raw", 90, 3 * height * width)
+            method, view, names = self.method(device), self.view(where), self.class_names
+        height, width = self.metadata("canvas")
+        plan = Plan(Resize.parse(self.metadata("resize")), (height, width), "raw", 90, 3 * height * width)
         done = bad = 0
         with closing(decoded(items, plan, workers, timeout)) as contents:
             for start in range(0, len(items), _BATCH):
@@ -348,23 +354,29 @@ class Run:
                 good = [image for _, image in chunk if isinstance(image, np.ndarray)]
                 with caller_unchanged():  # not around the whole: between two images the caller has its own way
                     set_threads(self.config.threads)
-                    answers = iter(self._answers(method, view, good, (height, width), where) if good else [])
+                    answers = iter(self._answers(method, view, good, (height, width), where, top) if good else [])
                 for item, content in chunk:
                     path = item if isinstance(item, Path) else item.path if isinstance(item, Unread) else None
                     if isinstance(content, Rejected):
                         bad += 1
                         yield Prediction(path, problem=content.reason)
                     else:
-                        number, probability = next(answers)
-                        yield Prediction(path, names[number], probability)
+                        likely = tuple((names[number], probability) for number, probability in next(answers))
+                        yield Prediction(path, *likely[0], top=likely)
                 done += len(chunk)
                 if progress is not None:
                     progress(Status(done, len(items), bad))
 
     def _answers(
-        self, method: Method, view: View, images: Sequence[np.ndarray], canvas: tuple[int, int], device: torch.device
-    ) -> list[tuple[int, float]]:
-        """Number and probability of each image's likeliest class."""
+        self,
+        method: Method,
+        view: View,
+        images: Sequence[np.ndarray],
+        canvas: tuple[int, int],
+        device: torch.device,
+        top: int,
+    ) -> list[list[tuple[int, float]]]:
+        """Number and probability of each image's likeliest classes."""
         pixels = torch.zeros(len(images), *canvas, 3, dtype=torch.uint8)
         sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int32).reshape(-1, 2)
         for slot, image in enumerate(images):
@@ -372,28 +384,35 @@ class Run:
         with torch.no_grad(), autocast(device, amp_dtype(self.config, device)):
             indices = torch.arange(len(images), device=device)
             made = view(pixels.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0)
-            best = method.predict(made).float().softmax(dim=1).max(dim=1)
-        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+            found = method.predict(made).float().softmax(dim=1)
+            best = found.topk(min(top, found.shape[1]), dim=1)
+        numbers, shares = best.indices.tolist(), best.values.tolist()
+        return [list(zip(*image, strict=True)) for image in zip(numbers, shares, strict=True)]
 
-    def _view(self, device: torch.device) -> View:
+    def view(self, device: torch.device) -> View:
         """The evaluation view as it was when the checkpoint was written."""
-        view = parse_view(self._metadata("view"))
+        view = parse_view(self.metadata("view"))
         return view.build(
             "eval",
-            mean=self._metadata("mean"),
-            std=self._metadata("std"),
+            mean=self.metadata("mean"),
+            std=self.metadata("std"),
             dtype=getattr(torch, self.config.dtype),
             channels_last=memory_format(self.config, device) == torch.channels_last,
         ).to(device)
 
-    def _metadata(self, key: str) -> Any:
+    def metadata(self, key: str) -> Any:
+        """What the checkpoint says of its network; see `setup.network_metadata`.
+
+        Raises:
+            FastnoisyError: it says nothing of that.
+        """
         found = self.checkpoint
         if key not in found.metadata:
             raise FastnoisyError(f"checkpoint {found.path} says nothing of {key!r}: it is not one of fastnoisy's")
         return json.loads(found.metadata[key])
 
 
-def _is_unchecked(split: Split) -> bool:
+def is_unchecked(split: Split) -> bool:
     """Whether a store says nothing of a split's labels but that they were given."""
     corrected = any(split.name in note["splits"] for note in split.info.get("corrections", []))
     return split.clean_labels is None and not corrected
