@@ -82,8 +82,8 @@ def test_weights_that_are_nowhere_are_one_line_and_no_wait(no_network: Path, tmp
     broken.write_bytes(halves(tmp_path / "whole.safetensors").read_bytes()[:-9])
     with pytest.raises(FastnoisyError, match=r"test_resnet cannot start from .*broken.safetensors: .* Copy it again"):
         models.build({"name": "test_resnet", "pretrained": True, "weights": str(broken)}, 7)
-    with pytest.raises(FastnoisyError, match="weights needs pretrained=true"):
-        models.build({"name": "test_resnet", "weights": str(broken)}, 7)
+    with pytest.raises(FastnoisyError, match=r"test_resnet cannot start from .*broken.safetensors"):
+        models.build({"name": "test_resnet", "weights": str(broken)}, 7)  # which implies pretrained
 
 
 def test_inception_resnet_v2_has_alascas_three_branches() -> None:
