@@ -48,6 +48,7 @@ def test_tiny_on_cifar10n(real_data: Path, tmp_path: Path) -> None:
     check("cifar10n.py", ["--data", str(store), "--seeds", "1"], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_matrix_of_methods_goes_on_where_it_was(tmp_path: Path) -> None:
     words = ["--methods", "ce,alasca(elr)", "--seeds", "1"]
     check("../tools/method_matrix.py", words, tmp_path)

@@ -183,6 +183,7 @@ def test_compiled_operations_give_the_same_bits(reference):
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 def test_compiled_steps_give_the_same_bits(reference):
     policies = small_policies()
     runs = {name: run for name, run in RUNNERS.items() if name.startswith("step ") and name.split()[1] not in policies}
@@ -190,6 +191,7 @@ def test_compiled_steps_give_the_same_bits(reference):
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 def test_compiled_without_valid_areas_gives_the_same_bits(reference):
     """Where the whole canvas is valid, some take another path."""
     names = ("autocontrast", "contrast", "equalize", "sharpness", "shear_y", "cutout_abs")
@@ -208,6 +210,7 @@ def test_compiled_policies_give_the_same_bits(reference):
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 def test_compiled_for_any_batch_size_gives_the_same_bits(reference):
     names = ("op contrast", "op shear_x", "step random_crop", "step hflip")
     runs = {name: RUNNERS[name] for name in names}

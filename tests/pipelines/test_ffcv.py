@@ -92,6 +92,7 @@ def test_no_copy_is_waited_for(split: Split, copies: list[tuple[torch.dtype, boo
     assert copies == [(torch.uint8, False, True), (torch.int64, True, True)] * 4
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_kept_for_the_next_process(split: Split, tmp_path: Path) -> None:
     """In a process of its own each: (compiled, loaded) of the loop it used; the threaded one is not taken for the
     other.

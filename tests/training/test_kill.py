@@ -59,7 +59,9 @@ def whole(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["SIGKILL", "SIGTERM"]
+)
 def test_killed_in_the_middle_of_an_epoch(number: signal.Signals, whole: Path, digits: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(digits, run)

@@ -163,6 +163,7 @@ def test_of_fp16_a_loss_that_is_not_finite_moves_nothing(name: str) -> None:
 
 
 @pytest.mark.compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alasca(base=elr)"])
 def test_compiled_a_loss_that_is_not_finite_moves_nothing(name: str) -> None:
     torch._dynamo.reset()
