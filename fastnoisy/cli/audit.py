@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,10 +103,10 @@ def command(
     if as_json:
         write((result.out / "summary.json").read_text())
     else:
-        _print(result, say)
+        _print(result)
 
 
-def _print(audit: Audit, tell: Callable[[str], object]) -> None:
+def _print(audit: Audit) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -124,20 +123,20 @@ def _print(audit: Audit, tell: Callable[[str], object]) -> None:
         table.add_row(escape(one_line(row.name)), *cells)
     Console(soft_wrap=True).print(table)
     if len(rows) > _SHOWN:
-        tell(f"and {len(rows) - _SHOWN:,} classes more: summary.json")
+        say(f"and {len(rows) - _SHOWN:,} classes more: summary.json")
     few = len(audit.judged) - int(audit.judged.sum())
     if few:
-        tell(f"{few:,} images are of classes with too few to be judged; none of them is flagged")
-    tell(
+        say(f"{few:,} images are of classes with too few to be judged; none of them is flagged")
+    say(
         f"{audit.flags.count:,} of {int(audit.judged.sum()):,} labels are wrong by estimate ({audit.flags.rate:.1%}); "
         f"{int(audit.flags.flagged.sum()):,} are flagged"
     )
     for kind, counts in copies(audit).items():
         where = f"{counts['several_labels']:,} with several labels, {counts['several_splits']:,} in several splits"
-        tell(f"{kind}: {counts['groups']:,} groups ({where})")
+        say(f"{kind}: {counts['groups']:,} groups ({where})")
     if audit.oddities:
         kinds = Counter(kind for _, kind in audit.oddities)
-        tell(f"odd images: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}")
+        say(f"odd images: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}")
     seconds = sum(audit.seconds.values())
     written = f"{audit.out / 'audit.html'}, issues.csv, probabilities.npz and summary.json"
-    tell(f"wrote {written} in {seconds:,.0f} s; open the page in a browser to look through them")
+    say(f"wrote {written} in {seconds:,.0f} s; open the page in a browser to look through them")

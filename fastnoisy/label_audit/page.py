@@ -12,6 +12,7 @@ import numpy as np
 from fastnoisy import machine
 from fastnoisy.data.store import Store
 from fastnoisy.errors import one_line
+from fastnoisy.label_audit.output import classes
 from fastnoisy.report import page as report
 from fastnoisy.report.page import Card, ClassRow, Group, Page, Remark
 from fastnoisy.report.thumbnails import thumbnails
@@ -80,22 +81,18 @@ def build(audit: Audit, title: str) -> tuple[Page, list[int]]:
             break
         groups.append(Group(kind, tuple(card(int(number)) for number in shown), len(members)))
     listed = tuple(Remark(card(int(number)), text) for number, text in audit.oddities[:MOST_IN_GROUPS])
-    flagged, joint, names = audit.flags.flagged, audit.flags.joint, images.class_names
-    counts = np.bincount(images.given, minlength=len(names))
-    wrong = joint.sum(axis=1) - joint.diagonal()
-    by_class = np.bincount(images.given[flagged], minlength=len(names))
     page = Page(
         title=title,
-        class_names=names,
+        class_names=images.class_names,
         splits=images.split_names,
-        classes=tuple(ClassRow(int(counts[i]), round(float(wrong[i]), 1), int(by_class[i])) for i in range(len(names))),
+        classes=tuple(ClassRow(row.images, round(row.wrong, 1), row.flagged) for row in classes(audit)),
         cards=tuple(_cards(audit, np.array(numbers, np.int64))),
         suspects=suspects,
         images=len(images.given),
         judged=int(audit.judged.sum()),
         wrong=audit.flags.count,
         rate=float(audit.flags.rate),
-        flagged=int(flagged.sum()),
+        flagged=int(audit.flags.flagged.sum()),
         network=audit.network,
         store=shlex.quote(one_line(audit.store)),
         groups=tuple(groups),
@@ -120,9 +117,9 @@ def _cards(audit: Audit, numbers: np.ndarray) -> list[Card]:
     probabilities = audit.judgement.probabilities[numbers].astype(np.float64)
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : _LIKELY + 1]
     cards = []
-    for number, row, classes in zip(numbers.tolist(), probabilities, ranked.tolist(), strict=True):
+    for number, row, likeliest in zip(numbers.tolist(), probabilities, ranked.tolist(), strict=True):
         given, judged = int(images.given[number]), bool(audit.judged[number])
-        likely = [(label, round(float(row[label]), 3)) for label in classes if label != given]
+        likely = [(label, round(float(row[label]), 3)) for label in likeliest if label != given]
         cards.append(
             Card(
                 split=int(images.split[number]),

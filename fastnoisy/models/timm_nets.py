@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
-from fastnoisy.models.weights import PACKAGED, absent, find
+from fastnoisy.models.weights import absent, find, packaged
 
 
 def check_name(name: str, others: Iterable[str] = ()) -> None:
@@ -217,16 +217,14 @@ def timm_backbone(
         raise ValueError("head=regression is fitted to the features of a pretrained network: set pretrained=true")
     if pretrained and not weights and not cfg.has_weights:
         raise FastnoisyError(f"timm has no pretrained weights of {name}", "Set model.pretrained=false")
-    packaged = PACKAGED.get(name) if pretrained and not weights else None
-    if packaged is not None and packaged.path() is None:
-        packaged = None
-    file = find(name, cfg, weights) if pretrained and packaged is None else None
-    if pretrained and file is None and packaged is None and not download:
+    installed = packaged(name, weights) if pretrained else None
+    file = find(name, cfg, weights) if pretrained and installed is None else None
+    if pretrained and file is None and installed is None and not download:
         raise absent(name, cfg)
     try:
         model: Any = timm.create_model(
             name,
-            pretrained=pretrained and packaged is None,
+            pretrained=pretrained and installed is None,
             pretrained_cfg_overlay={"file": str(file)} if file is not None else None,
             num_classes=num_classes,
             drop_rate=drop_rate,
@@ -245,8 +243,8 @@ def timm_backbone(
             f"{name} could not be built with its pretrained weights: {reason}",
             "Point HF_HOME at a cache that holds them, connect to the network, or set model.pretrained=false",
         ) from error
-    if packaged is not None:
-        packaged.load(model)
+    if installed is not None:
+        installed.load(model)
     if pretrained and cfg.num_classes == num_classes:
         model.reset_classifier(num_classes)
     size = cfg.input_size[-2:] if cfg.fixed_input_size else None

@@ -74,6 +74,12 @@ PACKAGED = {
 }
 
 
+def packaged(name: str, weights: str) -> Packaged | None:
+    """The package that brings a network's weights, where it is installed and no file is named instead."""
+    found = PACKAGED.get(name)
+    return found if found is not None and not weights and found.path() is not None else None
+
+
 def find(name: str, cfg: Any, weights: str) -> Path | None:
     """The file with a timm model's weights: the one named, else timm's caches (Hugging Face's, then torch hub's).
 
@@ -127,10 +133,9 @@ def located(name: str, weights: str) -> Located:
     import timm
     from timm.models import PretrainedCfg
 
-    packaged = PACKAGED.get(name)
-    path = packaged.path() if packaged is not None and not weights else None
-    if packaged is not None and path is not None:
-        return Located(path, f"weights of the package {packaged.package}")
+    installed = packaged(name, weights)
+    if installed is not None and (place := installed.path()) is not None:
+        return Located(place, f"weights of the package {installed.package}")
     cfg = timm.get_pretrained_cfg(name) or PretrainedCfg()
     path = find(name, cfg, weights)
     if path is None:

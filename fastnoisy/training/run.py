@@ -253,17 +253,13 @@ class Run:
             set_threads(config.threads)
             part = opened.split(split or test_split(config, opened))
             check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
-            evaluator = Evaluator.of(config, self.method(device), self.view(where), where)
             scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
             truth, rows = scored.truth, scored.rows
             unchecked = scored.corrected is None and is_unchecked(part)
             found = read_flags(Path(flags), part) if flags else None
             if found is None and unchecked:
                 found = find_flags(opened.path, part, self._say)
-            free = machine.available_device(where)
-            choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [part], where, free)
-            with pipelines.open_pipeline(choice, part, truth, where, config.data.workers) as pipeline:
-                logits = evaluator.logits(pipeline, rows)
+            logits = self._logits(part, truth, rows, where, device)
             right = torch.from_numpy(truth[rows])
             numbers = {predictor: evaluate.classification(z, right) for predictor, z in logits.items()}
             classes = evaluate.per_class(next(iter(logits.values())), right, part.class_names)
@@ -302,14 +298,19 @@ class Run:
         with caller_unchanged():
             where = choose_device(device)
             set_threads(self.config.threads)
-            evaluator = Evaluator.of(self.config, self.method(device), self.view(where), where)
-            choice = pipelines.choose(
-                pipelines.Request(pipelines.AUTO), [split], where, machine.available_device(where)
-            )
-            workers = self.config.data.workers
-            with pipelines.open_pipeline(choice, split, split.given_labels, where, workers) as pipeline:
-                found = evaluator.logits(pipeline, np.arange(split.num_samples, dtype=np.int64))
+            rows = np.arange(split.num_samples, dtype=np.int64)
+            found = self._logits(split, split.given_labels, rows, where, device)
         return next(iter(found.values())).double().softmax(dim=1).float().numpy()
+
+    def _logits(
+        self, split: Split, labels: np.ndarray, rows: np.ndarray, where: torch.device, device: str
+    ) -> dict[str, Tensor]:
+        """Each predictor's logits of some rows of a split, float32 (n, C) on the CPU."""
+        evaluator = Evaluator.of(self.config, self.method(device), self.view(where), where)
+        free = machine.available_device(where)
+        choice = pipelines.choose(pipelines.Request(pipelines.AUTO), [split], where, free)
+        with pipelines.open_pipeline(choice, split, labels, where, self.config.data.workers) as pipeline:
+            return evaluator.logits(pipeline, rows)
 
     def predict(
         self,
