@@ -11,8 +11,9 @@ ones included. So the second pass, whose fits are nearly clean, is not as sure o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +78,7 @@ def out_of_sample(
             f"{folds} folds: they must be at least 2, and no more than the largest class has images, {counts.max():,}"
         )
     parts = stratified(given, folds, seed)
-    scaled = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = scaled.std(axis=0, dtype=np.float64).astype(np.float32)
-    scaled /= np.where(spread > 0, spread, 1)  # of all images: it looks at no label
+    scaled, _, _ = standardised(features)  # of all images: it looks at no label
     data = _Folds(scaled, given, num_classes, parts, poll)
     begin, first = data.search(np.ones(len(given), bool), _BEGIN)
     kept = first.argmax(axis=1) == given
@@ -102,14 +101,12 @@ def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed:
     from sklearn.linear_model import LogisticRegression
 
     found = out_of_sample(features, given, num_classes, folds=min(FOLDS, int(np.bincount(given).max())), seed=seed)
-    middle, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    spread = np.where(spread > 0, spread, 1)
+    scaled, middle, spread = standardised(features)
     kept = found.kept if len(np.unique(given[found.kept])) > 1 else np.ones(len(given), bool)
     model = LogisticRegression(C=found.strengths[1], max_iter=_MAX_ITERATIONS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(((features - middle) / spread)[kept].astype(np.float32), given[kept])
-    rows, offsets = model.coef_, model.intercept_
+    with _alike_everywhere():
+        model.fit(scaled[kept], given[kept])
+    rows, offsets = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
     if len(rows) == 1:  # of two classes it is the second's
         rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
     weight = np.zeros((num_classes, features.shape[1]))
@@ -117,6 +114,30 @@ def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed:
     weight[model.classes_] = rows / spread
     bias[model.classes_] = offsets - (rows / spread) @ middle
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features (N, D) less their means and over their spreads, the means, and the spreads (1 where there is none), all
+    float32.
+    """
+    middle = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled = features - middle
+    spread = scaled.std(axis=0, dtype=np.float64).astype(np.float32)
+    spread = np.where(spread > 0, spread, np.float32(1))
+    scaled /= spread
+    return scaled, middle, spread
+
+
+@contextmanager
+def _alike_everywhere() -> Iterator[None]:
+    """Fits give the same numbers on any number of cores, and do not say that they have not come to their end."""
+    # whose libraries must be there before their threads are limited
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a ranking is there long before
+        yield
 
 
 def stratified(given: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -166,22 +187,14 @@ class _Folds:
 
     def _scored(self, kept: np.ndarray, strength: float, models: dict[int, Any]) -> np.ndarray:
         """Every image's probabilities by the fit that its fold was kept out of, float32 (N, C)."""
-        # whose libraries must be there before their threads are limited
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
 
         for part in range(int(self.parts.max()) + 1):
             if part not in models:
                 models[part] = LogisticRegression(max_iter=_MAX_ITERATIONS, warm_start=True)
             models[part].set_params(C=strength)
         result = np.zeros((len(self.given), self.num_classes), np.float32)
-        with (
-            threadpool_limits(1),  # sums in an order that no number of cores changes; the folds go side by side
-            warnings.catch_warnings(),
-            ThreadPoolExecutor(min(cores(), int(self.parts.max()) + 1)) as pool,
-        ):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a ranking is there long before
+        with _alike_everywhere(), ThreadPoolExecutor(min(cores(), int(self.parts.max()) + 1)) as pool:
             jobs = [pool.submit(self._score, result, part, kept, model) for part, model in models.items()]
             try:
                 for job in jobs:

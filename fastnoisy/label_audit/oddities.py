@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fastnoisy.data.store import Split
+from fastnoisy.features.out_of_sample import standardised
 from fastnoisy.machine import cores
 
 BLACK, BLANK, TINY, TEXT, NO_CLASS = "black", "of one colour", "tiny", "a page of text", "of no class"
@@ -106,8 +107,7 @@ def outliers(features: np.ndarray, given: np.ndarray, kept: np.ndarray) -> np.nd
         given: int64 (N,), labels.
         kept: bool (N,), whose labels are probably right: the means are of these.
     """
-    spread = features.std(axis=0)
-    scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    scaled, _, _ = standardised(features)
     present = np.unique(given[kept])
     means = np.stack([scaled[kept & (given == label)].mean(axis=0) for label in present])
     unit, directions = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (scaled, means))
