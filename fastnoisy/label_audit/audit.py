@@ -167,8 +167,16 @@ def audit(
             if judgement is None:
                 judgement = _judged(images, features, FOLDS if folds is None else folds, seed, say)
                 took("probabilities")
-            groups = duplicates.find(splits, features, say=say, poll=lambda: None)
-            odd = oddities.find(splits, features, images.given, judgement.kept, poll=lambda: None)
+            groups = duplicates.find(
+                splits, features, say=say, poll=_telling(say, "looking for copies: {} parts are done")
+            )
+            odd = oddities.find(
+                splits,
+                features,
+                images.given,
+                judgement.kept,
+                _telling(say, "looking for odd images: {} parts are done"),
+            )
             took("copies and oddities")
             least = 1 if run else FOLDS if folds is None else folds
             judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= least
@@ -215,16 +223,26 @@ def _beside(data: str | Path) -> Path:
 
 
 def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Say) -> Judgement:
-    fits, told = 0, time.monotonic()
-
-    def poll() -> None:
-        nonlocal fits, told
-        fits += 1
-        if time.monotonic() - told > _EVERY:
-            told = time.monotonic()
-            say(f"judging: {fits} fits to {len(images.given):,} images are done")
-
+    poll = _telling(say, f"judging: {{}} fits to {len(images.given):,} images are done")
     found = out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)
     how = {"in_sample": False, "folds": int(found.folds.max()) + 1, "strengths": list(found.strengths)}
     score = self_confidence(found.probabilities, images.given)
     return Judgement(found.probabilities, score, found.kept, how)
+
+
+def _telling(say: Say, words: str) -> Callable[[], None]:
+    """What is called as parts of something are done: it says how many now and then.
+
+    Args:
+        words: with {} for the number.
+    """
+    done, told = 0, time.monotonic()
+
+    def poll() -> None:
+        nonlocal done, told
+        done += 1
+        if time.monotonic() - told > _EVERY:
+            told = time.monotonic()
+            say(words.format(done))
+
+    return poll
