@@ -18,6 +18,7 @@ TEST = [
     "pytest-timeout",
     "pytest-xdist",
     "hypothesis",
+    "cleanlab",
     "pyarrow",
     "ruff",
     "mypy",

@@ -40,7 +40,8 @@ from fastnoisy.methods.base import Method, NoiseFacts, Progress, SingleNetwork
 from fastnoisy.training import optim, setup
 from fastnoisy.training.device import choose_device
 from fastnoisy.training.meter import Meter
-from fastnoisy.training.step import Stepper, memory_format
+from fastnoisy.training.precision import memory_format
+from fastnoisy.training.step import Stepper
 
 EPOCH = 50  # 0-based: past all warm-ups, so that every method does all that it does
 

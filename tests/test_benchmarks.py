@@ -16,7 +16,7 @@ from fastnoisy.data.conversion.convert import ConvertOptions, convert
 ROOT = Path(__file__).resolve().parent.parent
 ON_REAL_DATA = ("cifar10n.py",)
 BY_THEMSELVES = ("decode.py", "pipelines.py")  # whose results are looked at more closely
-MANY_PROCESSES = ("imports.py",)
+MANY_PROCESSES = ("fine_tune.py", "imports.py")
 SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if not p.name.startswith("_"))
 ARGUMENTS = {
     "compare.py": ["digits", "--methods", "ce,nrd"],

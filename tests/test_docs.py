@@ -229,4 +229,5 @@ def test_the_example_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_pat
     names: dict[str, Any] = {}
     exec(compile(cell, "README.md", "exec"), names)
     assert (tmp_path / "runs/photos/issues.csv").exists()
-    assert len(names["run"].issues()) == 22
+    assert len(names["run"].issues()) == 24
+    assert (tmp_path / "photos-audit/audit.html").exists()

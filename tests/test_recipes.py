@@ -258,18 +258,89 @@ def test_jocor_weighs_agreement_as_its_paper_does(data: str) -> None:
         assert settings.row.startswith(f"JoCoR's paper, {data} jocor, ")
 
 
-def test_a_folder_of_ones_own_takes_the_40_percent_row() -> None:
-    small, large = resolve("folder-nrd", []), resolve("folder-nrd", ["views.size=224"])
+def test_a_folder_of_ones_own_takes_the_40_percent_row_from_scratch() -> None:
+    small, large = (resolve("folder-nrd", ["pretrained=false", *words]) for words in ([], ["views.size=224"]))
     for settings in (small, large):
+        assert settings.model == {"name": "gjs_preact34"}
+        assert (settings.epochs, settings.optim.milestones, settings.drop_last) == (60, [30, 45], True)
         assert (settings.optim.lr, settings.optim.weight_decay) == (0.1, 5e-4)
         assert list(settings.method["weights"]) == [0.2, 0.6, 0.2]
         assert settings.row == "NRD Table 5, cifar10 nrd, symmetric 40 % (there is no row for folder)"
     assert (small.method["normalize"], large.method["normalize"]) == ("gjs", "none")
     assert "random_resized_crop(224," in large.views.program("student")
     assert large.views.program("eval") == "resize(224) | normalize"
-    wrapped = resolve("folder-alasca", ["views.size=224", "method.base=nrd"])
-    assert wrapped.method["base"]["normalize"] == "none"
+    wrapped = resolve("folder-alasca", ["pretrained=false", "views.size=224", "method.base=nrd"])
+    assert (wrapped.method["base"]["normalize"], wrapped.drop_last) == ("none", False)
     assert resolve("folder-nrd", ["views.size=224", "method.normalize=gjs"]).method["normalize"] == "gjs"
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_a_folder_of_ones_own_is_fine_tuned_whatever_the_method(method: str) -> None:
+    settings = resolve(f"folder-{method}", [])
+    assert settings.model["name"] == "tf_efficientnet_lite0"
+    assert (settings.model["pretrained"], settings.model["head"]) == (True, "regression")
+    assert (settings.optim.name, settings.optim.schedule, settings.amp) == ("adamw", "cosine", "native")
+    assert (settings.data.mean, settings.data.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert settings.row == ""
+    assert method != "nrd" or settings.method["normalize"] == "none", "of photographs, decision N1"
+    short = resolve(f"folder-{method}", ["epochs=3"]).method
+    for table in (short, short.get("base") or {}):
+        assert table.get("warmup", 0) <= 1, "of a few epochs nothing is left after a longer one"
+        assert table.get("lca_start", 0) <= 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrained=false"],
+        ["model.pretrained=false"],
+        ["model=preact_small(width=8)"],
+        ["model=resnet18"],
+        ["model.name=preact_small"],
+        ["pretrained=false", "model=resnet18(drop_rate=0.1)"],
+    ],
+)
+def test_a_network_without_published_weights_is_trained_from_scratch(words: list[str]) -> None:
+    settings = resolve("folder-gce", words)
+    assert (settings.optim.name, settings.optim.schedule, settings.epochs) == ("sgd", "step", 60)
+    assert not settings.model.get("pretrained")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=resnet18(pretrained=true)"],
+        ["pretrained=true", "model=resnet18"],
+        ["model=resnet18", "model.weights=some.pth"],
+        ["model.weights=some.pth", "model=resnet18"],
+        ["model=resnet18(weights=some.pth)", "model.pretrained=false"],
+    ],
+)
+def test_any_network_with_weights_is_fine_tuned(words: list[str]) -> None:
+    settings = resolve("folder-gce", words)
+    assert (settings.optim.name, settings.model["name"], settings.model["head"]) == ("adamw", "resnet18", "regression")
+    assert settings.model["pretrained"] is True, "weights imply it"
+    assert settings.data.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "said"),
+    [
+        ("folder-ce", ["pretrained=maybe"], "pretrained=maybe is neither true nor false"),
+        ("folder-ce", ["pretrained=false", "model=resnet18(pretrained=true)"], "is to start from weights"),
+        ("cifar10-ce", ["pretrained=true"], "pretrained= chooses between two set-ups, and cifar10-.* has one"),
+    ],
+)
+def test_a_contradiction_in_how_a_network_starts(recipe: str, words: list[str], said: str) -> None:
+    with pytest.raises(FastnoisyError, match=said):
+        resolve(recipe, words)
+
+
+def test_a_finished_configuration_does_not_choose_anew(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(config.to_toml(resolve("folder-ce", []).model_dump()))
+    with pytest.raises(FastnoisyError, match=r"pretrained=False chooses a set-up, and .*c.toml is a finished"):
+        resolve(str(tmp_path / "c.toml"), ["pretrained=false"])
+    assert resolve(str(tmp_path / "c.toml"), ["model.head=fresh"]).model["head"] == "fresh"
 
 
 def test_an_override_wins_and_is_named() -> None:

@@ -26,6 +26,12 @@ net, epochs, schedule, split, augmentation, the asymmetric rule. Each method has
 within one suite. Where a table has no row (a rate between, your own folder, human labels), the nearest rate of the
 same noise serves, else 40 % symmetric, and the log says so.
 
+The recipes for your own folder have two set-ups: a pretrained network is fine-tuned, unless the word `pretrained=false`
+is given or the network that is named starts from random weights. Where such a recipe says `auto`, the network, the
+device and the number of images decide as the run starts: `views.size` is 160 on a CPU and 224 on a GPU, `epochs` as
+many as show the network some 8,000 images on a CPU (at least 3 epochs, at most 30) and 60,000 on a GPU (5 to 30). The
+log says it, and `config.toml` has the numbers.
+
 A key that a run may change as it goes on (`fastnoisy train --resume RUN key=value`) says so in the column *resume*;
 all others make another run.
 """

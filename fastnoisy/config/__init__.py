@@ -22,8 +22,10 @@ from fastnoisy.config.tables import (
     validate,
 )
 from fastnoisy.config.types import (
+    ESTIMATE,
     VIEW_NAMES,
     Config,
+    NoiseRate,
     OptimConfig,
     Table,
     Triple,
@@ -34,9 +36,11 @@ from fastnoisy.config.types import (
 )
 
 __all__ = [
+    "ESTIMATE",
     "NAMED",
     "VIEW_NAMES",
     "Config",
+    "NoiseRate",
     "OptimConfig",
     "Table",
     "Triple",

@@ -30,7 +30,8 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = result.get(key)
             if isinstance(value, Mapping) and isinstance(old, Mapping):
-                renamed = key in (*NAMED, "base") and value.get("name", old.get("name")) != old.get("name")
+                named = key in (*NAMED, "base") and "name" in old
+                renamed = named and value.get("name", old["name"]) != old["name"]
                 result[key] = merge(value) if renamed else merge(old, value)
             else:
                 result[key] = merge(value) if isinstance(value, Mapping) else value

@@ -10,13 +10,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fastnoisy.config.tables import NAMED, flatten
 
+ESTIMATE = "estimate"
+
+
+def _rate(value: Any) -> Any:
+    if value is None or value == ESTIMATE:
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"must be a number from 0 to below 1, or {ESTIMATE}")
+    return float(value)
+
+
 Triple = tuple[float, float, float]
+NoiseRate = Annotated[float | str | None, BeforeValidator(_rate)]
+"""What share of the labels is wrong: a number, `estimate`, or None, as far as that is known."""
+
 _SIZE = r"\bsize\b(?!\s*=)"
 _OUTER = r"\bouter\b(?!\s*=)"
 _CROP_SHARE = 0.875  # of ImageNet's usual evaluation: 224 of 256
@@ -146,7 +160,8 @@ class OptimConfig(Table):
         1.0,
         gt=0,
         le=_MAX_LR,
-        description="lr of the classifier and of sub-classifiers, in units of lr",
+        description="lr of what starts fresh, in units of lr: sub-classifiers, and the classifier where it does not "
+        "start from a regression",
         json_schema_extra=_FIXED,
     )
 

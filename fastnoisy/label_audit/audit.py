@@ -25,10 +25,10 @@ from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
 from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
+from fastnoisy.training.logs import Observer, notes
 from fastnoisy.workers import Progress, Status
 
 if TYPE_CHECKING:
-    from fastnoisy.training.logs import Observer
     from fastnoisy.training.run import Run
     from fastnoisy.training.stop import Stop
 
@@ -101,7 +101,7 @@ def audit(
     workers: int | None = None,
     say: Say,
     progress: Callable[[str], Progress],
-    observe: Observer | None = None,
+    observe: Observer = lambda event: None,
     stop: Stop | None = None,
 ) -> Audit:
     """Audit the labels of a store, or of whatever can be converted into one, and write what was found.
@@ -123,7 +123,7 @@ def audit(
         workers: processes that decode where data are converted.
         say: told what a user should read, a line each.
         progress: makes what is told of how far a part is, from what it does ("converting").
-        observe: told of the trainings of a run's folds.
+        observe: told what is done with what, and of the trainings of a run's folds.
         stop: asked from elsewhere to stop such a training after the step under way.
 
     Raises:
@@ -143,10 +143,10 @@ def audit(
         where = choose_device(device)
         set_threads(threads)
         network = open_network(where, model, str(weights), download=download, precision=precision, side=side)
-        say(f"features: {network}")
+        notes(observe)(f"features: {network}")
         took("network")
         run = _run(Path(data), say)
-        path = Path(run.config.data.store) if run else store_of(data, folder, workers, say, progress)
+        path = Path(run.config.data.store) if run else store_of(data, folder, workers, say, notes(observe), progress)
         took("conversion")
         with open_store(path) as store:
             splits = list(store.splits.values())
@@ -159,8 +159,8 @@ def audit(
                     say(_IN_SAMPLE)
                     judgement = of_run.in_sample(run, store, images, device)
                 else:
-                    plan = of_run.Folds(folds, seed, folder / "folds", observe or (lambda event: None), stop)
-                    judgement = of_run.out_of_sample(run, store, images, plan, device, say)
+                    plan = of_run.Folds(folds, seed, folder / "folds", observe, stop)
+                    judgement = of_run.out_of_sample(run, store, images, plan, device)
                 took("run")
             features = np.concatenate(extract(splits, network, say=say, progress=progress("features")))
             took("features")

@@ -27,6 +27,7 @@ def store_of(
     folder: Path,
     workers: int | None,
     say: Callable[[str], object],
+    note: Callable[[str], object],
     progress: Callable[[str], Progress],
 ) -> Path:
     """The store to look at.
@@ -34,6 +35,7 @@ def store_of(
     Args:
         data: a store or a source.
         folder: where the audit writes, in which a store is made.
+        say: told what a user should read, a line each; `note`: what is as it should be.
 
     Raises:
         FastnoisyError: no such data, or they cannot be converted.
@@ -44,7 +46,7 @@ def store_of(
     made, state = folder / _STORE, _state(str(data))
     noted = folder / _STATE
     if made.is_dir() and noted.is_file() and noted.read_text() == state:
-        say(f"the store is as an earlier audit made it: {made}")
+        note(f"the store is as an earlier audit made it: {made}")
         return made
     if made.is_dir():
         say(f"the source has changed since an earlier audit: {made} is made anew")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from fastnoisy.features.out_of_sample import stratified
 from fastnoisy.files import replacing
 from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.training import loop, setup
-from fastnoisy.training.logs import Observer
+from fastnoisy.training.logs import Observer, notes
 from fastnoisy.training.run import Run
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.stop import Stop
 
-Say = Callable[[str], object]
 TRAIN = "train"
 
 
@@ -68,7 +66,7 @@ class Folds:
     stop: Stop | None = None
 
 
-def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: str, say: Say) -> Judgement:
+def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: str) -> Judgement:
     """By networks of the run's recipe, each trained without the fold that it judges.
 
     Images that the run was not trained on are judged by all of them, by the mean of their probabilities.
@@ -88,7 +86,9 @@ def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: 
     part[trained] = stratified(given[trained], folds.count, folds.seed)
     sums = {s.name: np.zeros((s.num_samples, store.num_classes), np.float64) for s in store.splits.values()}
     for fold in range(folds.count):
-        say(f"fold {fold + 1} of {folds.count}: training {run.path} without {int((part == fold).sum()):,} images")
+        notes(folds.observe)(
+            f"fold {fold + 1} of {folds.count}: training {run.path} without {int((part == fold).sum()):,} images"
+        )
         fitted = _train(run, store, given, trained[part[trained] != fold], fold, folds)
         for each in store.splits.values():
             probabilities = fitted.probabilities(each, device=device)

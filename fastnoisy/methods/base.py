@@ -146,11 +146,13 @@ class NoiseFacts:
         rate: how many of the training labels are wrong, 0 to 1: measured where clean labels are known, else None.
         kind: of the configured noise: `symmetric`, `asymmetric`, `pairflip`, `instance`, `human`, `file` or `none`.
         nominal: the configured rate; 0 where the noise has none.
+        estimate: the rate as it was estimated from the labels; None where no option asks for it.
     """
 
     rate: float | None = None
     kind: str = "none"
     nominal: float = 0.0
+    estimate: float | None = None
 
     @property
     def class_dependent(self) -> bool:
@@ -188,17 +190,21 @@ class Context:
     recompute: bool = False
     group: Group = ONE
 
-    def noise_rate(self, named: float | None) -> float:
+    def noise_rate(self, named: float | str | None) -> float:
         """The rate that a method which must know it goes by: the one that its options name, else the known one.
+
+        Args:
+            named: of the type `NoiseRate`.
 
         Raises:
             FastnoisyError: neither is there.
         """
-        rate = self.noise.rate if named is None else named
+        rate = self.noise.rate if named is None else self.noise.estimate if isinstance(named, str) else named
         if rate is None and not self.restored:
             raise FastnoisyError(
                 "this method must know what share of the labels is wrong, and of this data set it is not known",
-                "Set it, for example method.noise_rate=0.2 (method.base.noise_rate for a wrapped method)",
+                "Set it, for example method.noise_rate=0.2, or method.noise_rate=estimate (of a wrapped method "
+                "method.base.noise_rate)",
             )
         return rate or 0.0
 

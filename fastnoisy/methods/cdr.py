@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fastnoisy import losses
-from fastnoisy.config import Table
+from fastnoisy.config import NoiseRate, Table
 from fastnoisy.methods.base import Context, Progress, SingleNetwork
 
 
@@ -23,7 +23,9 @@ class RobustEarlyLearning(SingleNetwork):
     class Options(Table):
         """Options of CDR."""
 
-        noise_rate: float | None = Field(None, ge=0, lt=1, description="tau; default: the measured or configured rate")
+        noise_rate: NoiseRate = Field(
+            None, description="tau; default: the measured or configured rate; estimate: from the labels themselves"
+        )
 
     needs_noise_rate = True
     options: Options

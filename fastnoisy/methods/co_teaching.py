@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fastnoisy import losses
-from fastnoisy.config import Table
+from fastnoisy.config import NoiseRate, Table
 from fastnoisy.methods._pairs import KeptCount, TwoNetworks, mean_over, smallest
 from fastnoisy.methods.base import Context, Progress, Record, StepBatch
 
@@ -26,7 +26,9 @@ class CoTeaching(TwoNetworks):
     class Options(Table):
         """Options of Co-teaching."""
 
-        noise_rate: float | None = Field(None, ge=0, lt=1, description="tau; default: the measured or configured rate")
+        noise_rate: NoiseRate = Field(
+            None, description="tau; default: the measured or configured rate; estimate: from the labels themselves"
+        )
         warmup: int = Field(
             30, ge=1, le=1_000_000, description="T_k, epochs until all of tau is left out (10 in the original)"
         )

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from fastnoisy import losses
-from fastnoisy.config import Table
+from fastnoisy.config import NoiseRate, Table
 from fastnoisy.methods._pairs import KeptCount, TwoNetworks, mean_over, smallest
 from fastnoisy.methods.base import Context, Progress, Record, StepBatch
 
@@ -28,11 +28,10 @@ class JoCoR(TwoNetworks):
         co_lambda: float = Field(
             0.9, ge=0, le=1, description="c; 0.65 at 80 % noise, 0.85 on CIFAR-100, 0.1 in the code"
         )
-        noise_rate: float | None = Field(
+        noise_rate: NoiseRate = Field(
             None,
-            ge=0,
-            lt=1,
-            description="tau; default: the measured rate, for asymmetric noise half of the nominal one",
+            description="tau; default: the measured rate, for asymmetric noise half of the nominal one; estimate: from "
+            "the labels themselves",
         )
         warmup: int = Field(30, ge=1, description="T_k, epochs until all of tau is left out (10 in the original)")
         warmup_mode: Literal["gradual", "plain"] = Field("gradual", description="plain: nothing is left out before T_k")

@@ -112,13 +112,13 @@ def _start(run: Run) -> str:
     model = run.config.model
     if not model.get("pretrained"):
         return "trained from random weights"
+    digest = f" (sha256 `{model['sha256']}`)" if model.get("sha256") else ""
     if model.get("weights"):
-        return f"trained from the pretrained weights `{one_line(Path(model['weights']).name)}`"
+        return f"trained from the pretrained weights `{one_line(Path(model['weights']).name)}`{digest}"
     packaged = PACKAGED.get(model["name"])
-    if packaged is not None:
-        digest = f"`{Path(packaged.file).name}`, sha256 `{packaged.sha256}`"
-        return f"trained from the ImageNet weights of the package `{packaged.package}` ({digest})"
-    return f"trained from timm's pretrained weights of `{model['name']}`"
+    if packaged is not None and model.get("sha256") == packaged.sha256:
+        return f"trained from the ImageNet weights of the package `{packaged.package}`{digest}"
+    return f"trained from timm's pretrained weights of `{model['name']}`{digest}"
 
 
 def _noise(run: Run) -> str:

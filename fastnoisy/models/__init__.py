@@ -75,16 +75,15 @@ def build(table: dict[str, Any], num_classes: int, restored: bool = False) -> Ba
         raise FastnoisyError(found[0])
     name = str(table["name"])
     options = {key: value for key, value in table.items() if key != "name"}
-    freeze = False
+    wanted = dict(options)
     if restored and "pretrained" in options:
-        freeze = bool(options.get("freeze"))
-        options |= {"pretrained": False, "weights": "", "head": "fresh", "freeze": False}
+        options |= {"pretrained": False, "weights": "", "head": "fresh", "freeze": False, "freeze_norms": False}
     try:
         net = _builder(name)(num_classes, **options)
     except (TypeError, ValueError) as error:
         raise FastnoisyError(f"model {name} cannot be built with {options}: {error}") from error
-    if freeze and isinstance(net, TimmBackbone):
-        net.freeze()
+    if options != wanted and isinstance(net, TimmBackbone):
+        net.treat(wanted)
     net.name = name
     without_step_counts(net)
     return net

@@ -53,9 +53,11 @@ class Backbone(nn.Module):
         head_kernel: side and stride of the sub-classifiers' one large convolution; None: the stride from the tap to the
             end.
         min_tap_reduction: stages of a lower reduction carry no sub-classifier unless they are named.
+        fresh_head: whether the classifier starts from random weights.
     """
 
     name: str = "this network"
+    fresh_head: bool = True
     stage_channels: tuple[int, ...]
     stage_reductions: tuple[int, ...]
     head_kernel: int | None = None

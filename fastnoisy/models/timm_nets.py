@@ -6,14 +6,14 @@ timm takes seconds to import, so it is imported when such a network is asked for
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.models.base import Backbone
-from fastnoisy.models.weights import absent, find, packaged
+from fastnoisy.models.weights import absent, check_digest, find, packaged
 
 
 def check_name(name: str, others: Iterable[str] = ()) -> None:
@@ -75,12 +75,21 @@ class TimmBackbone(Backbone):
         self.stage_reductions = tuple(places) if whole else (max(reductions, default=1),)
         self.nhwc = getattr(model, "output_fmt", None) == "NHWC"
         self.frozen = False
+        self.norms_frozen = False
 
     @property
     def head(self) -> nn.Module:
         """timm's classifier; see `Backbone.head`."""
         found: nn.Module = self.model.get_classifier()  # type: ignore[operator]
         return found
+
+    def treat(self, options: Mapping[str, Any]) -> None:
+        """Do what the options `freeze`, `freeze_norms` and `head` of `timm_backbone` say."""
+        if options.get("freeze"):
+            self.freeze()
+        if options.get("freeze_norms"):
+            self.freeze_norms()
+        self.fresh_head = options.get("head") != "regression"
 
     def freeze(self) -> None:
         """Keep all but the classifier as it is, from now on: weights, running statistics, dropout switched off."""
@@ -89,12 +98,21 @@ class TimmBackbone(Backbone):
         self.head.requires_grad_(True)
         self.train(self.training)
 
+    def freeze_norms(self) -> None:
+        """Normalise by the running statistics as they are, from now on, in training too; their scales still train."""
+        self.norms_frozen = True
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> TimmBackbone:
-        """Train mode; of a frozen network it reaches the classifier alone."""
+        """Train mode; of a frozen network it reaches the classifier alone, and no frozen norm."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
             self.head.train(mode)
+        if self.norms_frozen:
+            for module in self.model.modules():
+                if isinstance(getattr(module, "running_var", None), Tensor):  # also timm's own, such as EvoNorm
+                    module.eval()
         return self
 
     def forward_stages(self, images: Tensor) -> Iterator[Tensor]:
@@ -172,11 +190,13 @@ def timm_backbone(
     num_classes: int,
     pretrained: bool = False,
     weights: str = "",
+    sha256: str = "",
     download: bool = False,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     img_size: int | None = None,
     freeze: bool = False,
+    freeze_norms: bool = False,
     head: str = "fresh",
 ) -> Backbone:
     """timm's model of a name, with timm's init.
@@ -187,10 +207,14 @@ def timm_backbone(
             The classifier always starts fresh, from torch's global generator, also where the weights bring one for as
             many classes: it was trained on clean labels.
         weights: a file of these weights instead (.safetensors, .pth), which implies `pretrained`.
+        sha256: of the file of weights; another file is refused. A run writes down what it started from.
         download: fetch the weights where the cache does not hold them; nothing is fetched otherwise.
         drop_rate, drop_path_rate: of the classifier's dropout and of stochastic depth; None: timm's default.
         img_size: height and width for models that are bound to one size (transformers); None: timm's default.
         freeze: train the classifier alone.
+        freeze_norms: normalise by the pretrained running statistics in training too; scales and biases still train. Of
+            a few hundred steps on a few thousand images, statistics of their own are worse, and not what a head that
+            starts from a regression was fitted to.
         head: how a run starts the classifier: `fresh`, or `regression`: fitted to the features of its training images.
 
     Raises:
@@ -211,6 +235,8 @@ def timm_backbone(
     pretrained = pretrained or bool(weights)
     if freeze and not pretrained:
         raise ValueError("freeze=true keeps the network as it is but for its classifier: it needs pretrained=true")
+    if freeze_norms and not pretrained:
+        raise ValueError("freeze_norms=true keeps statistics of a pretrained network: it needs pretrained=true")
     if head not in ("fresh", "regression"):
         raise ValueError(f"head must be fresh or regression, got {head!r}")
     if head == "regression" and not pretrained:
@@ -245,11 +271,12 @@ def timm_backbone(
         ) from error
     if installed is not None:
         installed.load(model)
+    if pretrained and sha256:
+        check_digest(name, weights, sha256)
     if pretrained and cfg.num_classes == num_classes:
         model.reset_classifier(num_classes)
     size = cfg.input_size[-2:] if cfg.fixed_input_size else None
     kind = InceptionResNetV2 if name.partition(".")[0] == "inception_resnet_v2" else TimmBackbone
     net = kind(name, model, size if img_size is None else (img_size, img_size))
-    if freeze:
-        net.freeze()
+    net.treat({"freeze": freeze, "freeze_norms": freeze_norms, "head": head})
     return net

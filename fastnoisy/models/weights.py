@@ -143,6 +143,20 @@ def located(name: str, weights: str) -> Located:
     return Located(path, f"weights {path}" if weights else f"weights of {cfg.hf_hub_id or cfg.url} in timm's cache")
 
 
+def check_digest(name: str, weights: str, sha256: str) -> None:
+    """Refuse another file of weights than the one that was named.
+
+    Raises:
+        FastnoisyError: its digest is not `sha256`, or it is not on this machine.
+    """
+    path = located(name, weights).path
+    if (found := sha256_of(path)) != sha256:
+        raise FastnoisyError(
+            f"{path} is another file than model.sha256={sha256} names: its sha256 is {found}",
+            "Name the right one with model.weights, or leave model.sha256 out",
+        )
+
+
 def absent(name: str, cfg: Any) -> FastnoisyError:
     """The error where neither a file is named nor a cache holds the weights."""
     from huggingface_hub import constants

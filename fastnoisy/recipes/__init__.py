@@ -7,9 +7,12 @@ A file holds the keys of a configuration, and beside them:
 * `table`: the data set whose rows of the papers' tables it takes (see `rows.py`); without it, it has its own numbers;
 * `[suite.NAME]`: keys that the set-up of one paper fixes for every method (net, schedule, split, augmentation, ...),
   and `asymmetric`, the rule that `noise=asymmetric:RATE` means there;
-* `[for.METHOD]`, at the top or within a suite: keys for one method alone.
+* `[for.METHOD]`, at the top or within a suite: keys for one method alone;
+* `[pretrained]` and `[scratch]`, with all of the above within: for a network that starts from published weights, and
+  for one that starts from random ones. The word `pretrained=false` chooses, or the network that is named.
 
-Layers, later winning: the row, the file, its `[for.METHOD]`, `[suite.NAME]`, its `[for.METHOD]`, the user's overrides.
+Layers, later winning: the row, the file, its `[for.METHOD]`, `[suite.NAME]`, its `[for.METHOD]`, the same four of
+`[pretrained]` or `[scratch]`, the user's overrides.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from fastnoisy.noise import NoiseSpec
 from fastnoisy.recipes import rows
 
 PHOTOGRAPH_SIDE = 128
-_META = ("summary", "table", "suite", "for", "asymmetric")
+_STARTS = ("pretrained", "scratch")
+_META = ("summary", "table", "suite", "for", "asymmetric", *_STARTS)
 
 
 def data_names() -> list[str]:
@@ -67,11 +71,13 @@ def compose(
     """
     if suite not in rows.TITLES:
         raise unknown_name("suite", suite, rows.TITLES)
-    raw, overrides = read(data), overrides or {}
-    chosen = raw.get("suite", {}).get(suite, {})
+    raw = read(data)
+    start, overrides = _start(data, raw, overrides or {})
+    levels = [level for table in (raw, start) for level in (table, table.get("suite", {}).get(suite, {}))]
+    rule = next((str(level["asymmetric"]) for level in levels if "asymmetric" in level), "")
     names = {"method": {"name": method, **({} if base is None else {"base": {"name": base}})}}
     layers: list[Mapping[str, Any]] = [names]
-    for level in (raw, chosen):
+    for level in levels:
         layers.append({key: value for key, value in level.items() if key not in _META})
         specific = level.get("for", {})
         if base is not None:
@@ -82,14 +88,52 @@ def compose(
     origin = {"recipe": f"{data}-{method}", "suite": suite, "row": ""}
     tables = config.merge(*layers, origin, overrides)
     spec = _parse_noise(tables.get("noise", "none"))
-    if "table" in raw:
+    if table := raw.get("table") or start.get("table"):
         noise = spec if isinstance(spec, NoiseSpec) else NoiseSpec("none")  # what does not parse is said at validation
-        found = rows.choose(suite, raw["table"], method, base, noise, data, chosen.get("asymmetric", ""))
+        found = rows.choose(suite, table, method, base, noise, data, rule)
         taken = [key for key in config.flatten(found.tables) if not key.endswith(".name")]
         changed = [key for key in config.flatten(overrides) if key in taken]
         text = found.text + (f"; overridden: {', '.join(changed)}" if changed else "")
         tables = config.merge(found.tables, tables, {"row": text})
-    return _noise_rule(_normalize(tables), spec, chosen.get("asymmetric", ""))
+    return _noise_rule(_normalize(tables), spec, rule)
+
+
+def _start(data: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layer `[pretrained]` or `[scratch]` of a recipe, empty where it has none, and the overrides without the word
+    that chose it.
+
+    Raises:
+        FastnoisyError: `pretrained=` of a recipe without these layers, that is neither true nor false, or that the
+            network named beside it contradicts.
+    """
+    rest = {key: value for key, value in overrides.items() if key != "pretrained"}
+    word = overrides.get("pretrained")
+    if "pretrained" in overrides and not isinstance(word, bool):
+        raise FastnoisyError(f"pretrained={word} is neither true nor false")
+    if not set(_STARTS) <= set(raw):
+        if word is not None:
+            raise FastnoisyError(
+                f"pretrained= chooses between two set-ups, and {data}-* has one", "Set model.pretrained instead"
+            )
+        return {}, rest
+    if not isinstance(rest.get("model", {}), Mapping):  # said at validation
+        return raw["pretrained"], rest
+    own = dict(rest.get("model", {}))
+    if "name" not in own and own.get("pretrained") is False and not own.get("weights"):
+        own.pop("pretrained")
+        word = word or False
+    model = config.merge({"model": raw["model"]}, {"model": own})["model"]
+    starts = bool(model.get("pretrained") or model.get("weights"))
+    if word and not starts:
+        own["pretrained"] = starts = True
+    if word is False:
+        if own.get("pretrained") or own.get("weights"):
+            raise FastnoisyError(f"pretrained=false, and the network {own.get('name', '')} is to start from weights")
+        starts = False
+    layer = raw["pretrained" if starts else "scratch"]
+    if starts and "name" in own:  # the layer's options go with any network
+        own = {**layer.get("model", {}), **own}
+    return layer, {**rest, "model": own} if "model" in rest else rest
 
 
 def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -99,6 +143,11 @@ def change(tables: dict[str, Any], overrides: Mapping[str, Any], path: str) -> d
         FastnoisyError: another suite: that is a matter of composing anew.
     """
     before = tables.get("suite", "")
+    if "pretrained" in overrides:
+        raise FastnoisyError(
+            f"pretrained={overrides['pretrained']} chooses a set-up, and {path} is a finished configuration",
+            "Compose anew, or set model.pretrained",
+        )
     if "suite" in overrides and overrides["suite"] != before:
         name = tables.get("recipe") or "DATA-METHOD"
         raise FastnoisyError(
@@ -152,7 +201,7 @@ def _normalize(tables: dict[str, Any]) -> dict[str, Any]:
 def _side(tables: Mapping[str, Any]) -> int:
     views = tables.get("views")
     side = views.get("size") if isinstance(views, Mapping) and config.ViewsConfig.mention_size(views) else None
-    return side if isinstance(side, int) else 32
+    return side if isinstance(side, int) else PHOTOGRAPH_SIDE if side == "auto" else 32
 
 
 def is_path(name: str) -> bool:

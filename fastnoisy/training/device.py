@@ -53,3 +53,17 @@ def caller_unchanged() -> Iterator[None]:
             torch.set_num_threads(threads)
         if device is not None:
             torch.cuda.set_device(device)
+
+
+def refuse_ranks() -> None:
+    """Refuse to be one of several ranks.
+
+    Raises:
+        FastnoisyError: torchrun has started this process.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise FastnoisyError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same "
+            "one",
+            "Start it without torchrun",
+        )

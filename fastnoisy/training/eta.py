@@ -10,7 +10,7 @@ from fastnoisy.training.logs import duration
 _SOON, _LATEST = 20.0, 45.0  # seconds from the start: with a step to compare, and with one alone
 _LONG = 3600.0  # seconds, above which a CPU's user is told what to change
 ADVICE = (
-    "To be faster on a CPU: a pretrained network (model='tf_efficientnet_lite0(pretrained=true, head=regression)'; "
+    "To be faster on a CPU: for your own folder a pretrained network (a folder-* recipe without pretrained=false; "
     "with model.freeze=true its classifier alone), smaller images (views.size=), a smaller network, or fewer epochs"
 )
 

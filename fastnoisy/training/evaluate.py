@@ -16,7 +16,7 @@ from fastnoisy.config import Config
 from fastnoisy.data.store import Split
 from fastnoisy.methods.base import Method
 from fastnoisy.pipelines.base import Pipeline
-from fastnoisy.training.step import amp_dtype, autocast
+from fastnoisy.training.precision import amp_dtype, autocast
 
 ECE_BINS = 15
 

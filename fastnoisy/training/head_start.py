@@ -6,9 +6,11 @@ in a second; and its gradients meanwhile disturb the features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from torch import nn
 
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
@@ -19,13 +21,23 @@ from fastnoisy.files import sha256_of
 from fastnoisy.machine import has_bf16
 from fastnoisy.methods.base import Method
 from fastnoisy.models import weights
+from fastnoisy.models.heads import SubClassifier
 from fastnoisy.models.timm_nets import TimmBackbone
 from fastnoisy.training.labels import Labels
+from fastnoisy.training.logs import Observer, feature_steps
 from fastnoisy.training.settings import Settings
 
 
-def start_heads(settings: Settings, split: Split, labels: Labels, method: Method, say: Callable[[str], object]) -> None:
-    """Set the classifier of every network of a method, averages included, where the model's `head` is `regression`.
+def start_heads(
+    settings: Settings,
+    split: Split,
+    labels: Labels,
+    method: Method,
+    observe: Observer,
+    say: Callable[[str], object],
+) -> None:
+    """Set the classifier of every network of a method, averages included, where the model's `head` is `regression`;
+    sub-classifiers, which are fresh, then begin with logits of 0.
 
     Raises:
         FastnoisyError: a network whose classifier is not one linear layer on its features.
@@ -35,7 +47,7 @@ def start_heads(settings: Settings, split: Split, labels: Labels, method: Method
     if c.model.get("head") != "regression" or not networks:
         return
     first, device = networks[0], next(method.parameters()).device
-    if not isinstance(first.head, torch.nn.Linear):
+    if not isinstance(first.head, nn.Linear):
         kind = type(first.head).__name__
         raise FastnoisyError(
             f"model.head=regression needs a classifier of one linear layer; {first.name} has {kind}",
@@ -54,12 +66,36 @@ def start_heads(settings: Settings, split: Split, labels: Labels, method: Method
         std=c.data.std,
         model=first.model.eval(),
     )
-    (features,) = extract([split], network, say=say)
+    (features,) = extract([split], network, say=say, progress=feature_steps(observe))
     first.model.train(training)
-    weight, bias = linear_head(features[labels.train], labels.given[labels.train], method.num_classes, c.seed)
+    seen, given = features[labels.train], labels.given[labels.train]
     with torch.no_grad():
-        for net in networks:
-            assert isinstance(net.head, torch.nn.Linear)
-            net.head.weight.copy_(torch.from_numpy(weight))
-            net.head.bias.copy_(torch.from_numpy(bias))
+        for module in method.modules():
+            if isinstance(module, SubClassifier):  # begins by saying nothing, for the ensemble is what predicts
+                module.fc.weight.zero_()
+                module.fc.bias.zero_()
+        for number, alike in enumerate(_groups(networks)):
+            rows = np.arange(len(given)) if number == 0 else _resampled(given, c.seed, number)
+            weight, bias = linear_head(seen[rows], given[rows], method.num_classes, c.seed)
+            for head in alike:
+                head.weight.copy_(torch.from_numpy(weight))
+                head.bias.copy_(torch.from_numpy(bias))
     say(f"the classifier starts from a regression on the features of {len(labels.train):,} training images")
+
+
+def _groups(networks: Sequence[TimmBackbone]) -> list[list[nn.Linear]]:
+    """The classifiers, those that start with the same weights together: a network's and its average's."""
+    groups: dict[bytes, list[nn.Linear]] = {}
+    for net in networks:
+        assert isinstance(net.head, nn.Linear)
+        groups.setdefault(net.head.weight.detach().float().cpu().numpy().tobytes(), []).append(net.head)
+    return list(groups.values())
+
+
+def _resampled(given: np.ndarray, seed: int, number: int) -> np.ndarray:
+    """As many rows of each class, drawn with replacement: of methods with two networks, each must see with eyes of its
+    own, for pretrained ones would otherwise be and stay the same.
+    """
+    draw = np.random.default_rng([seed, number])
+    members = (np.flatnonzero(given == label) for label in np.unique(given))
+    return np.concatenate([np.sort(draw.choice(rows, len(rows))) for rows in members])

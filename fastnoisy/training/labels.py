@@ -55,6 +55,7 @@ class Labels:
         origin: what they were drawn for, of labels that were read; None where they were just drawn.
         truths: by split, of those that the label file corrects and that are not trained on.
         notes: what should be said of labels that were just drawn: a line per label file.
+        estimate: what share of the training labels is wrong by estimate, 0 to 1; None where nobody asked.
     """
 
     given: np.ndarray
@@ -64,6 +65,7 @@ class Labels:
     origin: Origin | None = None
     truths: dict[str, Truth] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    estimate: float | None = None
 
     @classmethod
     def draw(cls, settings: Settings, split: Split) -> Labels:
@@ -124,7 +126,7 @@ class Labels:
     def facts(self, noise: NoiseSpec) -> NoiseFacts:
         """What a method may know of the noise."""
         wrong = None if self.clean is None else self.given[self.train] != self.clean[self.train]
-        return NoiseFacts(None if wrong is None else float(wrong.mean()), noise.kind, noise.rate)
+        return NoiseFacts(None if wrong is None else float(wrong.mean()), noise.kind, noise.rate, self.estimate)
 
     @property
     def digest(self) -> str:
@@ -132,8 +134,11 @@ class Labels:
         return _digest(self.arrays())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name; without `clean` where it is not known, `truth.SPLIT` where a label file corrects it."""
+        """The arrays by name; without `clean` and `estimate` where they are not known, `truth.SPLIT` where a label file
+        corrects it.
+        """
         own = {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        own |= {} if self.estimate is None else {"estimate": np.array(self.estimate, np.float64)}
         return own | {f"{_TRUTH}{name}": truth.labels for name, truth in self.truths.items()}
 
 
@@ -219,8 +224,8 @@ def corrected_truth(split: Split, corrected: Corrected) -> np.ndarray:
 
 
 def write_labels(path: Path, labels: Labels, config: Mapping[str, Any], split: Split) -> None:
-    """Write labels.npz: given, train, holdout, clean where known, `truth.SPLIT` where a label file corrects it,
-    `origin` (see `Origin`, as JSON) and a digest of it all.
+    """Write labels.npz: given, train, holdout, clean and estimate where known, `truth.SPLIT` where a label file
+    corrects it, `origin` (see `Origin`, as JSON) and a digest of it all.
     """
     data = _data_digests(split) | {f"{_TRUTH}{name}": truth.data for name, truth in labels.truths.items()}
     origin = json.dumps({"config": dict(config), "data": data})
@@ -246,7 +251,10 @@ def read_labels(path: Path) -> Labels:
             for name, array in found.items()
             if name.startswith(_TRUTH)
         }
-        return Labels(found["given"], found.get("clean"), found["train"], found["holdout"], origin, truths)
+        estimate = float(found["estimate"]) if "estimate" in found else None
+        return Labels(
+            found["given"], found.get("clean"), found["train"], found["holdout"], origin, truths, estimate=estimate
+        )
     except (
         Exception
     ) as error:  # zipfile, zlib, numpy and json raise a dozen kinds on damaged bytes (10,269 bit flips tried)

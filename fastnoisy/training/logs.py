@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fastnoisy.errors import message
+from fastnoisy.workers import Status
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Event:
         kind: `note`, a line about the run; `step`, `done` of `total` steps of a pass are done; `epoch`, an epoch has
             ended and `metrics` is its line of metrics.jsonl.
         text: for people, without `done` and `total`.
+        unit: what is counted.
     """
 
     kind: Literal["note", "step", "epoch"]
@@ -31,13 +33,26 @@ class Event:
     done: int = 0
     total: int = 0
     metrics: Mapping[str, Any] | None = None
+    unit: str = "steps"
 
     def __str__(self) -> str:
-        text = f"{self.text}: {self.done:,} of {self.total:,} steps" if self.kind == "step" else self.text
+        text = f"{self.text}: {self.done:,} of {self.total:,} {self.unit}" if self.kind == "step" else self.text
         return message(text)
 
 
 Observer = Callable[[Event], None]
+
+
+def notes(observe: Observer) -> Callable[[str], None]:
+    """What tells an observer lines."""
+    return lambda line: observe(Event("note", line))
+
+
+def feature_steps(observe: Observer) -> Callable[[Status], None]:
+    """What tells an observer how many images' features there are."""
+    return lambda status: observe(
+        Event("step", "features of the training images", status.done, status.total, unit="images")
+    )
 
 
 def warn(line: str) -> None:

@@ -7,7 +7,8 @@ the configuration, so a run that goes on needs a position and no generator's sta
 
 from __future__ import annotations
 
-import os
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,7 @@ from fastnoisy.methods.base import Progress, TrainingSet
 from fastnoisy.order import Population
 from fastnoisy.training import checkpoint, evaluate, issues, optim, preflight, setup, summary
 from fastnoisy.training.checkpoint import Checkpoint, Origin
+from fastnoisy.training.device import refuse_ranks
 from fastnoisy.training.eta import Eta
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.feed import Feed
@@ -119,14 +121,14 @@ def start(settings: Settings, out: Path, observe: Observer = silent, stop: Stop 
         FastnoisyError: bad data, nothing that fits, a folder that already holds a run, a loss that is not finite.
         Interrupted: `stop` was asked; a checkpoint was written.
     """
-    _refuse_ranks()
+    refuse_ranks()
     folder = RunFolder(out)
     folder.refuse_existing()
-    job = Job.of(setup.prepare(settings), folder, observe, stop)
+    job = Job.of(setup.prepare(settings, observe=observe), folder, observe, stop)
     # What cannot fit or be opened is refused before anything is written.
     with job.stop.looked_at(), folder.new(job.say), opened(job):
-        folder.write_config(settings)
-        folder.write_labels(job.setup.labels, settings, job.setup.split)
+        folder.write_config(job.setup.settings)
+        folder.write_labels(job.setup.labels, job.setup.settings, job.setup.split)
         return train(job)
 
 
@@ -148,7 +150,7 @@ def resume(
     def say(line: str) -> None:
         observe(Event("note", line))
 
-    _refuse_ranks()
+    refuse_ranks()
     folder = RunFolder(out)
     folder.require()
     with folder.locked(say):
@@ -161,7 +163,7 @@ def resume(
                 f"{folder.labels_path} is not what checkpoint {found.path.name} was trained on",
                 "Put the run's own labels.npz back, or start a new run",
             )
-        prepared = setup.prepare(settings, kept, restored=found is not None)
+        prepared = setup.prepare(settings, kept, restored=found is not None, observe=observe)
         job = Job.of(prepared, folder, observe, stop)
         if found:
             _restore(job, found)
@@ -172,19 +174,10 @@ def resume(
                 folder.set_aside_after(found, say)
                 _reconcile_best(job)
             folder.metrics.rewind(found.origin.metrics if found else None, job.state.position.epoch, say)
-            folder.write_config(settings)
+            folder.write_config(prepared.settings)
             if not found:
-                folder.write_labels(prepared.labels, settings, prepared.split)
+                folder.write_labels(prepared.labels, prepared.settings, prepared.split)
             return train(job)
-
-
-def _refuse_ranks() -> None:
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise FastnoisyError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same "
-            "one",
-            "Start it without torchrun",
-        )
 
 
 def _restore(job: Job, found: Checkpoint) -> None:
@@ -361,7 +354,9 @@ def _training_set(job: Job) -> TrainingSet:
     rows, total = job.state.populations["train"].indices, job.setup.split.num_samples
     given = torch.from_numpy(job.setup.labels.given)
     return TrainingSet(
-        lambda: job.evaluator.scattered(job.pipeline, rows, total, _poll(job)), given, torch.from_numpy(rows)
+        lambda: job.evaluator.scattered(job.pipeline, rows, total, _poll(job, "predicting train", len(rows))),
+        given,
+        torch.from_numpy(rows),
     )
 
 
@@ -373,7 +368,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, (pipeline, rows) in sets.items():
         labels = pipeline.labels.cpu()[torch.from_numpy(rows)]
-        found = job.evaluator.logits(pipeline, rows, _poll(job))
+        found = job.evaluator.logits(pipeline, rows, _poll(job, f"evaluating {name}", len(rows)))
         result[name] = {predictor: evaluate.classification(z, labels) for predictor, z in found.items()}
     return result
 
@@ -397,7 +392,8 @@ def _finish(job: Job, evaluated: dict[int, Any]) -> dict[str, Any]:
         load_method(state.method, best.state["method"], f"checkpoint {best.path}")
         job.say(f"reported is {state.selection}; every epoch's numbers are in metrics.jsonl")
     rows = np.sort(np.concatenate([labels.train, labels.holdout]))
-    logits = job.evaluator.scattered(job.pipeline, rows, job.setup.split.num_samples, _poll(job))
+    poll = _poll(job, "predicting train", len(rows))
+    logits = job.evaluator.scattered(job.pipeline, rows, job.setup.split.num_samples, poll)
     given, train_rows = torch.from_numpy(labels.given), torch.from_numpy(labels.train)
     probability = state.method.clean_probability(TrainingSet(lambda: logits, given, train_rows))
     line["reported"] = reported = next(iter(logits))
@@ -448,8 +444,15 @@ def _saved_position(job: Job) -> Position | None:
     return job.saved[1] if job.saved else None
 
 
-def _poll(job: Job) -> Callable[[], None]:
-    return lambda: _stop_if_asked(job)
+def _poll(job: Job, text: str, count: int) -> Callable[[], None]:
+    """To be called before each batch of `count` images: tells the observer, and stops where that is asked for."""
+    total, begun = math.ceil(count / job.evaluator.batch_size), itertools.count()
+
+    def poll() -> None:
+        _stop_if_asked(job)
+        job.observe(Event("step", text, next(begun), total, unit="batches"))
+
+    return poll
 
 
 def _stop_if_asked(job: Job) -> None:

@@ -70,7 +70,8 @@ def _groups(method: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     heads: set[Tensor] = set()
     if config.head_lr != 1:
         networks = [module for module in method.modules() if isinstance(module, Network)]
-        parts = [part for network in networks for part in (network.backbone.head, network.heads)]
+        parts: list[nn.Module] = [network.heads for network in networks]
+        parts += [network.backbone.head for network in networks if network.backbone.fresh_head]
         heads = {p for part in parts for p in part.parameters()}
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for p in trained:

@@ -34,10 +34,10 @@ from fastnoisy.training.images import Unread, decoded, items_of
 from fastnoisy.training.issues import Issue, read_issues
 from fastnoisy.training.labels import Labels, corrected_truth
 from fastnoisy.training.logs import Observer, warn, warn_of_notes
+from fastnoisy.training.precision import amp_dtype, autocast, memory_format
 from fastnoisy.training.run_folder import RunFolder, Say
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.state import load_method
-from fastnoisy.training.step import amp_dtype, autocast, memory_format
 from fastnoisy.training.stop import Stop
 from fastnoisy.workers import TIMEOUT, Status, check_timeout
 

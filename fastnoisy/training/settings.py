@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastnoisy import methods, pipelines
 from fastnoisy.augment import ViewProgram
@@ -22,6 +22,7 @@ class Settings:
         views: the program of each view that the configuration has, by its name there.
         method: the method with its options, and what it wraps.
         pipeline: the pipeline asked for, or `auto`, with its options.
+        told: what was chosen for this network, device and data, one line; empty for nothing.
     """
 
     config: Config
@@ -29,3 +30,4 @@ class Settings:
     views: Mapping[str, ViewProgram]
     method: methods.Choice
     pipeline: pipelines.Request
+    told: str = field(default="", compare=False)

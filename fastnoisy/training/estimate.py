@@ -1,0 +1,37 @@
+"""What share of the training labels is wrong, estimated from the labels themselves, for methods that must know it."""
+
+from __future__ import annotations
+
+import torch
+
+from fastnoisy import confident_learning, methods
+from fastnoisy.config import ESTIMATE
+from fastnoisy.data.store import Split
+from fastnoisy.features.extract import extract
+from fastnoisy.features.network import open_network
+from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
+from fastnoisy.training.labels import Labels
+from fastnoisy.training.logs import Observer, feature_steps, notes
+
+
+def wanted(method: methods.Choice) -> bool:
+    """Whether an option of a method, or of what it wraps, is `estimate`."""
+    own = getattr(method.options, "noise_rate", None) == ESTIMATE
+    return own or (method.base is not None and wanted(method.base))
+
+
+def rate(split: Split, labels: Labels, device: torch.device, seed: int, observe: Observer) -> float:
+    """As `fastnoisy audit` estimates it: features of a frozen pretrained network, cross-validated linear classifiers,
+    the calibrated confident joint.
+
+    Returns:
+        0 to below 1.
+
+    Raises:
+        FastnoisyError: the pretrained network is not there, or the labels are of one class.
+    """
+    (features,) = extract([split], open_network(device), say=notes(observe), progress=feature_steps(observe))
+    given = labels.given[labels.train]
+    folds = max(2, min(FOLDS, max(given.tolist().count(label) for label in set(given.tolist()))))
+    found = out_of_sample(features[labels.train], given, len(split.class_names), folds=folds, seed=seed)
+    return min(confident_learning.flag(found.probabilities, given).rate, 0.99)
