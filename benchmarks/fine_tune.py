@@ -202,8 +202,8 @@ def main(
             folders = (_tiny(place / "moved-0"),)
             words = ["epochs=1", "views.size=32", "batch_size=8", "threads=1", "data.workers=0"]
         size = ["--size", "32", "--threads", "1", "--workers", "1"] if tiny else []
-        jobs = [(kind, labels) for kind in HEADS for labels in LABELS]
-        jobs += [(method, labels) for labels in wanted.split(",") for method in methods.split(",")]
+        jobs = [(method, labels) for labels in wanted.split(",") for method in methods.split(",")]
+        jobs += [(kind, labels) for kind in HEADS for labels in LABELS]
         cells: dict[str, dict[str, Any]] = {}
         for row, labels in jobs:
             for path in folders:
