@@ -104,12 +104,17 @@ class Folder:
     def trained(self, method: str, labels: str, words: Sequence[str]) -> dict[str, Any]:
         """A run, and which of the photographs kept aside its network gets right."""
         out = self.work / f"run-{method}-{labels}"
+        data, begun = self.store(labels), (out / "config.toml").exists()
         began = time.perf_counter()
-        data = self.store(labels)
-        command("train", f"folder-{method}", *words, f"seed={self.seed + 1}", "--data", data, "--out", out, "--quiet")
+        if begun:
+            command("train", "--resume", out, "--quiet")
+        else:
+            settings = [*words, f"seed={self.seed + 1}"]
+            command("train", f"folder-{method}", *settings, "--data", data, "--out", out, "--quiet")
         seconds = time.perf_counter() - began
         rows = csv.DictReader(command("predict", out, self.path / "new-photos").splitlines())
-        return {"right": {Path(r["path"]).name: r["class"] == true_class(r["path"]) for r in rows}, "seconds": seconds}
+        right = {Path(row["path"]).name: row["class"] == true_class(row["path"]) for row in rows}
+        return {"right": right, **({} if begun else {"seconds": seconds})}
 
     def head(self, kind: str, labels: str, side: int | None) -> dict[str, Any]:
         """A linear head on frozen features, and what it gets right."""
