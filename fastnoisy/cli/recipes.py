@@ -44,6 +44,8 @@ def show(name: str, overrides: tuple[str, ...]) -> None:
         say(f"# {c.recipe}: {recipes.read(data)['summary']}")
         say(f"# {_first_line(methods.find(settings.method.name))}")
         say(f"# suite {c.suite}; {c.row or 'numbers of the recipe itself'}")
+        if settings.told:
+            say(f"# chosen for this machine: {settings.told}; data.store=STORE counts the images of a store")
         for cell in published.find(settings):
             say(f"# published: {cell}")
     write(config.to_toml(c.model_dump()))
@@ -71,8 +73,9 @@ def _list() -> None:
     for data in recipes.data_names():
         say(f"{data}: {recipes.read(data)['summary']}")
         for name in methods.names():
-            settings = setup.resolve(f"{data}-{name}", ()).config
-            about = f"suite {settings.suite:7} {settings.model['name']:19} {settings.epochs:3} epochs"
+            settings = setup.resolve(f"{data}-{name}", ())
+            c, fitted = settings.config, "epochs=" in settings.told  # to the images of a store, which none is here
+            about = f"suite {c.suite:7} {c.model['name']:21} {'auto' if fitted else c.epochs:>4} epochs"
             say(f"  {data + '-' + name:18} {about}  {_first_line(methods.find(name))}")
     say()
     say("On all but digits any method takes suite=nrd or suite=alasca; noise=KIND:RATE goes with all of them.")

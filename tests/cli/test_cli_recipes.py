@@ -19,7 +19,8 @@ def test_every_recipe_has_a_line(call: Call) -> None:
     for data in recipes.data_names():
         for method in methods.names():
             (line,) = (text for text in out.splitlines() if text.strip().startswith(f"{data}-{method} "))
-            assert re.search(r"suite (nrd|alasca) +[\w.]+ +\d+ epochs  \w", line)
+            epochs = "auto" if data == "folder" else r"\d+"
+            assert re.search(rf"suite (nrd|alasca) +[\w.]+ +{epochs} epochs  \w", line)
 
 
 def test_a_shown_recipe_is_a_configuration_that_can_be_checked(call: Call, tmp_path: Path) -> None:
@@ -38,6 +39,16 @@ def test_a_shown_recipe_is_a_configuration_that_can_be_checked(call: Call, tmp_p
     code, again, _ = call("recipes", "show", path)
     assert code == 0
     assert again == "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("#"))
+
+
+def test_a_recipe_that_fits_the_data_says_so(call: Call) -> None:
+    code, out, _ = call("recipes", "show", "folder-ce", "device=cpu")
+    assert code == 0
+    said = (
+        "# chosen for this machine: epochs=30, views.size=160: for a CPU; data.store=STORE counts the images of a store"
+    )
+    assert said in out.splitlines()
+    assert "# chosen" not in call("recipes", "show", "cifar10-ce")[1]
 
 
 def test_what_is_wrong_with_ones_own_is_said_at_once(call: Call, tmp_path: Path) -> None:
