@@ -10,6 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,34 @@ def extract(
                 opened.close()
         result.append(np.concatenate(parts))
     return result
+
+
+def of_rows(
+    split: Split,
+    rows: np.ndarray,
+    network: Network,
+    *,
+    say: Callable[[str], object],
+    progress: Progress = lambda status: None,
+) -> np.ndarray:
+    """The features of some images of a split, float32 (n, D), in the order of `rows`, int64 (n,).
+
+    Of less than half of the split they are made for these rows alone, and not kept.
+
+    Args, errors: as for `extract`.
+    """
+    if 2 * len(rows) >= split.num_samples:
+        (features,) = extract([split], network, say=say, progress=progress)
+        return features[rows]
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(Status(done, len(rows)))
+
+    with closing(_open(split, network)) as pipeline:
+        return _compute(pipeline, network, rows, advance, lambda: None)
 
 
 def _open(split: Split, network: Network) -> pipelines.Pipeline:

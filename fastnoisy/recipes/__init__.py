@@ -128,7 +128,10 @@ def _start(data: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> t
         own["pretrained"] = starts = True
     if word is False:
         if own.get("pretrained") or own.get("weights"):
-            raise FastnoisyError(f"pretrained=false, and the network {own.get('name', '')} is to start from weights")
+            raise FastnoisyError(
+                f"pretrained=false, and the network {own.get('name', raw['model']['name'])} is to start from weights",
+                "Leave one of them out",
+            )
         starts = False
     layer = raw["pretrained" if starts else "scratch"]
     if starts and "name" in own:  # the layer's options go with any network

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from fastnoisy import confident_learning, methods
 from fastnoisy.config import ESTIMATE
 from fastnoisy.data.store import Split
-from fastnoisy.features.extract import extract
+from fastnoisy.features.extract import of_rows
 from fastnoisy.features.network import open_network
 from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
 from fastnoisy.training.labels import Labels
@@ -30,8 +31,9 @@ def rate(split: Split, labels: Labels, device: torch.device, seed: int, observe:
     Raises:
         FastnoisyError: the pretrained network is not there, or the labels are of one class.
     """
-    (features,) = extract([split], open_network(device), say=notes(observe), progress=feature_steps(observe))
+    network, steps = open_network(device), feature_steps(observe)
+    features = of_rows(split, labels.train, network, say=notes(observe), progress=steps)
     given = labels.given[labels.train]
-    folds = max(2, min(FOLDS, max(given.tolist().count(label) for label in set(given.tolist()))))
-    found = out_of_sample(features[labels.train], given, len(split.class_names), folds=folds, seed=seed)
+    folds = max(2, min(FOLDS, int(np.bincount(given).max())))
+    found = out_of_sample(features, given, len(split.class_names), folds=folds, seed=seed)
     return min(confident_learning.flag(found.probabilities, given).rate, 0.99)

@@ -14,7 +14,7 @@ from torch import nn
 
 from fastnoisy.data.store import Split
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.features.extract import extract
+from fastnoisy.features.extract import of_rows
 from fastnoisy.features.network import Network
 from fastnoisy.features.out_of_sample import linear_head
 from fastnoisy.files import sha256_of
@@ -66,9 +66,9 @@ def start_heads(
         std=c.data.std,
         model=first.model.eval(),
     )
-    (features,) = extract([split], network, say=say, progress=feature_steps(observe))
+    seen = of_rows(split, labels.train, network, say=say, progress=feature_steps(observe))
     first.model.train(training)
-    seen, given = features[labels.train], labels.given[labels.train]
+    given = labels.given[labels.train]
     with torch.no_grad():
         for module in method.modules():
             if isinstance(module, SubClassifier):  # begins by saying nothing, for the ensemble is what predicts

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fastnoisy
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.features.extract import extract, of_rows
+from fastnoisy.features.network import open_network
 from fastnoisy.training import loop, setup
 from fastnoisy.training.labels import read_labels
 from fastnoisy.training.logs import Event
@@ -35,6 +38,18 @@ def test_the_rate_is_estimated_from_the_labels(digits: Path) -> None:
     assert f"{rate:.1%} of the training labels are wrong by estimate, which the method goes by" in prepared.notes
     assert events[-1] == Event("step", "features of the training images", 600, 600, unit="images")
     assert str(events[-1]) == "features of the training images: 600 of 600 images"
+
+
+def test_of_a_subset_no_other_image_is_looked_at(digits: Path) -> None:
+    prepared, events = heard(digits, ESTIMATE, "data.subset=200")
+    assert events[-1].total == 200
+    assert prepared.labels.estimate is not None
+    whole, _ = heard(digits, ESTIMATE)
+    network = open_network(torch.device("cpu"), side=32)
+    rows = prepared.labels.train
+    few = of_rows(prepared.split, rows, network, say=print)
+    (all_of_them,) = extract([whole.split], network, say=print)
+    np.testing.assert_allclose(few, all_of_them[rows], rtol=0.1, atol=0.1)  # bf16, in batches of other images
 
 
 def test_nobody_estimates_unasked(digits: Path) -> None:
