@@ -99,6 +99,27 @@ def clocked(work: Callable[[], object], device: torch.device) -> float:
     return clock() - start
 
 
+def command(*words: str | Path) -> str:
+    """Run a command of fastnoisy in a fresh process, as a user does; what it printed.
+
+    Raises:
+        FastnoisyError: it failed; with its last line.
+    """
+    done = subprocess.run([sys.executable, "-m", "fastnoisy", *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        raise FastnoisyError(f"fastnoisy {words[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return done.stdout
+
+
+def train(out: Path, recipe: str, *words: str, data: Path) -> bool:
+    """Train into a folder, or go on with what was stopped there; whether it was trained from its beginning."""
+    if (out / "config.toml").exists():
+        command("train", "--resume", out, "--quiet")
+        return False
+    command("train", recipe, *words, "--data", data, "--out", out, "--quiet")
+    return True
+
+
 def run(main: click.Command) -> None:
     """Call a benchmark's command: a mistake of the user's is one line and exit code 2."""
     try:

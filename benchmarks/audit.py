@@ -21,8 +21,6 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from typing import Any
 
 import click
 import numpy as np
-from _report import markdown, run, write
+from _report import command, markdown, run, write
 from PIL import Image, ImageOps
 
 from fastnoisy.errors import FastnoisyError
@@ -62,11 +60,8 @@ def table_of(path: Path) -> list[dict[str, str]]:
 
 def audited(photos: Path, out: Path, *words: str) -> float:
     """Audit a folder in a fresh process; wall seconds."""
-    command = [sys.executable, "-m", "fastnoisy", "audit", str(photos), "--out", str(out), *words]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise FastnoisyError(f"the audit of {photos} failed: {done.stderr.strip().splitlines()[-1]}")
+    command("audit", photos, "--out", out, *words)
     return time.perf_counter() - began
 
 

@@ -20,8 +20,6 @@ import csv
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +28,7 @@ from typing import Any
 
 import click
 import numpy as np
-from _report import markdown, run, write
+from _report import command, markdown, run, train, write
 from audit import table_of, tiny_folder
 
 from fastnoisy.errors import FastnoisyError
@@ -38,14 +36,6 @@ from fastnoisy.errors import FastnoisyError
 HEADS = {"all": "linear head, all labels", "second": "linear head, second pass"}
 LABELS = ("given", "corrected", "true")
 Right = dict[str, bool]
-
-
-def command(*words: str | Path) -> str:
-    """Run a command of fastnoisy in a fresh process; what it printed."""
-    done = subprocess.run([sys.executable, "-m", "fastnoisy", *map(str, words)], capture_output=True, text=True)
-    if done.returncode:
-        raise FastnoisyError(f"fastnoisy {words[0]} failed: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
 
 
 def true_class(path: str) -> str:
@@ -104,17 +94,13 @@ class Folder:
     def trained(self, method: str, labels: str, words: Sequence[str]) -> dict[str, Any]:
         """A run, and which of the photographs kept aside its network gets right."""
         out = self.work / f"run-{method}-{labels}"
-        data, begun = self.store(labels), (out / "config.toml").exists()
+        data = self.store(labels)
         began = time.perf_counter()
-        if begun:
-            command("train", "--resume", out, "--quiet")
-        else:
-            settings = [*words, f"seed={self.seed + 1}"]
-            command("train", f"folder-{method}", *settings, "--data", data, "--out", out, "--quiet")
+        whole = train(out, f"folder-{method}", *words, f"seed={self.seed + 1}", data=data)
         seconds = time.perf_counter() - began
         rows = csv.DictReader(command("predict", out, self.path / "new-photos").splitlines())
         right = {Path(row["path"]).name: row["class"] == true_class(row["path"]) for row in rows}
-        return {"right": right, **({} if begun else {"seconds": seconds})}
+        return {"right": right, **({"seconds": seconds} if whole else {})}
 
     def head(self, kind: str, labels: str, side: int | None) -> dict[str, Any]:
         """A linear head on frozen features, and what it gets right."""

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from _report import markdown, run, write
+from _report import command, markdown, run, train, write
 from audit import table_of, tiny_folder
 from cifar10n import WORDS as CIFAR10N
 from torch import Tensor
@@ -105,10 +103,7 @@ def audited(case: Case, what: Path, name: str, *words: str) -> np.ndarray:
     """The probabilities of an audit of a store or a run, float (N, C)."""
     out = case.work / f"audit-{name}"
     if not (out / "probabilities.npz").exists():
-        command = [sys.executable, "-m", "fastnoisy", "audit", str(what), "--out", str(out), *words]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise FastnoisyError(f"the audit of {what} failed: {done.stderr.strip().splitlines()[-1]}")
+        command("audit", what, "--out", out, *words)
     with np.load(out / "probabilities.npz") as found:
         rows = found["split"] == "train"
         probabilities, labels = found["pred_probs"][rows], found["labels"][rows]
@@ -120,12 +115,9 @@ def trained(case: Case, method: str) -> Path:
     """A run on the case's store."""
     out = case.work / f"run-{method}"
     if not (out / "issues.csv").exists():
-        words = [sys.executable, "-m", "fastnoisy", "train", f"{case.recipe}-{method}", *case.words]
-        if rate := RATES.get(case.recipe, {}).get(method):
-            words.append(f"optim.lr={rate}")
-        done = subprocess.run([*words, "--data", str(case.store), "--out", str(out), "--quiet"], text=True)
-        if done.returncode:
-            raise FastnoisyError(f"{case.recipe}-{method} failed")
+        rate = RATES.get(case.recipe, {}).get(method)
+        words = [*case.words, *([f"optim.lr={rate}"] if rate else [])]
+        train(out, f"{case.recipe}-{method}", *words, data=case.store)
     return out
 
 

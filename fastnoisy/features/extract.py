@@ -48,16 +48,9 @@ def extract(
     Raises:
         FastnoisyError: a record is damaged, or a feature is not finite.
     """
-    done, total = 0, sum(split.num_samples for split in splits)
+    advance = _advancing(progress, sum(split.num_samples for split in splits))
     told = False
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(Status(done, total))
-
     result = []
-    progress(Status(0, total))
     for split in splits:
         pieces = _Pieces(split, network)
         parts: list[np.ndarray] = []
@@ -100,15 +93,22 @@ def of_rows(
     if 2 * len(rows) >= split.num_samples:
         (features,) = extract([split], network, say=say, progress=progress)
         return features[rows]
+    advance = _advancing(progress, len(rows))
+    with closing(_open(split, network)) as pipeline:
+        return _compute(pipeline, network, rows, advance, lambda: None)
+
+
+def _advancing(progress: Progress, total: int) -> Callable[[int], None]:
+    """What is called with how many images more are done, of `total`; that none is, is told at once."""
     done = 0
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        progress(Status(done, len(rows)))
+        progress(Status(done, total))
 
-    with closing(_open(split, network)) as pipeline:
-        return _compute(pipeline, network, rows, advance, lambda: None)
+    advance(0)
+    return advance
 
 
 def _open(split: Split, network: Network) -> pipelines.Pipeline:

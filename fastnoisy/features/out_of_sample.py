@@ -100,7 +100,7 @@ def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed:
     """
     from sklearn.linear_model import LogisticRegression
 
-    found = out_of_sample(features, given, num_classes, folds=min(FOLDS, int(np.bincount(given).max())), seed=seed)
+    found = out_of_sample(features, given, num_classes, folds=usual_folds(given), seed=seed)
     scaled, middle, spread = standardised(features)
     kept = found.kept if len(np.unique(given[found.kept])) > 1 else np.ones(len(given), bool)
     model = LogisticRegression(C=found.strengths[1], max_iter=_MAX_ITERATIONS)
@@ -114,6 +114,11 @@ def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed:
     weight[model.classes_] = rows / spread
     bias[model.classes_] = offsets - (rows / spread) @ middle
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def usual_folds(given: np.ndarray) -> int:
+    """`FOLDS`, or as many as the largest class of the labels, int64 (N,), has images."""
+    return min(FOLDS, int(np.bincount(given).max()))
 
 
 def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

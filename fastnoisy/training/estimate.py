@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from fastnoisy import confident_learning, methods
@@ -10,7 +9,7 @@ from fastnoisy.config import ESTIMATE
 from fastnoisy.data.store import Split
 from fastnoisy.features.extract import of_rows
 from fastnoisy.features.network import open_network
-from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
+from fastnoisy.features.out_of_sample import out_of_sample, usual_folds
 from fastnoisy.training.labels import Labels
 from fastnoisy.training.logs import Observer, feature_steps, notes
 
@@ -34,6 +33,5 @@ def rate(split: Split, labels: Labels, device: torch.device, seed: int, observe:
     network, steps = open_network(device), feature_steps(observe)
     features = of_rows(split, labels.train, network, say=notes(observe), progress=steps)
     given = labels.given[labels.train]
-    folds = max(2, min(FOLDS, int(np.bincount(given).max())))
-    found = out_of_sample(features, given, len(split.class_names), folds=folds, seed=seed)
+    found = out_of_sample(features, given, len(split.class_names), folds=usual_folds(given), seed=seed)
     return min(confident_learning.flag(found.probabilities, given).rate, 0.99)

@@ -17,7 +17,6 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import of_rows
 from fastnoisy.features.network import Network
 from fastnoisy.features.out_of_sample import linear_head
-from fastnoisy.files import sha256_of
 from fastnoisy.machine import has_bf16
 from fastnoisy.methods.base import Method
 from fastnoisy.models import weights
@@ -54,20 +53,21 @@ def start_heads(
             "Set model.head=fresh",
         )
     located = weights.located(str(c.model["name"]), str(c.model.get("weights", "")))
-    training = first.model.training
+    training = first.training
     network = Network(
         name=str(c.model["name"]),
         origin=located.origin,
-        digest=sha256_of(located.path),
+        digest=str(c.model["sha256"]),
         device=device,
         dtype=torch.bfloat16 if has_bf16(device) else torch.float32,
         view=str(settings.views["eval"]),
         mean=c.data.mean,
         std=c.data.std,
-        model=first.model.eval(),
+        model=first.model,
     )
+    first.eval()
     seen = of_rows(split, labels.train, network, say=say, progress=feature_steps(observe))
-    first.model.train(training)
+    first.train(training)  # its own, which leaves frozen parts as they are
     given = labels.given[labels.train]
     with torch.no_grad():
         for module in method.modules():

@@ -33,7 +33,7 @@ from fastnoisy.training.eta import Eta
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.feed import Feed
 from fastnoisy.training.labels import training_population
-from fastnoisy.training.logs import Event, Observer, Stopwatch, epoch_line
+from fastnoisy.training.logs import Event, Observer, Stopwatch, epoch_line, notes
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.selection import Selection
@@ -147,9 +147,7 @@ def resume(
         Interrupted: `stop` was asked; a checkpoint was written.
     """
 
-    def say(line: str) -> None:
-        observe(Event("note", line))
-
+    say = notes(observe)
     refuse_ranks()
     folder = RunFolder(out)
     folder.require()
