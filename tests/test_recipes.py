@@ -328,6 +328,17 @@ def test_any_network_with_weights_is_fine_tuned(words: list[str]) -> None:
     [
         ("folder-ce", ["pretrained=maybe"], "pretrained=maybe is neither true nor false"),
         ("folder-ce", ["pretrained=false", "model=resnet18(pretrained=true)"], "is to start from weights"),
+        (
+            "folder-ce",
+            ["pretrained=false", "model.weights=some.pth"],
+            "pretrained=false, and the network tf_eff.* weights",
+        ),
+        ("folder-ce", ["pretrained=true", "model=resnet18(pretrained=false)"], "is to start from random weights"),
+        (
+            "folder-ce",
+            ["pretrained=true", "model.pretrained=false"],
+            "network tf_efficientnet_lite0 is to start from ra",
+        ),
         ("cifar10-ce", ["pretrained=true"], "pretrained= chooses between two set-ups, and cifar10-.* has one"),
     ],
 )

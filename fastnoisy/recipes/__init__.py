@@ -119,23 +119,22 @@ def _start(data: str, raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> t
     if not isinstance(rest.get("model", {}), Mapping):  # said at validation
         return raw["pretrained"], rest
     own = dict(rest.get("model", {}))
-    if "name" not in own and own.get("pretrained") is False and not own.get("weights"):
-        own.pop("pretrained")
-        word = word or False
-    model = config.merge({"model": raw["model"]}, {"model": own})["model"]
-    starts = bool(model.get("pretrained") or model.get("weights"))
-    if word and not starts:
-        own["pretrained"] = starts = True
-    if word is False:
-        if own.get("pretrained") or own.get("weights"):
-            raise FastnoisyError(
-                f"pretrained=false, and the network {own.get('name', raw['model']['name'])} is to start from weights",
-                "Leave one of them out",
-            )
-        starts = False
+    said = True if own.get("weights") else own.get("pretrained")  # of the network itself
+    if None not in (word, said) and word != said:
+        network = own.get("name", raw["model"]["name"])
+        raise FastnoisyError(
+            f"pretrained={str(word).lower()}, and the network {network} is to start from "
+            f"{'weights' if said else 'random weights'}",
+            "Leave one of them out",
+        )
+    named = "name" in own
+    default = False if named else raw["model"].get("pretrained")
+    starts = next(answer for answer in (word, said, default) if answer is not None)
     layer = raw["pretrained" if starts else "scratch"]
-    if starts and "name" in own:  # the layer's options go with any network
-        own = {**layer.get("model", {}), **own}
+    if starts and named:  # the layer's options go with any network
+        own = {**layer.get("model", {}), "pretrained": True, **own}
+    if not starts and not named:
+        own.pop("pretrained", None)  # which the layer's network may not know
     return layer, {**rest, "model": own} if "model" in rest else rest
 
 
