@@ -68,11 +68,14 @@ def out_of_sample(
         poll: called now and then; may raise, to stop.
 
     Raises:
-        FastnoisyError: fewer than two classes have images, or there are more folds than images of any class.
+        FastnoisyError: fewer than two classes have images, no class has two, or there are more folds than images of any
+            class.
     """
     counts = np.bincount(given, minlength=num_classes)
     if (counts > 0).sum() < 2:
         raise FastnoisyError("wrong labels are told by comparing classes: images of at least two are needed")
+    if counts.max() < 2:
+        raise FastnoisyError("no class has more than one image: nothing is left to judge one by. Add images")
     if not 2 <= folds <= counts.max():
         raise FastnoisyError(
             f"{folds} folds: they must be at least 2, and no more than the largest class has images, {counts.max():,}"

@@ -8,9 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import fastnoisy
 from fastnoisy.data.store import open_store
@@ -28,18 +26,10 @@ test/cat/0.png,drop
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder `source`, converted as `store`, and corrections of five of its images."""
-    folder, rng = tmp_path_factory.mktemp("labels"), np.random.default_rng(3)
-    for split, count in (("train", 8), ("test", 3)):
-        for name in ("cat", "dog", "owl"):
-            (folder / "source" / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / "source" / split / name / f"{i}.png")
-    fastnoisy.convert(folder / "source", folder / "store", workers=1)
-    (folder / "fixes.csv").write_text(FIXES)
-    return folder
+def place(animals: Path) -> Path:
+    """Corrections of five images beside them."""
+    (animals / "fixes.csv").write_text(FIXES)
+    return animals
 
 
 def test_trained_resumed_and_evaluated_with_corrections(call: Call, place: Path, tmp_path: Path) -> None:
@@ -99,7 +89,7 @@ def test_evaluation_by_corrections_of_its_own(call: Call, place: Path, tmp_path:
 
 def test_converted_with_corrections(call: Call, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "corrected"
-    code, _, err = call("convert", place / "source", out, "--labels", place / "fixes.csv", "--workers", 1)
+    code, _, err = call("convert", place / "photos", out, "--labels", place / "fixes.csv", "--workers", 1)
     assert code == 0, err
     assert "train: 1 changed, 1 unchanged, 1 dropped; test: 1 changed, 0 unchanged, 1 dropped" in err
     with open_store(out) as store, open_store(place / "store") as before:
@@ -115,7 +105,7 @@ def test_converted_with_corrections(call: Call, place: Path, tmp_path: Path) -> 
 
 
 def test_the_test_images_that_are_set_aside_do_not_depend_on_corrections(place: Path, tmp_path: Path) -> None:
-    source = place / "source" / "train"
+    source = place / "photos" / "train"
     (tmp_path / "fixes.csv").write_text("path,label\ncat/1.png,dog\ncat/2.png,dog\ncat/3.png,drop\n")
     fastnoisy.convert(source, tmp_path / "a", test_fraction=0.25, workers=1)
     fastnoisy.convert(source, tmp_path / "b", test_fraction=0.25, workers=1, labels=tmp_path / "fixes.csv", say=print)
@@ -145,7 +135,7 @@ def test_wrong_words_are_one_clear_error_and_nothing_is_written(
 
 
 def test_a_list_with_columns_of_other_names(call: Call, place: Path, tmp_path: Path) -> None:
-    rows = [f"source/train/{name}/{i}.png,{name}" for i in range(2) for name in ("cat", "dog")]
+    rows = [f"photos/train/{name}/{i}.png,{name}" for i in range(2) for name in ("cat", "dog")]
     (place / "export.csv").write_text("asset,verdict\n" + "\n".join(rows) + "\n")
     words = ("convert", place / "export.csv", tmp_path / "store", "--workers", 1)
     code, _, err = call(*words)

@@ -87,6 +87,7 @@ def test_classes_with_one_image_or_none_and_a_constant_feature() -> None:
     ("given", "folds", "message"),
     [
         (np.zeros(20, np.int64), 5, "images of at least two are needed"),
+        (np.arange(20), 5, "no class has more than one image"),
         (np.arange(20) % 2, 1, "1 folds: they must be at least 2, and no more than the largest class has images, 10"),
         (np.arange(20) % 2, 11, "11 folds"),
     ],
