@@ -14,6 +14,7 @@ from fastnoisy import __version__
 from fastnoisy.confident_learning import ClassRow, by_class
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
+from fastnoisy.label_audit.converted import LEFT, STORE, is_own
 
 if TYPE_CHECKING:
     from fastnoisy.label_audit.audit import Audit
@@ -44,7 +45,10 @@ def check_free(folder: Path) -> None:
 
 def _begun(folder: Path) -> bool:
     """Whether all that is there is what an audit that was stopped leaves."""
-    return all(path.name.lstrip(".").startswith(("store", "folds")) for path in folder.iterdir())
+    return all(
+        is_own(path) if path.name == STORE else path.name in (*LEFT, "folds") or path.name.startswith(".partial-")
+        for path in folder.iterdir()
+    )
 
 
 def write(audit: Audit) -> None:
