@@ -119,7 +119,7 @@ class Folder:
             truth = [aside.class_names[i] for i in aside.split("train").given_labels]
             paths = list(aside.split("train").sources)
         if kind == "second":
-            weight, bias = heads.linear_head(features, given, len(names), 1)
+            ((weight, bias),) = heads.linear_heads(features, given, len(names), 1)
             predicted = (seen @ weight.T + bias).argmax(axis=1)
         else:
             from sklearn.linear_model import LogisticRegression

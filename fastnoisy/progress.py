@@ -1,4 +1,4 @@
-"""A bar on standard error for what takes long outside the training loop; nothing where that is no terminal."""
+"""How far it is with what takes long outside the training loop: a bar on a terminal, or lines now and then."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Advance = Callable[[int], None]  # told how much has been done since its last call
+_EVERY = 10.0  # seconds between lines
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Advance]:
-    """Show how much of something is done, with the time left.
+    """Show how much of something is done, with the time left; nothing where standard error is no terminal.
 
     Args:
         description: what is going on.
@@ -41,3 +42,21 @@ def bar(description: str, total: int) -> Iterator[Advance]:
                 waiting, drawn = 0, time.monotonic()
 
         yield advance
+
+
+def telling(say: Callable[[str], object], words: str) -> Callable[[], None]:
+    """What is called as parts of something are done, whose number nobody knows: it says how many now and then.
+
+    Args:
+        words: with {} for the number.
+    """
+    done, told = 0, time.monotonic()
+
+    def poll() -> None:
+        nonlocal done, told
+        done += 1
+        if time.monotonic() - told > _EVERY:
+            told = time.monotonic()
+            say(words.format(done))
+
+    return poll

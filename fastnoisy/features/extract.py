@@ -36,6 +36,7 @@ def extract(
     say: Callable[[str], object],
     progress: Progress = lambda status: None,
     poll: Callable[[], None] = lambda: None,
+    keep: bool = True,
 ) -> list[np.ndarray]:
     """The features of each split's images, float32 (N, D), finite, in the order of the records.
 
@@ -44,6 +45,7 @@ def extract(
         say: told where nothing can be kept, a line.
         progress: called as images are done.
         poll: called before each batch; may raise, to stop.
+        keep: what is made, for the next time.
 
     Raises:
         FastnoisyError: a record is damaged, or a feature is not finite.
@@ -64,7 +66,7 @@ def extract(
                 else:
                     opened = opened or _open(split, network)
                     part = _compute(opened, network, rows, advance, poll)
-                    problem = pieces.write(first, part)
+                    problem = pieces.write(first, part) if keep else ""
                     if problem and not told:
                         told = True
                         say(f"note: features are not kept for the next time: {problem}")
@@ -83,6 +85,7 @@ def of_rows(
     *,
     say: Callable[[str], object],
     progress: Progress = lambda status: None,
+    keep: bool = True,
 ) -> np.ndarray:
     """The features of some images of a split, float32 (n, D), in the order of `rows`, int64 (n,).
 
@@ -91,7 +94,7 @@ def of_rows(
     Args, errors: as for `extract`.
     """
     if 2 * len(rows) >= split.num_samples:
-        (features,) = extract([split], network, say=say, progress=progress)
+        (features,) = extract([split], network, say=say, progress=progress, keep=keep)
         return features[rows]
     advance = _advancing(progress, len(rows))
     with closing(_open(split, network)) as pipeline:

@@ -29,7 +29,7 @@ class Network:
         origin: where its weights come from, a few words.
         digest: sha256 of the file of weights.
         device: where it is.
-        dtype: of its convolutions: bfloat16 where the device computes with it natively, else float32.
+        dtype: of its convolutions: bfloat16 where the device computes with it natively, else that of its weights.
         view: the evaluation program of its images.
     """
 
@@ -56,8 +56,10 @@ class Network:
             images: float32 (B, 3, h, w), normalised.
         """
         model = self.model
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            features = model.forward_head(model.forward_features(images), pre_logits=True)  # type: ignore[operator]
+        half = self.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            seen = model.forward_features(images if half else images.to(self.dtype))  # type: ignore[operator]
+            features = model.forward_head(seen, pre_logits=True)  # type: ignore[operator]
         return features.flatten(1).float()
 
     def __str__(self) -> str:
@@ -98,6 +100,10 @@ def open_network(
         backbone = models.build(table, 2)
     assert isinstance(backbone, TimmBackbone)
     found = weights.located(name, file)
+    if backbone.size is not None and side not in (None, backbone.size[0]):
+        raise FastnoisyError(
+            f"size: {name} takes images of {backbone.size[0]} pixels and no others, not of {side}", "Leave it out"
+        )
     size = backbone.size[0] if backbone.size is not None else side or SIDES[device.type]
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device))
     cfg = backbone.model.pretrained_cfg  # type: ignore[union-attr]

@@ -38,7 +38,8 @@ class OutOfSample:
         probabilities: float32 (N, C); rows sum to 1.
         folds: int64 (N,), in which fold each image was scored.
         strengths: scikit-learn's C of the first and of the second pass.
-        kept: bool (N,), the images that the second pass was fitted to.
+        kept: bool (N,), the images that the second pass was fitted to: of each class those whose likeliest class it was
+            in the first, or all, where these are fewer than folds.
     """
 
     probabilities: np.ndarray
@@ -71,52 +72,99 @@ def out_of_sample(
         FastnoisyError: fewer than two classes have images, no class has two, or there are more folds than images of any
             class.
     """
-    counts = np.bincount(given, minlength=num_classes)
-    if (counts > 0).sum() < 2:
-        raise FastnoisyError("wrong labels are told by comparing classes: images of at least two are needed")
-    if counts.max() < 2:
-        raise FastnoisyError("no class has more than one image: nothing is left to judge one by. Add images")
-    if not 2 <= folds <= counts.max():
-        raise FastnoisyError(
-            f"{folds} folds: they must be at least 2, and no more than the largest class has images, {counts.max():,}"
-        )
+    check_folds(folds, np.bincount(given, minlength=num_classes))
     parts = stratified(given, folds, seed)
     scaled, _, _ = standardised(features)  # of all images: it looks at no label
     data = _Folds(scaled, given, num_classes, parts, poll)
     begin, first = data.search(np.ones(len(given), bool), _BEGIN)
     kept = first.argmax(axis=1) == given
+    # a rare class, all of which the first took for others, would be nobody's in the second
+    left = np.bincount(given[kept], minlength=num_classes)
+    kept |= left[given] < folds
     end, second = data.search(kept, begin)
     return OutOfSample(second, parts, (STRENGTHS[begin], STRENGTHS[end]), kept)
 
 
-def linear_head(features: np.ndarray, given: np.ndarray, num_classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A linear classifier on features: fitted, as in the second pass, to the images whose likeliest class is their own.
+def check_folds(folds: int, counts: np.ndarray) -> None:
+    """Refuse what cannot be dealt into folds.
+
+    Args:
+        counts: int64 (C,), images of each class.
+
+    Raises:
+        FastnoisyError: fewer than two classes have images, no class has two, or there are more folds than images of any
+            class.
+    """
+    if (counts > 0).sum() < 2:
+        raise FastnoisyError("wrong labels are told by comparing classes: images of at least two are needed")
+    if counts.max() < 2:
+        raise FastnoisyError("wrong labels are told by comparing images: no class has more than one")
+    if not 2 <= folds <= counts.max():
+        raise FastnoisyError(
+            f"{folds} folds: they must be at least 2, and no more than the largest class has images, {counts.max():,}"
+        )
+
+
+def linear_heads(
+    features: np.ndarray,
+    given: np.ndarray,
+    num_classes: int,
+    seed: int,
+    count: int = 1,
+    poll: Callable[[], None] = lambda: None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Linear classifiers on features, fitted as in the second pass, to the images that it keeps.
+
+    The first is fitted to these; each further one to a bootstrap sample of them, as many of each class.
 
     Args:
         features: float32 (N, D).
         given: int64 (N,).
-        seed: of the folds.
+        seed: of the folds and of the samples.
+        count: of the classifiers.
+        poll: called now and then; may raise, to stop.
 
     Returns:
         Weights float32 (C, D) and biases float32 (C,), for features as they are. A class without images is the least
         likely everywhere.
+
+    Raises:
+        FastnoisyError: as `out_of_sample`.
     """
+    found = out_of_sample(features, given, num_classes, folds=usual_folds(given), seed=seed, poll=poll)
+    scaled, middle, spread = standardised(features)
+    kept = np.flatnonzero(found.kept)
+    heads = []
+    for number in range(count):
+        rows = kept if number == 0 else _resampled(kept, given[kept], seed, number)
+        rows_of_classes, offsets, present = _fitted(scaled[rows], given[rows], found.strengths[1])
+        weight = np.zeros((num_classes, features.shape[1]))
+        bias = np.full(num_classes, offsets.min() - 10.0)
+        weight[present] = rows_of_classes / spread
+        bias[present] = offsets - (rows_of_classes / spread) @ middle
+        heads.append((weight.astype(np.float32), bias.astype(np.float32)))
+        poll()
+    return heads
+
+
+def _fitted(features: np.ndarray, given: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights float64 (c, D), offsets float64 (c,) and numbers of the c classes that have images."""
     from sklearn.linear_model import LogisticRegression
 
-    found = out_of_sample(features, given, num_classes, folds=usual_folds(given), seed=seed)
-    scaled, middle, spread = standardised(features)
-    kept = found.kept if len(np.unique(given[found.kept])) > 1 else np.ones(len(given), bool)
-    model = LogisticRegression(C=found.strengths[1], max_iter=_MAX_ITERATIONS)
+    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
     with _alike_everywhere():
-        model.fit(scaled[kept], given[kept])
+        model.fit(features, given)
     rows, offsets = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
     if len(rows) == 1:  # of two classes it is the second's
         rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
-    weight = np.zeros((num_classes, features.shape[1]))
-    bias = np.full(num_classes, offsets.min() - 10.0)
-    weight[model.classes_] = rows / spread
-    bias[model.classes_] = offsets - (rows / spread) @ middle
-    return weight.astype(np.float32), bias.astype(np.float32)
+    return rows, offsets, model.classes_
+
+
+def _resampled(rows: np.ndarray, given: np.ndarray, seed: int, number: int) -> np.ndarray:
+    """As many rows of each class, drawn with replacement. `given` are their labels."""
+    draw = np.random.default_rng([seed, number])
+    members = (rows[given == label] for label in np.unique(given))
+    return np.concatenate([np.sort(draw.choice(own, len(own))) for own in members])
 
 
 def usual_folds(given: np.ndarray) -> int:

@@ -19,11 +19,12 @@ from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
 from fastnoisy.features.network import DEFAULT, open_network
-from fastnoisy.features.out_of_sample import FOLDS, out_of_sample
+from fastnoisy.features.out_of_sample import out_of_sample, usual_folds
 from fastnoisy.label_audit import duplicates, oddities, output, page
 from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
 from fastnoisy.label_audit.judgement import Images, Judgement
+from fastnoisy.progress import telling
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.training.logs import Observer, notes
 from fastnoisy.workers import Progress, Status
@@ -37,7 +38,6 @@ _IN_SAMPLE = (
     "note: the run's own network judges the images that it was trained on; what it has memorised it does not count. "
     "--folds 5 trains its recipe five times, each time without the images that it then judges"
 )
-_EVERY = 10.0  # seconds between lines on how far it is
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Audit:
         store: the store that was looked at.
         images: its images, N of them.
         judgement: the probabilities of their classes.
-        judged: bool (N,): of a class with fewer images than folds nothing can be said.
         flags: the joint counts of given and true classes, and which labels are flagged.
         groups: images that are one image, or look it, by their numbers.
         oddities: images that are no picture, or of no class, by their numbers, and what each is.
@@ -61,13 +60,17 @@ class Audit:
     store: Path
     images: Images
     judgement: Judgement
-    judged: np.ndarray
     flags: Flags
     groups: list[Group]
     oddities: list[tuple[int, str]]
     network: str
     digest: str
     seconds: dict[str, float]
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Whose labels may be flagged, bool (N,)."""
+        return self.judgement.judged
 
     @property
     def score(self) -> np.ndarray:
@@ -114,9 +117,9 @@ def audit(
         download: fetch its weights where they are not on this machine.
         precision: `bf16`, `fp32` or `auto`.
         side: of the images it is shown, in pixels; by default 160 on a CPU and 224 on a GPU.
-        folds: into how many parts the images are dealt, each judged by a fit to the others: 5 where it is not said. Of
-            a run: how often its recipe is trained, each time without a part; where it is not said, the run's own
-            network judges the images that it was trained on.
+        folds: into how many parts the images are dealt, each judged by a fit to the others: by default 5, or as
+            many as the largest class has images. Of a run: how often its recipe is trained, each time without a part;
+            where it is not said, the run's own network judges the images that it was trained on.
         seed: which images go into which part.
         device: auto, cpu or cuda.
         threads: CPU threads; 0: one per core.
@@ -165,28 +168,25 @@ def audit(
             features = np.concatenate(extract(splits, network, say=say, progress=progress("features")))
             took("features")
             if judgement is None:
-                judgement = _judged(images, features, FOLDS if folds is None else folds, seed, say)
+                judgement = _judged(images, features, usual_folds(images.given) if folds is None else folds, seed, say)
                 took("probabilities")
             groups = duplicates.find(
-                splits, features, say=say, poll=_telling(say, "looking for copies: {} parts are done")
+                splits, features, say=say, poll=telling(say, "looking for copies: {} parts are done")
             )
             odd = oddities.find(
                 splits,
                 features,
                 images.given,
                 judgement.kept,
-                _telling(say, "looking for odd images: {} parts are done"),
+                telling(say, "looking for odd images: {} parts are done"),
             )
             took("copies and oddities")
-            least = 1 if run else FOLDS if folds is None else folds
-            judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= least
             result = Audit(
                 out=folder,
                 store=path,
                 images=images,
                 judgement=judgement,
-                judged=judged,
-                flags=flag(judgement.probabilities, images.given, judged, judgement.score),
+                flags=flag(judgement.probabilities, images.given, judgement.judged, judgement.score),
                 groups=groups,
                 oddities=odd,
                 network=str(network),
@@ -223,26 +223,9 @@ def _beside(data: str | Path) -> Path:
 
 
 def _judged(images: Images, features: np.ndarray, folds: int, seed: int, say: Say) -> Judgement:
-    poll = _telling(say, f"judging: {{}} fits to {len(images.given):,} images are done")
+    poll = telling(say, f"judging: {{}} fits to {len(images.given):,} images are done")
     found = out_of_sample(features, images.given, len(images.class_names), folds=folds, seed=seed, poll=poll)
     how = {"in_sample": False, "folds": int(found.folds.max()) + 1, "strengths": list(found.strengths)}
     score = self_confidence(found.probabilities, images.given)
-    return Judgement(found.probabilities, score, found.kept, how)
-
-
-def _telling(say: Say, words: str) -> Callable[[], None]:
-    """What is called as parts of something are done: it says how many now and then.
-
-    Args:
-        words: with {} for the number.
-    """
-    done, told = 0, time.monotonic()
-
-    def poll() -> None:
-        nonlocal done, told
-        done += 1
-        if time.monotonic() - told > _EVERY:
-            told = time.monotonic()
-            say(words.format(done))
-
-    return poll
+    judged = np.bincount(images.given, minlength=len(images.class_names))[images.given] >= folds
+    return Judgement(found.probabilities, score, found.kept, judged, how)

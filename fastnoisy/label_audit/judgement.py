@@ -52,10 +52,12 @@ class Judgement:
         probabilities: float32 (N, C); rows sum to 1.
         score: float64 (N,): the lower, the more suspect is the given label.
         kept: bool (N,), whose labels are probably right.
+        judged: bool (N,), whose labels may be flagged: of a class that has too few images nothing can be said.
         how: what summary.json says of how they were judged.
     """
 
     probabilities: np.ndarray
     score: np.ndarray
     kept: np.ndarray
+    judged: np.ndarray
     how: dict[str, Any]

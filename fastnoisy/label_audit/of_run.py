@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fastnoisy import config, methods
 from fastnoisy.confident_learning import self_confidence
 from fastnoisy.data.store import Store
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.features.out_of_sample import stratified
+from fastnoisy.features.out_of_sample import check_folds, stratified
 from fastnoisy.files import replacing
 from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.training import loop, setup
@@ -44,7 +45,8 @@ def in_sample(run: Run, store: Store, images: Images, device: str) -> Judgement:
     for issue in run.issues():
         score[first + issue.index] = issue.label_score
     kept = probabilities.argmax(axis=1) == images.given
-    return Judgement(probabilities, score, kept, {"run": str(run.path), "in_sample": True})
+    judged = np.ones(len(images.given), bool)
+    return Judgement(probabilities, score, kept, judged, {"run": str(run.path), "in_sample": True})
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Folds:
 def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: str) -> Judgement:
     """By networks of the run's recipe, each trained without the fold that it judges.
 
-    Images that the run was not trained on are judged by all of them, by the mean of their probabilities.
+    Images that the run was not trained on are judged by all of them, by the mean of their probabilities. Not judged are
+    those of a class with fewer training images than folds.
 
     Raises:
         FastnoisyError: more folds than the largest class has images, or folds of another audit lie in the folder.
@@ -77,11 +80,8 @@ def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: 
     """
     trained, split = run.labels.train, store.split(TRAIN)
     given = run.labels.given
-    most = int(np.bincount(given[trained]).max())
-    if not 2 <= folds.count <= most:
-        raise FastnoisyError(
-            f"{folds.count} folds: they must be at least 2, and no more than the largest class has images, {most:,}"
-        )
+    counts = np.bincount(given[trained], minlength=store.num_classes)
+    check_folds(folds.count, counts)
     part = np.full(split.num_samples, -1, np.int64)
     part[trained] = stratified(given[trained], folds.count, folds.seed)
     sums = {s.name: np.zeros((s.num_samples, store.num_classes), np.float64) for s in store.splits.values()}
@@ -101,34 +101,47 @@ def out_of_sample(run: Run, store: Store, images: Images, folds: Folds, device: 
     found = np.concatenate([sums[s.name] for s in store.splits.values()]).astype(np.float32)
     kept = found.argmax(axis=1) == images.given
     how = {"run": str(run.path), "in_sample": False, "folds": folds.count}
-    return Judgement(found, self_confidence(found, images.given), kept, how)
+    judged = counts[images.given] >= folds.count
+    return Judgement(found, self_confidence(found, images.given), kept, judged, how)
 
 
 def _train(run: Run, store: Store, given: np.ndarray, rows: np.ndarray, fold: int, folds: Folds) -> Run:
-    """Train the recipe on some rows with the labels that the run had there."""
+    """Train the recipe on some rows with the labels that the run had there; or take, or go on with, what an earlier
+    audit has trained on the same.
+    """
     place = folds.folder / f"fold-{fold + 1}-of-{folds.count}"
-    if RunFolder(place).config_path.is_file():
-        found = Run(place)
-        if found.final is None:
-            return found.resume(progress=folds.observe, stop=folds.stop)
-        return found
-    place.parent.mkdir(parents=True, exist_ok=True)
-    labels = place.parent / f"{place.name}.csv"
-    kept = np.zeros(len(given), bool)
-    kept[rows] = True
-    with replacing(labels) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", "split", "label", "drop"])
-        for row, label in enumerate(given.tolist()):
-            writer.writerow([row, TRAIN, store.class_names[label], "" if kept[row] else "true"])
-    began = run.config.model_dump()
+    labels = folds.folder / f"{place.name}.csv"
+    text = _listed(store, given, rows)
     changes = {
         "noise": "none", "labels": str(labels), "labels_as": "name", "labels_columns": "", "select": "",
         "data": {"store": str(store.path), "holdout": 0.0, "subset": None}, "method": _with_noise_rate(run),
     }  # fmt: skip
-    settings = setup.check(config.merge(began, changes))
+    settings = setup.check(config.merge(run.config.model_dump(), changes))
+    if RunFolder(place).config_path.is_file():
+        found = Run(place)
+        if found.config != settings.config or not labels.is_file() or labels.read_text(encoding="utf-8") != text:
+            raise FastnoisyError(
+                f"{place} was trained by an audit of another run, or with other folds or another seed",
+                f"Remove {folds.folder}, or name another folder with --out",
+            )
+        return found if found.final is not None else found.resume(progress=folds.observe, stop=folds.stop)
+    folds.folder.mkdir(parents=True, exist_ok=True)
+    with replacing(labels) as partial:
+        partial.write_text(text, encoding="utf-8")
     loop.start(settings, place, folds.observe, folds.stop)
     return Run(place)
+
+
+def _listed(store: Store, given: np.ndarray, rows: np.ndarray) -> str:
+    """A file of labels, those of all rows; all but `rows` are dropped."""
+    kept = np.zeros(len(given), bool)
+    kept[rows] = True
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "split", "label", "drop"])
+    for row, label in enumerate(given.tolist()):
+        writer.writerow([row, TRAIN, store.class_names[label], "" if kept[row] else "true"])
+    return text.getvalue()
 
 
 def _with_noise_rate(run: Run) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def numbers_mislead(class_names: Sequence[str]) -> bool:
     """Whether a whole number means one class by index and another by name."""
     return any(
         name.isascii() and name.isdigit() and int(name) != number and int(name) < len(class_names)
-        for number, name in enumerate(class_names)
+        for number, name in enumerate(map(_stem, class_names))
         if len(name) <= 18
     )
 

@@ -161,8 +161,11 @@ def _accuracy(run: Run, written: Written, sets: dict[str, EvalSet]) -> str:
                 lines.append(f"| {' | '.join(row)} | {_checked(name, sets)} |")
     if not exported.predictor:
         lines.append("\nThis very network was not evaluated.")
-    device = run.checkpoint.machine["device"]
-    amp = run.config.amp if run.config.amp != "auto" else ("off" if device == "cpu" else "bf16")
+    machine, amp = run.checkpoint.machine, run.config.amp
+    if amp == "auto":
+        amp = "off" if machine["device"] == "cpu" else "bf16"
+    elif amp == "native":
+        amp = "bf16" if machine["bf16"] else "off"
     if amp != "off":
         lines.append(f"\nMeasured under autocast to {amp}; the file computes in float32.")
     return "\n".join(lines)

@@ -76,6 +76,8 @@ def _check_free(out: Path) -> None:
     """Raise FastnoisyError where the folder is neither new nor empty."""
     if out.exists() and not out.is_dir():
         raise FastnoisyError(f"{out} is a file, not a folder", "Name a new folder with --out")
+    if out.resolve() == Path.cwd():
+        raise FastnoisyError(f"{out} is the folder you are in", "Name a new folder with --out")
     if out.is_dir() and any(out.iterdir()):
         raise FastnoisyError(f"{out} is not empty", "Name a new folder with --out")
 

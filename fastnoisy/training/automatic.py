@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from fastnoisy import config
 from fastnoisy.data.store import open_store
@@ -41,8 +42,7 @@ def filled(tables: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
             few, many = _EPOCHS[kind]
             found[key] = many if count is None else min(many, max(few, round(_SEEN[kind] / max(1, count))))
         elif key == "drop_last":
-            batch = flat.get("batch_size", 128)
-            found[key] = isinstance(batch, int) and count is not None and count >= _FEW_BATCHES * batch
+            found[key] = count is not None and _drops_last(count, flat.get("batch_size"), flat.get("accumulate"))
         elif key == "views.size":
             found[key] = network.side or SIDES[kind]
         else:
@@ -57,6 +57,14 @@ def filled(tables: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     where = "a CPU" if kind == "cpu" else "a GPU"
     images = "" if count is None else f"{count:,} images on "
     return result, f"{told}: for {images}{where}" if told else ""
+
+
+def _drops_last(count: int, batch: Any, parts: Any) -> bool:
+    """Whether there are batches enough to do without an incomplete last one, or that is too small to train on."""
+    if not isinstance(batch, int) or batch < 1:
+        return False
+    small = count % batch // (parts if isinstance(parts, int) and parts > 0 else 1) < 2
+    return count >= _FEW_BATCHES * batch or (count > batch and small)
 
 
 class _Network:
@@ -78,7 +86,16 @@ class _Network:
         self.mean, self.std = tuple(cfg.mean), tuple(cfg.std)
         own = table.get("img_size")
         self.side = own if isinstance(own, int) else int(cfg.input_size[-1]) if cfg.fixed_input_size else 0
-        self.linear = isinstance(cfg.classifier, str) and bool(cfg.classifier)
+        self.linear = isinstance(cfg.classifier, str) and isinstance(_classifier(str(table["name"])), nn.Linear)
+
+
+def _classifier(name: str) -> Any:
+    """The classifier of one of timm's networks, which is built without weights to see it."""
+    import timm
+
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+        return model.get_classifier() if hasattr(model, "get_classifier") else None
 
 
 def _device_type(device: Any) -> str:

@@ -27,6 +27,7 @@ from torch import Tensor
 from fastnoisy import __version__
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing, sha256_of
+from fastnoisy.machine import has_bf16
 from fastnoisy.methods.base import Method
 from fastnoisy.training.state import Position
 
@@ -79,6 +80,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "bf16": has_bf16(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
 

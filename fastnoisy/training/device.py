@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ def choose_device(name: str) -> torch.device:
     streams that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
 
     Raises:
-        FastnoisyError: a GPU is asked for and there is none.
+        FastnoisyError: the name is none of auto, cpu, cuda and cuda:N, or a GPU is asked for and there is none.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
+        raise FastnoisyError(f"device {name!r} is none", "Choose auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise FastnoisyError(f"device {name} is not there: torch {torch.__version__} sees no GPU", "Use device=cpu")
     device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)

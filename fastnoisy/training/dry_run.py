@@ -59,7 +59,7 @@ def run(settings: Settings, out: Path, observe: Observer = silent) -> DryRun:
     Raises:
         FastnoisyError: as a run's start.
     """
-    job = Job.of(setup.prepare(settings, observe=observe), RunFolder(out), observe)
+    job = Job.of(setup.prepare(settings, observe=observe, trial=True), RunFolder(out), observe)
     with opened(job):
         found = _measure(job)
     for line in _lines(job, found):

@@ -34,6 +34,7 @@ def estimate(setup: Setup, pipeline: str) -> Need:
     """What a run will hold. Activations are not in it: they depend on the kernels chosen."""
     settings, method = setup.config, setup.method
     trained = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+    moments = trained * (2 if settings.optim.name == "adamw" else 1 if settings.optim.momentum else 0)
     rows = sum(_bytes(module) for module in method.modules() if isinstance(module, SampleMemory))
     state = _bytes(method)
     height, width = setup.split.canvas
@@ -44,7 +45,7 @@ def estimate(setup: Setup, pipeline: str) -> Need:
         pipelines.find(pipeline).bytes_needed(extra.split) for extra in setup.eval_sets
     )
     device = {
-        "networks, gradients and momentum": state - rows + 2 * trained,
+        "networks, gradients and moments": state - rows + trained + moments,
         "per-sample memory": rows,
         "images held": resident,
         "canvas slots": slots,
@@ -52,7 +53,7 @@ def estimate(setup: Setup, pipeline: str) -> Need:
     }
     host = {"decoded images while loading": min(resident, 1 << 30) if setup.device.type == "cuda" else 0}
     chosen = 2 * state if settings.select else 0  # the best one, and the new one while it replaces it
-    disk = {"checkpoints": (settings.checkpoint.keep + 1) * (state + trained) + chosen}
+    disk = {"checkpoints": (settings.checkpoint.keep + 1) * (state + moments) + chosen}
     return Need(device, host, disk)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
 from fastnoisy.augment import View, ViewProgram, parse_view
@@ -244,6 +245,7 @@ def prepare(
     labels: Labels | None = None,
     restored: bool = False,
     observe: Observer = lambda event: None,
+    trial: bool = False,
 ) -> Setup:
     """Open the data, draw the labels, build the method and the views.
 
@@ -251,6 +253,7 @@ def prepare(
         labels: of a run that goes on; None draws them.
         restored: a checkpoint will be put into the method, so files it would start from are not needed.
         observe: told how far it is with the features of a pretrained network, where the run needs them.
+        trial: write nothing, and leave out what changes only numbers.
 
     Raises:
         FastnoisyError: whatever is missing or does not fit.
@@ -285,12 +288,12 @@ def prepare(
             f"{len(population)} training images do not fill one batch of {c.batch_size}",
             "Lower batch_size or set drop_last=false",
         )
-    _check_batches(c, len(population))
     told = [settings.told] if settings.told and not restored else []
     if labels.estimate is None and estimate.wanted(settings.method):
-        labels.estimate = estimate.rate(split, labels, device, c.seed, observe)
+        labels.estimate = estimate.rate(split, labels, device, c.seed, observe, keep=not trial)
         told.append(f"{labels.estimate:.1%} of the training labels are wrong by estimate, which the method goes by")
     method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
+    _check_batches(c, len(population), method)
     if c.accumulate > 1 and "accumulate" in method.unsupported:
         raise FastnoisyError(
             f"accumulate={c.accumulate} does not work with method {settings.method}: "
@@ -302,7 +305,7 @@ def prepare(
     method.to(device=device)
     method.to(memory_format=memory_format(c, device))
     if not restored:
-        start_heads(settings, split, labels, method, observe, told.append)
+        start_heads(settings, split, labels, method, observe, told.append, trial)
     views = {
         stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
@@ -331,10 +334,13 @@ def _with_digest(settings: Settings) -> Settings:
     return replace(settings, config=settings.config.model_copy(update={"model": {**model, "sha256": found}}))
 
 
-def _check_batches(c: Config, count: int) -> None:
-    """Batch statistics need at least two samples in every micro-batch, the last batch's included."""
+def _check_batches(c: Config, count: int, method: Method) -> None:
+    """Where statistics of batches are taken, they need at least two samples in every micro-batch, the last batch's
+    included.
+    """
     rest = 0 if c.drop_last else count % c.batch_size
-    if rest and rest // c.accumulate < 2:
+    taken = any(isinstance(getattr(m, "running_var", None), Tensor) and m.training for m in method.train().modules())
+    if taken and rest and rest // c.accumulate < 2:
         raise FastnoisyError(
             f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two "
             "each",

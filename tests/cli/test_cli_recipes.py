@@ -94,6 +94,20 @@ def test_a_dry_run_measures_and_writes_nothing(recipe: str, call: Call, store: P
         assert not out.parent.exists()
 
 
+def test_a_dry_run_of_fine_tuning_leaves_the_store_as_it_is(call: Call, animals: Path, tmp_path: Path) -> None:
+    """Features, which a run's regression and its estimate are of, would be kept in it."""
+    before = sorted(path for path in (animals / "store").rglob("*") if "features" not in path.parts)
+    words = ["epochs=1", "views.size=32", "batch_size=8", "threads=1", "device=cpu"]
+    code, _, err = call(
+        "train", "folder-co-teaching", *words, "--data", animals / "store", "--out", tmp_path / "a", "--dry-run"
+    )
+    assert code == 0, err
+    assert "the classifier would start from a regression on the features of 24 training images" in err
+    assert "of the training labels are wrong by estimate" in err
+    assert sorted((animals / "store").rglob("*")) == before
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_of_a_split_that_was_not_made_yet(call: Call, store: Path, tmp_path: Path) -> None:
     words = ["method.temperature=0.4", "model.width=4", "threads=1", "data.subset=200"]
     code, _, err = call("train", "digits-dividemix", *words, "--data", store, "--out", tmp_path / "a", "--dry-run")

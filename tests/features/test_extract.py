@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from fastnoisy.data.conversion.convert import convert
@@ -52,6 +53,13 @@ def test_they_are_the_networks_of_the_evaluation_view_and_are_kept(
         monkeypatch.setattr(module, "_compute", None)  # nothing is computed again
         again = extract(splits, network, say=print)
         assert all((a == b).all() for a, b in zip(found, again, strict=True))
+
+
+def test_a_size_that_the_network_does_not_take(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit", num_classes=1000).state_dict(), tmp_path / "weights.pth")
+    assert open_network(CPU, "test_vit", str(tmp_path / "weights.pth"), side=160).view.startswith("resize_shorter(182)")
+    with pytest.raises(FastnoisyError, match="size: test_vit takes images of 160 pixels and no others, not of 96"):
+        open_network(CPU, "test_vit", str(tmp_path / "weights.pth"), side=96)
 
 
 def test_an_interrupted_one_goes_on_and_a_damaged_piece_is_made_again(

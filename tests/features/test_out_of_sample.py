@@ -8,7 +8,7 @@ import pytest
 from fastnoisy.confident_learning import flag
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.features import out_of_sample as module
-from fastnoisy.features.out_of_sample import STRENGTHS, out_of_sample, stratified
+from fastnoisy.features.out_of_sample import STRENGTHS, linear_heads, out_of_sample, stratified
 
 
 def blobs(num: int, classes: int, wrong: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,6 +72,32 @@ def test_the_strength_is_the_one_of_the_least_loss() -> None:
     assert best == int(np.argmin(losses))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_stays_one_in_the_second_pass(seed: int) -> None:
+    """Of ten images, none of them wrong, the first pass takes most for another class."""
+    draw, given = np.random.default_rng(seed), np.repeat([0, 1, 2], [300, 300, 10])
+    features = draw.normal(0, 0.25, (3, 200))[given] + draw.normal(0, 1, (610, 200))
+    found = out_of_sample(features.astype(np.float32), given, 3)
+    assert found.kept[given == 2].sum() >= 5
+    assert (found.probabilities[given == 2, 2] > 0).all()
+    assert flag(found.probabilities, given).flagged[given == 2].sum() <= 5
+
+
+def test_no_further_head_is_fitted_to_wrong_labels() -> None:
+    """With more features than images of a class, whatever is fitted to a wrong label learns it by heart."""
+    draw, true = np.random.default_rng(0), np.arange(600) % 6
+    features = (draw.normal(0, 0.5, (6, 400))[true] + draw.normal(0, 1, (600, 400))).astype(np.float32)
+    given = np.where(draw.random(600) < 0.25, draw.integers(0, 6, 600), true)
+    heads = linear_heads(features, given, 6, seed=1, count=3)
+    guesses = [(features @ weight.T + bias).argmax(axis=1) for weight, bias in heads]
+    wrong = given != true
+    for guess in guesses:
+        assert (guess[wrong] == given[wrong]).mean() < 0.1
+        assert (guess[wrong] == true[wrong]).mean() > 0.85
+    assert (heads[0][0] != heads[1][0]).any()
+    assert (heads[1][0] != heads[2][0]).any()
+
+
 def test_classes_with_one_image_or_none_and_a_constant_feature() -> None:
     features, given, _ = blobs(100, 3, 0.0)
     features[:, 0] = 3.0
@@ -87,7 +113,7 @@ def test_classes_with_one_image_or_none_and_a_constant_feature() -> None:
     ("given", "folds", "message"),
     [
         (np.zeros(20, np.int64), 5, "images of at least two are needed"),
-        (np.arange(20), 5, "no class has more than one image"),
+        (np.arange(20), 5, "no class has more than one"),
         (np.arange(20) % 2, 1, "1 folds: they must be at least 2, and no more than the largest class has images, 10"),
         (np.arange(20) % 2, 11, "11 folds"),
     ],

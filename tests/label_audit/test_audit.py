@@ -214,6 +214,8 @@ def test_too_small_classes_are_not_judged(photos: Path, tmp_path: Path) -> None:
         (["{photos}", "--out", "{photos}/in"], "lies within the source"),
         (["{photos}", "--model", "resnet51"], "unknown model 'resnet51'"),
         (["{photos}", "--model", "resnet18", "--weights", "{tmp}/no.pth"], "are not there"),
+        (["{photos}", "--device", "mps"], "device 'mps' is none. Choose auto, cpu, cuda or cuda:N"),
+        (["{photos}", "--folds", "0", "--out", "{tmp}/none"], "0 folds: they must be at least 2"),
         (["{photos}", "--folds", "1", "--out", "{tmp}/one"], "1 folds: they must be at least 2"),
     ],
 )

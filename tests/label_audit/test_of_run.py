@@ -86,6 +86,13 @@ def test_folds_train_the_recipe_on_the_runs_labels(run: Path, tmp_path: Path) ->
     again = audit(str(run), "--out", str(out), "--folds", "2")
     assert again.exit_code == 0, again.output
     assert before == {path: path.stat().st_mtime_ns for path in (out / "folds").rglob("*") if path.is_file()}
+    store = Run(run).config.data.store
+    words = ["optim.lr=0.04", "noise=symmetric:0.2", "data.holdout=0.1"]
+    fastnoisy.train("digits-ce", *WORDS, *words, data=store, out=tmp_path / "other")
+    for changed in ([run, "--seed", "2"], [tmp_path / "other"]):
+        refused = audit(*map(str, changed), "--out", str(out), "--folds", "2")
+        assert "was trained by an audit of another run, or with other folds or another seed" in str(refused.exception)
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "folds").rglob("*") if path.is_file()}
 
 
 class fastnoisy_store:  # noqa: N801

@@ -192,6 +192,8 @@ def test_texts_that_name_no_class_or_two(texts: list[str], names: list[str], lab
 def test_numbers_mislead_where_index_and_name_differ() -> None:
     assert meaning.numbers_mislead(TEXT_ORDER)
     assert meaning.numbers_mislead(["1", "2"])
+    assert meaning.numbers_mislead(["1.0", "2.0"])
+    assert not meaning.numbers_mislead(["0.0", "1.0", "v2.0"])
     assert not meaning.numbers_mislead(list("0123"))
     assert not meaning.numbers_mislead(["10023", "54001"])
     assert not meaning.numbers_mislead(ANIMALS)

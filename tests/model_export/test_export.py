@@ -28,6 +28,7 @@ def test_what_cannot_be_exported_is_an_error_and_leaves_nothing(
     full.mkdir()
     (full / "mine").touch()
     (tmp_path / "file").touch()
+    (tmp_path / "here").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for to, out, said in (
         ("timm", tmp_path / "a/b", "preact_small is fastnoisy's own, none of timm's.*--to onnx or --to torch"),
@@ -39,6 +40,9 @@ def test_what_cannot_be_exported_is_an_error_and_leaves_nothing(
         with pytest.raises(FastnoisyError, match=said):
             fastnoisy.export(run, to, out)
         assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FastnoisyError, match=r"\. is the folder you are in"):
+        fastnoisy.export(run, "torch", ".")
     with pytest.raises(FastnoisyError, match="holds no run"):
         fastnoisy.export(full, "torch", tmp_path / "a")
 
@@ -86,6 +90,21 @@ def test_the_card_says_what_the_run_recorded(trained: Trained, tmp_path: Path) -
         assert line in text, line
     assert str(tmp_path) not in text
     assert str(run.path.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("amp", "bf16", "said"),
+    [("native", True, "bf16"), ("native", False, ""), ("auto", True, ""), ("fp16", False, "fp16")],
+)
+def test_the_card_names_the_precision_of_the_accuracy(
+    amp: str, bf16: bool, said: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained("ce", "own", f"amp={amp}")
+    monkeypatch.setitem(run.checkpoint.machine, "bf16", bf16)
+    fastnoisy.export(run, "torch", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert (f"Measured under autocast to {said};" in text) == bool(said)
+    assert ("Measured under autocast" in text) == bool(said)
 
 
 def test_what_the_run_does_not_know_the_card_does_not_claim(

@@ -201,7 +201,7 @@ def an_audit(
             ("train",), np.zeros(n, np.int64), np.arange(n), tuple(f"{i}.jpg" for i in range(n)), given,
             tuple(f"class{i}" for i in range(classes)),
         ),
-        judgement=Judgement(probabilities, score, judged, {}), judged=judged,
+        judgement=Judgement(probabilities, score, judged, judged, {}),
         flags=Flags(np.diag([float(n), *[0.0] * (classes - 1)]), flagged, is_flagged),
         groups=[duplicates.Group(*group) for group in groups], oddities=list(oddities),
         network="net", digest="", seconds={},

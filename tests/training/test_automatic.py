@@ -56,6 +56,10 @@ def test_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_incomplete_batch_counts_where_there_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     assert filled(255, monkeypatch)[0]["drop_last"] is False
     assert filled(256, monkeypatch)[0]["drop_last"] is True
+    assert filled(65, monkeypatch)[0]["drop_last"] is True, "a batch of one image has no statistics"
+    assert filled(66, monkeypatch)[0]["drop_last"] is False
+    assert filled(67, monkeypatch, accumulate=2)[0]["drop_last"] is True
+    assert filled(1, monkeypatch)[0]["drop_last"] is False
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,8 @@ def test_the_head_of_many_images_learns_by_itself(monkeypatch: pytest.MonkeyPatc
     assert filled(2_000_000, monkeypatch)[0]["model"]["head"] == "fresh"
     two_classifiers = {**TABLES["model"], "name": "deit_base_distilled_patch16_224"}  # type: ignore[dict-item]
     assert filled(2_000, monkeypatch, model=two_classifiers)[0]["model"]["head"] == "fresh"
+    convolution = {**TABLES["model"], "name": "resnetv2_50x1_bit"}  # type: ignore[dict-item]
+    assert filled(2_000, monkeypatch, model=convolution)[0]["model"]["head"] == "fresh"
 
 
 def test_what_is_said_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from torch import nn
 from fastnoisy import config, models
 from fastnoisy.config import OptimConfig
 from fastnoisy.errors import FastnoisyError
-from fastnoisy.features.out_of_sample import linear_head
+from fastnoisy.features.out_of_sample import linear_heads
+from fastnoisy.methods.base import AveragedBackbone
 from fastnoisy.models.heads import Network
 from fastnoisy.models.timm_nets import TimmBackbone
 from fastnoisy.training import loop, optim, setup
@@ -194,6 +195,14 @@ def test_the_head_starts_from_a_regression(method: str, digits: Path) -> None:
     assert (guess == labels.clean).mean() > 0.75
 
 
+def test_a_last_batch_of_one_image_where_no_statistics_are_taken(digits: Path) -> None:
+    words = ["data.subset=31", "drop_last=false", LITE[1]]
+    prepared = setup.prepare(resolve(digits, "model=tf_efficientnet_lite0(pretrained=true,freeze_norms=true)", *words))
+    assert len(prepared.labels.train) == 31
+    with pytest.raises(FastnoisyError, match="the last batch of 31 images has 1 samples"):
+        setup.prepare(resolve(digits, *LITE, *words))
+
+
 def test_frozen_norms_keep_their_statistics_and_train_their_scales(digits: Path, tmp_path: Path) -> None:
     words = ["model=tf_efficientnet_lite0(pretrained=true,freeze_norms=true)", LITE[1], *TUNE, "epochs=1"]
     prepared = setup.prepare(resolve(digits, *words, recipe="digits-nrd"))
@@ -234,6 +243,34 @@ def test_two_networks_start_with_eyes_of_their_own(digits: Path) -> None:
     assert [sum(row) for row in alike] == [2, 2, 2, 2], "each with its average"
 
 
+def test_a_frozen_teacher_keeps_its_classifier(digits: Path, tmp_path: Path) -> None:
+    taught = ["model=tf_efficientnet_lite0(pretrained=true)", LITE[1], *TUNE, "epochs=1"]
+    loop.start(resolve(digits, *taught), tmp_path / "taught")
+    (weights,) = (tmp_path / "taught" / "checkpoints").rglob("model.safetensors")
+    model = "model=tf_efficientnet_lite0(pretrained=true,head=regression)"
+    words = [model, LITE[1], "epochs=1", f"method.teacher=frozen:{weights}"]
+    prepared = setup.prepare(resolve(digits, *words, recipe="digits-nrd"))
+    (teacher,) = (m.average for m in prepared.method.modules() if isinstance(m, AveragedBackbone))
+    saved = Run(tmp_path / "taught").method("cpu").primary_network().backbone
+    assert torch.equal(teacher.head.weight, saved.head.weight)
+    assert not torch.equal(prepared.method.primary_network().backbone.head.weight, saved.head.weight)
+
+
+def test_the_regression_is_in_the_precision_of_the_run(digits: Path) -> None:
+    model = "model=tf_efficientnet_lite0(pretrained=true,head=regression)"
+    prepared = setup.prepare(resolve(digits, model, LITE[1], "epochs=1", "dtype=float64"))
+    assert prepared.method.primary_network().backbone.head.weight.dtype == torch.float64
+
+
+def test_labels_that_no_regression_can_be_fitted_to(digits: Path, tmp_path: Path) -> None:
+    rows = "\n".join(f"{row},train,," + ("" if row in (0, 1) else "true") for row in range(600))
+    (tmp_path / "labels.csv").write_text(f"index,split,label,drop\n{rows}\n")
+    model = "model=tf_efficientnet_lite0(pretrained=true,head=regression)"
+    words = [model, LITE[1], f"labels={tmp_path / 'labels.csv'}", "batch_size=2"]
+    with pytest.raises(FastnoisyError, match=r"model.head=regression: .* Set model.head=fresh"):
+        setup.prepare(resolve(digits, *words))
+
+
 def test_sub_classifiers_begin_by_saying_nothing(digits: Path) -> None:
     words = ["model=tf_efficientnet_lite0(pretrained=true,head=regression)", "epochs=1"]
     view = 'views.eval="resize_shorter(72) | center_crop(64) | normalize"'
@@ -263,8 +300,8 @@ def test_a_linear_head_is_for_features_as_they_are() -> None:
     draw = np.random.default_rng(0)
     true = np.arange(300) % 3
     features = (draw.normal(0, 1, (4, 20))[true] * 2 + draw.normal(0, 1, (300, 20)) + 5).astype(np.float32)
-    weight, bias = linear_head(features, true, 4, seed=1)  # nothing is of the fourth
+    ((weight, bias),) = linear_heads(features, true, 4, seed=1)  # nothing is of the fourth
     assert ((features @ weight.T + bias).argmax(axis=1) == true).mean() > 0.97
     two = np.minimum(true, 1)
-    weight, bias = linear_head(features, two, 2, seed=1)
+    ((weight, bias),) = linear_heads(features, two, 2, seed=1)
     assert ((features @ weight.T + bias).argmax(axis=1) == two).mean() > 0.97

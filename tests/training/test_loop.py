@@ -453,6 +453,20 @@ def test_batches_too_small_for_batch_statistics_are_refused(
         loop.start(resolve("digits-ce", digits, *words), tmp_path / "run")
 
 
+def test_memory_and_disk_by_the_moments_of_the_optimiser(digits: Path) -> None:
+    def needs(*words: str) -> tuple[int, int]:
+        need = preflight.estimate(
+            setup.prepare(resolve("digits-ce", digits, "optim.milestones=[]", "checkpoint.keep=1", *words)), "resident"
+        )
+        return need.device["networks, gradients and moments"], need.disk["checkpoints"]
+
+    none, one = needs("optim.nesterov=false", "optim.momentum=0"), needs()
+    two = needs("optim.name=adamw", "optim.lr=0.001")
+    size = one[0] - none[0]
+    assert size > 0
+    assert (two[0] - one[0], two[1] - one[1], one[1] - none[1]) == (size, 2 * size, 2 * size)
+
+
 def test_amp_on_the_cpu_trains(digits: Path, tmp_path: Path) -> None:
     for kind in ("bf16", "fp16"):
         final = loop.start(resolve("digits-nrd", digits, f"amp={kind}", "epochs=1"), tmp_path / kind)

@@ -70,14 +70,20 @@ def write_folder(folder: Path, parts: Sequence[Kept], class_names: Sequence[str]
         How many links, and how many images of the store's own.
 
     Raises:
-        FastnoisyError: a damaged record.
+        FastnoisyError: a damaged record, or classes whose names differ in case alone on a disk that ignores it.
         OSError: the disk is full, or fails.
     """
     linked = written = 0
     for part in parts:
         top = folder if len(parts) == 1 else folder / part.split.name
         for name in class_names:
-            (top / name).mkdir(parents=True)
+            try:
+                (top / name).mkdir(parents=True)
+            except FileExistsError:
+                raise FastnoisyError(
+                    f"the class {shown(name)} cannot have a folder: this disk takes another class's name for the same",
+                    "write a list with --to-csv instead",
+                ) from None
         names = [_Names() for _ in class_names]
         root = root_of(part.split.source)
         for row in part.rows.tolist():

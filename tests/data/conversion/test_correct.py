@@ -344,6 +344,22 @@ def test_a_class_that_can_have_no_folder_is_refused(place: Path, tmp_path: Path,
     assert left_of(tmp_path) == ["fixes.csv", "in"]
 
 
+def test_a_disk_that_takes_two_names_for_one(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def edit(info: dict[str, object], paths: list[str]) -> None:
+        info["class_names"] = ["Cat", "cat", "dog"]
+
+    store, make = edited(place / "raw", tmp_path / "in" / "store", edit), Path.mkdir
+
+    def mkdir(path: Path, *words: bool, **options: bool) -> None:
+        make(path.with_name(path.name.lower()), *words, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    (tmp_path / "fixes.csv").write_text("index,label\n0,Cat\n")
+    with pytest.raises(FastnoisyError, match=r"class 'cat' cannot have a folder: this disk .*write a list"):
+        correct(store, tmp_path / "fixes.csv", to_folder=tmp_path / "folder")
+    assert left_of(tmp_path) == ["fixes.csv", "in"]
+
+
 def test_a_path_leads_nowhere_but_into_its_class(place: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"secret")
     hostile = ["../../up.png", "/etc/passwd", "..", "a/..", ".", "", "a\0b.png", ".hidden.png", "x" * 300 + ".png"]
