@@ -19,7 +19,7 @@ from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.extract import extract
 from fastnoisy.features.network import DEFAULT, open_network
-from fastnoisy.features.out_of_sample import out_of_sample, usual_folds
+from fastnoisy.features.out_of_sample import check_folds, out_of_sample, usual_folds
 from fastnoisy.label_audit import duplicates, oddities, output, page
 from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
@@ -154,7 +154,10 @@ def audit(
         with open_store(path) as store:
             splits = list(store.splits.values())
             images, judgement = Images.of(store), None
-            if run is not None:
+            parts = usual_folds(images.given) if folds is None else folds
+            if run is None:
+                check_folds(parts, np.bincount(images.given))  # before features are made, which takes long
+            else:
                 from fastnoisy.label_audit import of_run
 
                 images = of_run.images_of(run, store)
@@ -168,7 +171,7 @@ def audit(
             features = np.concatenate(extract(splits, network, say=say, progress=progress("features")))
             took("features")
             if judgement is None:
-                judgement = _judged(images, features, usual_folds(images.given) if folds is None else folds, seed, say)
+                judgement = _judged(images, features, parts, seed, say)
                 took("probabilities")
             groups = duplicates.find(
                 splits, features, say=say, poll=telling(say, "looking for copies: {} parts are done")
