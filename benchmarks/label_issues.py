@@ -82,7 +82,7 @@ def noisy(name: str, source: Path, recipe: str, words: list[str], work: Path) ->
             for row, label in enumerate(labels.given.tolist()):
                 writer.writerow((row, "train", names[label], "" if row in kept else "true"))
         fastnoisy.correct(source, work / "labels.csv", out=out, labels_as="name")
-    runs = [word for word in words if not word.startswith(("noise=", "data.subset="))]
+    runs = ["noise=none", *(word for word in words if not word.startswith(("noise=", "data.subset=")))]
     return Case(name, work, out, recipe, runs, labels.given[rows], labels.clean[rows], len(names))
 
 
