@@ -4,7 +4,7 @@
 
 Each FOLDER holds `photos/CLASS/...`, `truth.csv` with columns path, given, true, and `new-photos/CLASS__NAME`, which
 nobody trains on. What its name has before the last hyphen is its kind; the number after it is the seed of the run too.
-Every cell is what a user would do: `fastnoisy audit`, `correct` with the labels that it suggests for its flags,
+Every cell is what a user would do: `fastnoisy audit`, `correct` with its `suggestions.csv`,
 `train`, `predict new-photos/`. Cells that `--work` holds are not done again.
 
 * Accuracies are pooled over the folders of a kind; differences are paired, photograph by photograph, with their
@@ -22,7 +22,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +60,25 @@ class Folder:
         if labels == "given":
             command("convert", self.path / "photos", out)
             return out
-        corrections = self.work / f"{labels}.csv"
+        command(
+            "correct", self.store("given"), self._suggested() if labels == "corrected" else self._true(), "--out", out
+        )
+        return out
+
+    def _suggested(self) -> Path:
+        """What an audit would do by itself."""
+        audit = self.work / "audit"
+        if not (audit / "summary.json").exists():
+            command("audit", self.store("given"), "--out", audit, *self.size)
+        return audit / "suggestions.csv"
+
+    def _true(self) -> Path:
+        corrections = self.work / "true.csv"
         with corrections.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("path", "label"))
-            writer.writerows(self._corrected() if labels == "corrected" else self._true())
-        command("correct", self.store("given"), corrections, "--out", out)
-        return out
-
-    def _corrected(self) -> Iterator[tuple[str, str]]:
-        if not (self.work / "audit" / "issues.csv").exists():
-            command("audit", self.store("given"), "--out", self.work / "audit", *self.size)
-        for row in table_of(self.work / "audit" / "issues.csv"):
-            if row["is_label_issue"] == "True":
-                yield row["path"], row["predicted_label"]
-
-    def _true(self) -> Iterator[tuple[str, str]]:
-        for row in table_of(self.path / "truth.csv"):
-            yield row["path"], row["true"]
+            writer.writerows((row["path"], row["true"]) for row in table_of(self.path / "truth.csv"))
+        return corrections
 
     def kept_aside(self) -> Path:
         """A store of the photographs kept aside, true labels, for the features of the linear heads."""

@@ -138,5 +138,10 @@ def _print(audit: Audit) -> None:
         kinds = Counter(kind for _, kind in audit.oddities)
         say(f"odd images: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}")
     seconds = sum(audit.seconds.values())
-    written = f"{audit.out / 'audit.html'}, issues.csv, probabilities.npz and summary.json"
+    written = f"{audit.out / 'audit.html'}, issues.csv, suggestions.csv, probabilities.npz and summary.json"
     say(f"wrote {written} in {seconds:,.0f} s; open the page in a browser to look through them")
+    sure = int((audit.flags.flagged & audit.sure).sum())
+    say(
+        f"without a look: labels={audit.out / 'suggestions.csv'} relabels {sure:,} and drops "
+        f"{int(audit.flags.flagged.sum()) - sure:,}"
+    )

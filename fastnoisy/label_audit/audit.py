@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ _IN_SAMPLE = (
     "note: the run's own network judges the images that it was trained on; what it has memorised it does not count. "
     "--folds 5 trains its recipe five times, each time without the images that it then judges"
 )
+_SURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,15 @@ class Audit:
         """How probable it is that each given label is right, float64 (N,)."""
         return self.judgement.score
 
-    @property
+    @cached_property
     def suggested(self) -> np.ndarray:
         """The likeliest class of each image, int64 (N,)."""
         return self.judgement.probabilities.argmax(axis=1)
+
+    @cached_property
+    def sure(self) -> np.ndarray:
+        """Whose likeliest class is more probable than all others together, bool (N,)."""
+        return self.judgement.probabilities.max(axis=1) >= _SURE
 
     @property
     def order(self) -> np.ndarray:

@@ -1,10 +1,12 @@
-"""What an audit writes: issues.csv, probabilities.npz, summary.json."""
+"""What an audit writes: issues.csv, suggestions.csv, probabilities.npz, summary.json."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +17,14 @@ from fastnoisy.confident_learning import ClassRow, by_class
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.label_audit.converted import LEFT, STORE, is_own
+from fastnoisy.label_files.corrections import DROP
 
 if TYPE_CHECKING:
     from fastnoisy.label_audit.audit import Audit
 
 FORMAT = "fastnoisy-audit-1"
-COLUMNS = (
-    "index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue",
-    "duplicate_group", "duplicate_kind", "oddity",
-)  # fmt: skip
+_FACTS = ("index", "path", "split", "given_label", "predicted_label", "label_score", "is_label_issue")
+COLUMNS = (*_FACTS, "duplicate_group", "duplicate_kind", "oddity")
 _SUMMARY = "summary.json"
 
 
@@ -55,29 +56,49 @@ def write(audit: Audit) -> None:
     """Write all files, each under a temporary name and renamed; summary.json last."""
     audit.out.mkdir(parents=True, exist_ok=True)
     _write_issues(audit, audit.out / "issues.csv")
+    _write_suggestions(audit, audit.out / "suggestions.csv")
     _write_probabilities(audit, audit.out / "probabilities.npz")
     with replacing(audit.out / _SUMMARY) as partial:
         partial.write_text(json.dumps(summary(audit), indent=1, ensure_ascii=True) + "\n")
 
 
 def _write_issues(audit: Audit, path: Path) -> None:
-    images, names, suggested = audit.images, audit.images.class_names, audit.suggested
+    groups = {i: (n, group.kind) for n, group in reversed([*enumerate(audit.groups, 1)]) for i in group.members}
+    odd = dict(audit.oddities)
+    with _table(path) as writer:
+        writer.writerow(COLUMNS)
+        for i in audit.order.tolist():
+            writer.writerow([*_facts(audit, i), *groups.get(i, ("", "")), odd.get(i, "")])
+
+
+def _write_suggestions(audit: Audit, path: Path) -> None:
+    """The flagged rows with the labels, or the word drop, that they would have by the audit alone."""
+    names, suggested, sure = audit.images.class_names, audit.suggested, audit.sure
+    apart = any(name.casefold() == DROP for name in names)  # then the word is a label, and dropping has a column
+    with _table(path) as writer:
+        writer.writerow([*_FACTS, "label", *([DROP] if apart else [])])
+        for i in audit.order[: audit.flags.flagged.sum()].tolist():
+            label = names[suggested[i]] if sure[i] else "" if apart else DROP
+            writer.writerow([*_facts(audit, i), label, *([not sure[i]] if apart else [])])
+
+
+@contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    """Writes rows of a CSV file, under a temporary name that is renamed."""
     with (
         replacing(path) as partial,
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        groups = {i: (n, group.kind) for n, group in reversed([*enumerate(audit.groups, 1)]) for i in group.members}
-        odd = dict(audit.oddities)
-        for i in audit.order.tolist():
-            writer.writerow(
-                [
-                    images.index[i], images.paths[i], images.split_names[images.split[i]], names[images.given[i]],
-                    names[suggested[i]], f"{audit.score[i]:.6f}", bool(audit.flags.flagged[i]),
-                    *groups.get(i, ("", "")), odd.get(i, ""),
-                ]
-            )  # fmt: skip
+        yield csv.writer(file)
+
+
+def _facts(audit: Audit, i: int) -> list[object]:
+    """The cells of an image below `_FACTS`."""
+    images, names = audit.images, audit.images.class_names
+    return [
+        images.index[i], images.paths[i], images.split_names[images.split[i]], names[images.given[i]],
+        names[audit.suggested[i]], f"{audit.score[i]:.6f}", bool(audit.flags.flagged[i]),
+    ]  # fmt: skip
 
 
 def _write_probabilities(audit: Audit, path: Path) -> None:

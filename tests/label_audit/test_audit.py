@@ -50,7 +50,7 @@ def audited(photos: Path) -> Path:
     result = run(str(photos))
     assert result.exit_code == 0, result.output
     assert "12 of 72 labels are wrong by estimate (16.7%); 12 are flagged" in result.output
-    assert "photos-audit/audit.html, issues.csv, probabilities.npz and summary.json" in result.output
+    assert "photos-audit/audit.html, issues.csv, suggestions.csv, probabilities.npz and summary.json" in result.output
     return photos.with_name("photos-audit")
 
 
@@ -169,6 +169,21 @@ def test_the_whole_table_with_a_column_of_labels_corrects_them(audited: Path, tm
         audited.with_name("photos"), tmp_path / "fixed", labels=tmp_path / "looked-at.csv", say=lines.append
     )
     assert any("12 changed, 60 unchanged, 0 dropped" in line for line in lines)
+
+
+def test_what_it_would_do_itself_is_a_label_file(audited: Path, tmp_path: Path) -> None:
+    flagged = [row for row in rows_of(audited / "issues.csv") if row["is_label_issue"] == "True"]
+    rows = rows_of(audited / "suggestions.csv")
+    assert [row["path"] for row in rows] == [row["path"] for row in flagged]
+    with np.load(audited / "probabilities.npz") as found:
+        likeliest = dict(zip(found["path"].tolist(), found["pred_probs"].max(axis=1).tolist(), strict=True))
+    for row in rows:
+        sure = likeliest[row["path"].encode()] >= 0.5
+        assert row["label"] == (row["predicted_label"] if sure else "drop")
+    lines: list[str] = []
+    fastnoisy.correct(audited / "store", audited / "suggestions.csv", out=tmp_path / "mended", say=lines.append)
+    sure_ones = sum(row["label"] != "drop" for row in rows)
+    assert any(f"{sure_ones} changed, 0 unchanged, {12 - sure_ones} dropped" in line for line in lines)
 
 
 def test_copies_and_oddities_are_columns(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""suggestions.csv: what an audit would do by itself, read back as the label file that it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnoisy.confident_learning import Flags
+from fastnoisy.label_audit import output
+from fastnoisy.label_audit.audit import Audit
+from fastnoisy.label_audit.judgement import Images, Judgement
+from fastnoisy.label_files.corrections import Rows, correct
+
+PROBABILITIES = np.array([[0.1, 0.9, 0], [0.1, 0.45, 0.45], [0.0, 0.5, 0.5], [0.9, 0.1, 0], [0, 0.2, 0.8]], np.float32)
+
+
+@pytest.mark.parametrize(
+    "names", [("cat", "dog", "owl"), ("cat", "Drop", "drop"), ("7", "1", "0"), ('a "b"', "c,d", "é")]
+)
+def test_sure_ones_are_relabelled_and_others_dropped(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Rows 0 to 2 are flagged, the same file twice among them; row 4 is of another split."""
+    given, paths = np.array([0, 0, 0, 0, 2]), ("same.jpg", "b.jpg", "same.jpg", " d,.jpg", "e.jpg")
+    everything = np.ones(5, bool)
+    audit = Audit(
+        out=tmp_path, store=tmp_path,
+        images=Images(("train", "test"), np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 0]), paths, given, names),
+        judgement=Judgement(PROBABILITIES, PROBABILITIES[np.arange(5), given], everything, everything, {}),
+        flags=Flags(np.eye(3), 3, np.arange(5) < 3), groups=[], oddities=[], network="", digest="", seconds={},
+    )  # fmt: skip
+    output.write(audit)
+    rows = {"train": Rows(given[:4], paths[:4]), "test": Rows(given[4:], paths[4:])}
+    found, _ = correct(tmp_path / "suggestions.csv", rows, names)
+    assert list(found) == ["train"]
+    assert found["train"].labels.tolist() == [1, 0, 1, 0]
+    assert found["train"].changed.tolist() == [0, 2]
+    assert found["train"].dropped.tolist() == [1]
