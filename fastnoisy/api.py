@@ -219,7 +219,8 @@ def audit(
 
     Args:
         data: a store, a run, or a source as `convert` takes it, which is converted first.
-        out: the folder for issues.csv, probabilities.npz and summary.json; by default `DATA-audit` beside the data.
+        out: the folder for audit.html, issues.csv, suggestions.csv, probabilities.npz and summary.json, and for the
+            store that a folder is converted into; by default `DATA-audit` beside the data.
         model: the frozen network whose features are used, by timm's name.
         weights: a file of its weights; by default those installed with fastnoisy or in timm's cache.
         download: fetch its weights where they are not on this machine.

@@ -74,8 +74,8 @@ def command(
 
     A folder is converted first. The features of a frozen pretrained network and a cross-validated linear classifier on
     them judge every image of every split by fits that did not see it. Written are audit.html (a page to look through
-    the suspects and make corrections), issues.csv (most suspect first), probabilities.npz (labels and pred_probs, for
-    cleanlab) and summary.json.
+    the suspects and make corrections), issues.csv (most suspect first), suggestions.csv (a label file of what the
+    audit would do itself), probabilities.npz (labels and pred_probs, for cleanlab) and summary.json.
     """
     from fastnoisy import api
     from fastnoisy.cli.convert import show_progress
@@ -140,8 +140,7 @@ def _print(audit: Audit) -> None:
     seconds = sum(audit.seconds.values())
     written = f"{audit.out / 'audit.html'}, issues.csv, suggestions.csv, probabilities.npz and summary.json"
     say(f"wrote {written} in {seconds:,.0f} s; open the page in a browser to look through them")
-    sure = int((audit.flags.flagged & audit.sure).sum())
-    say(
-        f"without a look: labels={audit.out / 'suggestions.csv'} relabels {sure:,} and drops "
-        f"{int(audit.flags.flagged.sum()) - sure:,}"
-    )
+    sure, all_of_them = int((audit.correctable & audit.sure).sum()), int(audit.correctable.sum())
+    if all_of_them:
+        file = audit.out / "suggestions.csv"
+        say(f"without a look: labels={file} relabels {sure:,} training images and drops {all_of_them - sure:,}")

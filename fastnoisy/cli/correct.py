@@ -29,7 +29,8 @@ _STOPPED = "stopped; nothing was written"
     "--to-folder",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="A new folder, DIR/SPLIT/CLASS/NAME, of links to the original files; of copies where these are gone.",
+    help="A new folder of links to the original files (copies where these are gone): DIR/CLASS/NAME, or, of several "
+    "splits, DIR/SPLIT/CLASS/NAME.",
 )
 @click.option(
     "--to-csv", metavar="FILE", type=click.Path(path_type=Path), help="A new list: index, path, split and label."

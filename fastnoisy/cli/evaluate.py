@@ -13,7 +13,7 @@ Examples:
   fastnoisy evaluate runs/a
   fastnoisy evaluate runs/a --data stores/other --split val
   fastnoisy evaluate runs/a --labels fixes.csv
-  fastnoisy evaluate runs/a --flags photos-audit/issues.csv
+  fastnoisy evaluate runs/a --flags stores/photos-audit/issues.csv
 """
 
 

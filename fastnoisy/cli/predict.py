@@ -52,7 +52,7 @@ Examples:
 def command(
     run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str, workers: int | None, timeout: float
 ) -> None:
-    """Predict the class of image files, or of every image in folders, with the newest checkpoint of RUN.
+    """Predict the class of image files, or of every image in folders, with the checkpoint that RUN reports.
 
     Writes CSV with path, class and probability to standard output; with --top also class_2, probability_2 and so on.
     With --json each line is an object: path and top, a list of class and probability, or path and problem. Files that

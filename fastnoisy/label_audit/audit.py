@@ -90,6 +90,11 @@ class Audit:
         return self.judgement.probabilities.max(axis=1) >= _SURE
 
     @property
+    def correctable(self) -> np.ndarray:
+        """The flagged images of the training split, bool (N,): by labels of a network's own nothing can be tested."""
+        return self.flags.flagged & (np.array(self.images.split_names)[self.images.split] == "train")
+
+    @property
     def order(self) -> np.ndarray:
         """The images, int64 (N,): those flagged first, then the others, the most suspect first in either."""
         return np.lexsort((self.score, ~self.flags.flagged))

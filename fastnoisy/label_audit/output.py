@@ -72,12 +72,12 @@ def _write_issues(audit: Audit, path: Path) -> None:
 
 
 def _write_suggestions(audit: Audit, path: Path) -> None:
-    """The flagged rows with the labels, or the word drop, that they would have by the audit alone."""
-    names, suggested, sure = audit.images.class_names, audit.suggested, audit.sure
+    """The flagged rows of the training split with the labels, or the word drop, that they would have by the audit."""
+    names, suggested, sure, wanted = audit.images.class_names, audit.suggested, audit.sure, audit.correctable
     apart = any(name.casefold() == DROP for name in names)  # then the word is a label, and dropping has a column
     with _table(path) as writer:
         writer.writerow([*_FACTS, "label", *([DROP] if apart else [])])
-        for i in audit.order[: audit.flags.flagged.sum()].tolist():
+        for i in (i for i in audit.order.tolist() if wanted[i]):
             label = names[suggested[i]] if sure[i] else "" if apart else DROP
             writer.writerow([*_facts(audit, i), label, *([not sure[i]] if apart else [])])
 

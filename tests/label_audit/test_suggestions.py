@@ -20,14 +20,14 @@ PROBABILITIES = np.array([[0.1, 0.9, 0], [0.1, 0.45, 0.45], [0.0, 0.5, 0.5], [0.
     "names", [("cat", "dog", "owl"), ("cat", "Drop", "drop"), ("7", "1", "0"), ('a "b"', "c,d", "é")]
 )
 def test_sure_ones_are_relabelled_and_others_dropped(names: tuple[str, ...], tmp_path: Path) -> None:
-    """Rows 0 to 2 are flagged, the same file twice among them; row 4 is of another split."""
+    """Flagged are rows 0 to 2, the same file twice among them, and row 4, of the test split, whose labels stay."""
     given, paths = np.array([0, 0, 0, 0, 2]), ("same.jpg", "b.jpg", "same.jpg", " d,.jpg", "e.jpg")
     everything = np.ones(5, bool)
     audit = Audit(
         out=tmp_path, store=tmp_path,
         images=Images(("train", "test"), np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 0]), paths, given, names),
         judgement=Judgement(PROBABILITIES, PROBABILITIES[np.arange(5), given], everything, everything, {}),
-        flags=Flags(np.eye(3), 3, np.arange(5) < 3), groups=[], oddities=[], network="", digest="", seconds={},
+        flags=Flags(np.eye(3), 4, np.arange(5) != 3), groups=[], oddities=[], network="", digest="", seconds={},
     )  # fmt: skip
     output.write(audit)
     rows = {"train": Rows(given[:4], paths[:4]), "test": Rows(given[4:], paths[4:])}
