@@ -4,8 +4,8 @@
 
 Each FOLDER holds `photos/CLASS/...`, `truth.csv` with columns path, given, true, and `new-photos/CLASS__NAME`, which
 nobody trains on. What its name has before the last hyphen is its kind; the number after it is the seed of the run too.
-Every cell is what a user would do: `fastnoisy audit`, `correct` with its `suggestions.csv`,
-`train`, `predict new-photos/`. Cells that `--work` holds are not done again.
+Every cell is what a user would do: `fastnoisy audit`, `correct` with its `suggestions.csv`, `train`, `predict
+new-photos/`. Cells that `--work` holds are not done again.
 
 * Accuracies are pooled over the folders of a kind; differences are paired, photograph by photograph, with their
   standard error.

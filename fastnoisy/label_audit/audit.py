@@ -92,7 +92,7 @@ class Audit:
     @property
     def correctable(self) -> np.ndarray:
         """The flagged images of the training split, bool (N,): by labels of a network's own nothing can be tested."""
-        return self.flags.flagged & (np.array(self.images.split_names)[self.images.split] == "train")
+        return self.flags.flagged & self.images.training
 
     @property
     def order(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnoisy.data.store import Store
+from fastnoisy.label_files.corrections import TRAIN
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Images:
     paths: tuple[str, ...]
     given: np.ndarray
     class_names: tuple[str, ...]
+
+    @property
+    def training(self) -> np.ndarray:
+        """Which are of the training split, bool (N,); a store may have none."""
+        return np.array(self.split_names)[self.split] == TRAIN
 
     @classmethod
     def of(cls, store: Store) -> Images:

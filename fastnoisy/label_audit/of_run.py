@@ -17,13 +17,12 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.features.out_of_sample import check_folds, stratified
 from fastnoisy.files import replacing
 from fastnoisy.label_audit.judgement import Images, Judgement
+from fastnoisy.label_files.corrections import TRAIN
 from fastnoisy.training import loop, setup
 from fastnoisy.training.logs import Observer, notes
 from fastnoisy.training.run import Run
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.stop import Stop
-
-TRAIN = "train"
 
 
 def images_of(run: Run, store: Store) -> Images:
@@ -33,7 +32,7 @@ def images_of(run: Run, store: Store) -> Images:
     if labels.origin is not None:
         labels.origin.check(store.split(TRAIN))
     given = images.given.copy()
-    given[images.split == images.split_names.index(TRAIN)] = labels.given
+    given[images.training] = labels.given
     return replace(images, given=given)
 
 
@@ -41,7 +40,7 @@ def in_sample(run: Run, store: Store, images: Images, device: str) -> Judgement:
     """By the run's reported network and its `clean_probability`; other splits by the probability of the given label."""
     probabilities = np.concatenate([run.probabilities(split, device=device) for split in store.splits.values()])
     score = self_confidence(probabilities, images.given)
-    first = int(np.flatnonzero(images.split == images.split_names.index(TRAIN))[0])
+    first = int(np.flatnonzero(images.training)[0])
     for issue in run.issues():
         score[first + issue.index] = issue.label_score
     kept = probabilities.argmax(axis=1) == images.given

@@ -17,7 +17,7 @@ from fastnoisy.confident_learning import ClassRow, by_class
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import replacing
 from fastnoisy.label_audit.converted import LEFT, STORE, is_own
-from fastnoisy.label_files.corrections import DROP
+from fastnoisy.label_files.corrections import DROP, drops_by_word
 
 if TYPE_CHECKING:
     from fastnoisy.label_audit.audit import Audit
@@ -74,7 +74,7 @@ def _write_issues(audit: Audit, path: Path) -> None:
 def _write_suggestions(audit: Audit, path: Path) -> None:
     """The flagged rows of the training split with the labels, or the word drop, that they would have by the audit."""
     names, suggested, sure, wanted = audit.images.class_names, audit.suggested, audit.sure, audit.correctable
-    apart = any(name.casefold() == DROP for name in names)  # then the word is a label, and dropping has a column
+    apart = not drops_by_word(names)
     with _table(path) as writer:
         writer.writerow([*_FACTS, "label", *([DROP] if apart else [])])
         for i in (i for i in audit.order.tolist() if wanted[i]):

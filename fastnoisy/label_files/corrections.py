@@ -84,6 +84,11 @@ class Options:
     index_is_ours: bool = True
 
 
+def drops_by_word(class_names: Sequence[str]) -> bool:
+    """Whether the label `drop` leaves a row out: unless a class is called so, and a column `drop` is needed."""
+    return all(name.casefold() != DROP for name in class_names)
+
+
 def correct(
     file: Path, splits: Mapping[str, Rows], class_names: Sequence[str], source: str = "", options: Options | None = None
 ) -> tuple[dict[str, Corrected], str]:
@@ -112,10 +117,10 @@ def correct(
     if options.labels_as == "" and _is_ours(columns):
         options = replace(options, labels_as="name")
     rows, how = _targets(table, columns, places, splits, options)
-    drops_by_word = all(name.casefold() != DROP for name in class_names)
+    by_word = drops_by_word(class_names)
     said = _Said(table, splits)
     for line, cells, targets in rows:
-        label, dropped = _statement(table, columns, line, cells, drops_by_word, options)
+        label, dropped = _statement(table, columns, line, cells, by_word, options)
         said.add(line, targets, label, dropped)
     if not said.splits:
         raise FastnoisyError(f"{options.what}: {file} names no row", "it should have a line per row")

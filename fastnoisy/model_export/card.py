@@ -14,6 +14,7 @@ from fastnoisy.model_export import preprocessing
 from fastnoisy.model_export.formats import Written
 from fastnoisy.models.weights import PACKAGED
 from fastnoisy.training.eval_sets import EvalSet, eval_sets
+from fastnoisy.training.precision import amp_dtype_of
 from fastnoisy.training.run import Run, is_unchecked
 
 _SHOWN = 100  # classes
@@ -161,13 +162,11 @@ def _accuracy(run: Run, written: Written, sets: dict[str, EvalSet]) -> str:
                 lines.append(f"| {' | '.join(row)} | {_checked(name, sets)} |")
     if not exported.predictor:
         lines.append("\nThis very network was not evaluated.")
-    machine, amp = run.checkpoint.machine, run.config.amp
-    if amp == "auto":
-        amp = "off" if machine["device"] == "cpu" else "bf16"
-    elif amp == "native":
-        amp = "bf16" if machine["bf16"] else "off"
-    if amp != "off":
-        lines.append(f"\nMeasured under autocast to {amp}; the file computes in float32.")
+    machine = run.checkpoint.machine
+    dtype = amp_dtype_of(run.config, machine["device"] == "cpu", machine["bf16"])
+    if dtype is not None:
+        name = "fp16" if dtype == torch.float16 else "bf16"
+        lines.append(f"\nMeasured under autocast to {name}; the file computes in float32.")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnoisy.files import replacing
-from fastnoisy.label_files.corrections import DROP
+from fastnoisy.label_files.corrections import drops_by_word
 from fastnoisy.label_files.meaning import numbers_mislead
 
 SCRIPTS = ("cards.js", "audit.js", "start.js")  # one script, in this order
@@ -125,7 +125,7 @@ class Page:
         content = {
             **asdict(self),
             "chunk": CHUNK,
-            "drop_column": any(name.casefold() == DROP for name in self.class_names),
+            "drop_column": not drops_by_word(self.class_names),
             "numbers_mislead": numbers_mislead(self.class_names),
         }
         return {**content, "digest": hashlib.sha256(_json(content).encode()).hexdigest()}

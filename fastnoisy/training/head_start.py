@@ -113,8 +113,6 @@ def _groups(networks: Sequence[TimmBackbone]) -> list[list[nn.Linear]]:
         assert isinstance(net.head, nn.Linear)
         weight = net.head.weight
         key = weight.detach().float().cpu().numpy().tobytes()
-        if weight.requires_grad:
+        if weight.requires_grad or key in groups:
             groups.setdefault(key, []).append(net.head)
-        elif key in groups:
-            groups[key].append(net.head)
     return list(groups.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +37,16 @@ def test_sure_ones_are_relabelled_and_others_dropped(names: tuple[str, ...], tmp
     assert found["train"].labels.tolist() == [1, 0, 1, 0]
     assert found["train"].changed.tolist() == [0, 2]
     assert found["train"].dropped.tolist() == [1]
+
+
+def test_a_store_without_a_training_split_has_no_suggestions() -> None:
+    everything = np.ones(5, bool)
+    images = Images(("val", "test"), np.arange(5) % 2, np.arange(5), tuple("abcde"), np.zeros(5, np.int64), ("x", "y"))
+    assert not images.training.any()
+    assert replace(images, split_names=("val", "train")).training.tolist() == [False, True, False, True, False]
+    audit = Audit(
+        out=Path(), store=Path(), images=images,
+        judgement=Judgement(PROBABILITIES, PROBABILITIES[:, 0], everything, everything, {}),
+        flags=Flags(np.eye(2), 5, everything), groups=[], oddities=[], network="", digest="", seconds={},
+    )  # fmt: skip
+    assert not audit.correctable.any()
