@@ -17,11 +17,13 @@ def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:
     """The dtype to autocast to, or None. `auto`: bf16 on a GPU; off on a CPU, where it was not measured faster for the
     papers' networks. `native`: bf16 where the device computes with it natively.
     """
-    return amp_dtype_of(config, device.type == "cpu", has_bf16(device))
+    return amp_dtype_of(config, device.type == "cpu", config.amp == "native" and has_bf16(device))
 
 
 def amp_dtype_of(config: Config, on_cpu: bool, bf16: bool) -> torch.dtype | None:
-    """The same of a device that may be another machine's: a CPU or not, and whether it has bf16 natively."""
+    """The same of a device that may be another machine's: a CPU or not, and whether it has bf16 natively (asked for by
+    `native` alone).
+    """
     if config.dtype == "float64" or config.amp == "off" or (config.amp == "auto" and on_cpu):
         return None
     if config.amp == "native" and not bf16:
