@@ -35,6 +35,10 @@ from fastnoisy.errors import FastnoisyError
 
 HEADS = {"all": "linear head, all labels", "second": "linear head, second pass"}
 LABELS = ("given", "corrected", "true")
+NOTE = (
+    "Per cent of the photographs kept aside that are recognised, those of all folders of a kind together; differences"
+    " are in points, photograph by photograph, with their standard error."
+)
 Right = dict[str, bool]
 
 
@@ -212,7 +216,7 @@ def main(
                     print(f"{path.name}, {row}, {labels}: {share(found['right'])} %{seconds}", flush=True)
                 cells.setdefault(path.name, {})[f"{row} {labels}"] = json.loads(cell.read_text())
     shown = table(cells, methods.split(","))
-    write(out, "fine_tune", {"overrides": words, "cells": _wrong_alone(cells), "table": shown})
+    write(out, "fine_tune", {"overrides": words, "cells": _wrong_alone(cells), "note": NOTE, "table": shown})
     print(shown)
 
 

@@ -20,7 +20,9 @@ Examples:
 @click.command(epilog=_EPILOG)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", "store", metavar="STORE", default="", help="Evaluate on this store instead of the run's own.")
-@click.option("--split", default="", help="Split to evaluate on; default: the run's test split.")
+@click.option(
+    "--split", default="", help="Split to evaluate on; default: the run's test split, or the only one of another store."
+)
 @click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
 @click.option("--labels", metavar="FILE", default="", help="Corrections: rows by path or index; see docs/labels.md.")
 @click.option(

@@ -54,6 +54,24 @@ def test_split(config: Config, store: Store) -> str:
     return "val" if own == "test" and own not in store.splits and "val" in store.splits else own
 
 
+def evaluated_split(config: Config, store: Store) -> str:
+    """The split of a store that a run is evaluated on if none is named: as `test_split`; of another store than the
+    run's own that has but one, that one.
+
+    Raises:
+        FastnoisyError: the store has no such split.
+    """
+    name, there = test_split(config, store), list(store.splits)
+    if name in there:
+        return name
+    if len(there) == 1 and store.path.resolve() != Path(config.data.store).resolve():
+        return there[0]
+    raise FastnoisyError(
+        f"{store.path} has no split {name!r}, only {', '.join(there)}",
+        "Name a store of images that were kept aside, --data STORE, or a split, --split NAME",
+    )
+
+
 def eval_sets(config: Config, store: Store, class_names: list[str], labels: Labels) -> list[EvalSet]:
     """The store's own test split (or val, where it has no test), and the sets named under `eval`.
 

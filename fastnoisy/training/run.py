@@ -27,7 +27,7 @@ from fastnoisy.sample_memory import SampleMemory
 from fastnoisy.training import evaluate, loop, setup
 from fastnoisy.training.checkpoint import Checkpoint
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
-from fastnoisy.training.eval_sets import EvalSet, check_classes, test_split
+from fastnoisy.training.eval_sets import EvalSet, check_classes, evaluated_split
 from fastnoisy.training.evaluate import Evaluator
 from fastnoisy.training.flags import Flags, find_flags, read_flags
 from fastnoisy.training.images import Unread, decoded, items_of
@@ -236,7 +236,7 @@ class Run:
 
         Args:
             store: another store than the run's own; it must have the same classes.
-            split: default: the run's test split.
+            split: default: the run's test split; of another store that has but one, that one.
             device: auto, cpu or cuda.
             labels: a file of corrections, instead of the run's own; rows that it drops are left out.
             labels_as, labels_columns: how it is read, as the keys of the configuration.
@@ -251,7 +251,7 @@ class Run:
         with caller_unchanged(), open_store(Path(store or config.data.store)) as opened:
             where = choose_device(device)
             set_threads(config.threads)
-            part = opened.split(split or test_split(config, opened))
+            part = opened.split(split or evaluated_split(config, opened))
             check_classes(f"{opened.path} ({part.name})", part.class_names, self.class_names)
             scored, line = self._scored(opened, part, str(labels), labels_as, labels_columns)
             truth, rows = scored.truth, scored.rows

@@ -15,6 +15,7 @@ import fastnoisy
 from fastnoisy.data.store import open_store
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.label_audit import output
+from fastnoisy.training.eval_sets import evaluated_split
 from fastnoisy.training.flags import COLUMNS, read_flags
 
 SMALL = ["model=preact_small(width=4)", "epochs=1", "batch_size=8", "threads=1", "device=cpu", "views.size=32"]
@@ -179,3 +180,17 @@ def test_labels_that_are_known_to_be_right_are_not_unchecked(digits: Path, tmp_p
     run = fastnoisy.train("digits-ce", *words, data=digits, out=tmp_path / "run", progress=unheard)
     report = run.evaluate()
     assert (report.unchecked, report.flags) == (False, "")
+
+
+def test_a_folder_kept_aside_has_but_one_split(audit: Path, tmp_path: Path) -> None:
+    """Which nobody should have to name; of the run's own store the training split is not meant by saying nothing."""
+    fastnoisy.convert(audit.with_name("photos") / "test", tmp_path / "aside", workers=1)
+    report = run_of(audit).evaluate(tmp_path / "aside")
+    assert (report.split, report.images) == ("train", 12)
+    config = run_of(audit).config
+    own = config.model_copy(update={"data": config.data.model_copy(update={"store": str(tmp_path / "aside")})})
+    with (
+        open_store(tmp_path / "aside") as store,
+        pytest.raises(FastnoisyError, match=r"aside has no split 'test', only train.*--data STORE.*--split NAME"),
+    ):
+        evaluated_split(own, store)
