@@ -43,9 +43,10 @@ def leaving(words: str = "") -> Handler:
             if _Whole.inside:
                 _Whole.leave = lambda: handle(number, None)
                 return
-            files = sys.modules.get("fastnoisy.files")
-            if files is not None:
-                files.remove_unfinished()
+            # A module that is just being imported has written nothing.
+            remove = getattr(sys.modules.get("fastnoisy.files"), "remove_unfinished", None)
+            if remove is not None:
+                remove()
             # What has been printed goes out, unless nobody reads it: `| less`, and the user does not scroll.
             signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
             signal.setitimer(signal.ITIMER_REAL, _PATIENCE)

@@ -130,6 +130,20 @@ def test_an_early_signal_ends_it(command: str, count: int, made: Path, tmp_path:
     assert got > count / 2
 
 
+def test_a_signal_while_the_files_module_is_imported_ends_it() -> None:
+    """Then the module is there, and what it defines is not yet."""
+    code = """
+import os, signal, sys, time, types
+from fastnoisy import signals
+sys.modules["fastnoisy.files"] = types.ModuleType("fastnoisy.files")
+signals.quiet()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(10)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 def test_the_words_are_said_and_what_is_half_written_is_removed(tmp_path: Path) -> None:
     code = f"""
 import os, signal, time
