@@ -316,7 +316,11 @@ def _compiled(parallel: bool) -> Callable[..., None]:
 
 
 def _mapped_file() -> type:
-    """FFCV's manager of a mapped file without its lists in Python, which no mapped file uses."""
+    """FFCV's manager of a mapped file without its lists in Python, which no mapped file uses, and without its reader.
+
+    Our decoder reads the map itself. And to compile that reader FFCV marks the one type that numba has for a row of
+    bytes as read-only, for the whole process: compiled functions that fill such a row are lost (KeyError).
+    """
     from ffcv.memory_managers.os_cache import OSCacheContext, OSCacheManager
 
     class MappedFile(OSCacheManager):
@@ -325,6 +329,9 @@ def _mapped_file() -> type:
             self.reader = reader
             self.ptrs, self.sizes = reader.alloc_table["ptr"][order], reader.alloc_table["size"][order]
             self.context = OSCacheContext(self)
+
+        def compile_reader(self) -> None:
+            pass
 
     return MappedFile
 

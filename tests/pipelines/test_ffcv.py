@@ -84,6 +84,17 @@ def test_all_epochs_copy_on_one_stream(split: Split, copies: list[tuple[torch.dt
     assert Stream.made == 1
 
 
+def test_numbas_own_types_stay_as_they_are(split: Split) -> None:
+    """FFCV's manager marks the one type of a row of bytes as read-only, and what fills such a row is lost to numba."""
+    import numba
+
+    rows = numba.types.Array(numba.uint8, 1, "C")
+    assert rows.mutable
+    with pipelines.open_pipeline("ffcv", split, split.given_labels, torch.device("cpu"), 1) as pipeline:
+        assert len(list(pipeline.iterate(batches(2)))) == 2
+    assert rows.mutable
+
+
 def test_no_copy_is_waited_for(split: Split, copies: list[tuple[torch.dtype, bool, bool]]) -> None:
     """FFCV's buffers are pinned by it; what else goes to the GPU must be, too, or `non_blocking` is a word."""
     with pipelines.open_pipeline("ffcv", split, split.given_labels, GPU, 1) as pipeline:
