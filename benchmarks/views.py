@@ -3,11 +3,12 @@
     python benchmarks/views.py --out benchmarks/results
     python benchmarks/views.py --device cuda --out benchmarks/results --name views-cuda
 
-Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order, Pillow
-images one after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats in [0,
-1]. A repetition times every case once, its competitors one after another in an order that rotates; a ratio is taken
-within a repetition. On a CPU one thread is used, CPU time is measured and only ratios are claimed; absolute times are
-given for a GPU alone, where Pillow still runs on one CPU core.
+Ours is the executor that a run takes: on a CPU `cpu` (numba), else `reference` (torch and kornia), which is timed
+beside it. Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order,
+Pillow images one after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats
+in [0, 1]. A repetition times every case once, its competitors one after another in an order that rotates; a ratio is
+taken within a repetition. On a CPU one thread is used, CPU time is measured and only ratios are claimed; absolute times
+are given for a GPU alone, where Pillow still runs on one CPU core.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from fastnoisy.augment.program import StepCall, ViewProgram, parse_view
 from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device
 
-OURS = "ours"
+OURS, REFERENCE = "ours", "reference"
 MEAN_STD = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 # of one operation, the same for every image, as RandAugment has them at magnitude 9 of 30; others get 1
 VALUES = {
@@ -129,7 +130,17 @@ def op_case(name: str, images: Images) -> Case:
     value, B = VALUES.get(name, 1.0), len(images.arrays)
     values = torch.full((B,), value, dtype=torch.float64, device=images.tensors.device)
     centers = torch.full((B, 2), min(images.tensors.shape[2:]) << 15, device=images.tensors.device)
-    runs: dict[str, Run] = {OURS: lambda _: ops.apply_op(name, images.tensors, values, centers=centers)}
+    runs: dict[str, Run] = {REFERENCE: lambda _: ops.apply_op(name, images.tensors, values, centers=centers)}
+    if images.tensors.device.type == "cpu":
+        view = parse_view(f"{name}({value}) | normalize" if ops.get_op(name).unit else f"{name} | normalize").build(
+            "student",
+            **MEAN_STD,  # type: ignore[arg-type]
+            executor="cpu",
+        )
+        indices = torch.arange(B)
+        runs = {OURS: lambda number: view.uint8(images.canvas, images.sizes, indices, number), **runs}
+    else:
+        runs = {OURS: runs[REFERENCE]}
     if single := pillow_op(name, value):
         runs[PILLOW] = lambda _: [single(image) for image in images.pillow]
     if batched := torchvision_op(name, value):
@@ -152,13 +163,11 @@ def program_case(name: str, program: ViewProgram, images: Images) -> Case:
 
 def _program_runs(program: ViewProgram, steps: Sequence[StepCall], images: Images) -> tuple[dict[str, Run], set[str]]:
     device = images.tensors.device
-    view = program.build("student", **MEAN_STD).to(device)  # type: ignore[arg-type]
-    call = view if len(steps) == len(program.steps) else view.uint8
-    whole = call is view
-    indices = torch.arange(len(images.arrays), device=device)
-    runs: dict[str, Run] = {
-        OURS: lambda number: call(images.canvas, images.sizes, indices, keyed_random.key(1, number))
-    }
+    whole = len(steps) == len(program.steps)
+    runs: dict[str, Run] = {}
+    for name, executor in ((OURS, "cpu"), (REFERENCE, "reference")) if device.type == "cpu" else ((OURS, "reference"),):
+        view = program.build("student", **MEAN_STD, executor=executor).to(device)  # type: ignore[arg-type]
+        runs[name] = functools.partial(_view_batch, view if whole else view.uint8, images)
     per_batch = set()
     for name in (PILLOW, TORCHVISION, KORNIA):
         peer = Peer.build(name, [(step.name, step.keywords) for step in steps], MEAN_STD)
@@ -174,6 +183,11 @@ def _program_runs(program: ViewProgram, steps: Sequence[StepCall], images: Image
             given = images.tensors if name == TORCHVISION else images.floats
             runs[name] = functools.partial(_batched, peer, given)
     return runs, per_batch
+
+
+def _view_batch(call: Callable[..., Tensor], images: Images, number: int) -> object:
+    indices = torch.arange(len(images.arrays), device=images.canvas.device)
+    return call(images.canvas, images.sizes, indices, keyed_random.key(1, number))
 
 
 def _pillow_batch(peer: Peer, arrays: list[np.ndarray], device: torch.device, number: int) -> object:
@@ -248,7 +262,7 @@ def ratios(case: Case, name: str) -> list[float]:
 
 def table(found: list[Case], device: torch.device) -> str:
     """Ratios to ours, and on a GPU our time per image."""
-    names = [name for name in (PILLOW, TORCHVISION, KORNIA) if any(name in case.runs for case in found)]
+    names = [name for name in (REFERENCE, PILLOW, TORCHVISION, KORNIA) if any(name in case.runs for case in found)]
     gpu = device.type == "cuda"
     rows = []
     for case in found:

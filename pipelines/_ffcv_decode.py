@@ -8,6 +8,7 @@ ends the process.
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -75,5 +76,5 @@ def _named(name: str) -> Any:
     return function
 
 
-decode_alone = kept(nogil=True)(_named("decode_alone"))  # in the thread that calls it
-decode_parallel = kept(nogil=True, parallel=True)(_named("decode_parallel"))  # in numba's threads
+decode_alone = kept(Path(__file__), nogil=True)(_named("decode_alone"))  # in the thread that calls it
+decode_parallel = kept(Path(__file__), nogil=True, parallel=True)(_named("decode_parallel"))  # in numba's threads

@@ -163,7 +163,7 @@ def test_what_may_change_in_a_run_that_goes_on_is_said_by_the_fields() -> None:
         "epochs", "optim.lr", "optim.milestones", "checkpoint.keep", "eval.mine", "eval_every", "log_every",
         "data.store",
         "data.stage", "data.workers", "pipeline.name", "pipeline.hw_decoder_load", "device", "threads", "compile",
-        "channels_last", "amp",
+        "channels_last", "amp", "views.executor",
     ]  # fmt: skip
     may_not = [
         "seed",

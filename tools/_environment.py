@@ -179,4 +179,5 @@ def apt_install(packages: str) -> bool:
 def clean_environment() -> dict[str, str]:
     """The environment for what runs inside: nothing of the caller's Python set-up leaks in."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+    compiled = os.environ.get("NUMBA_CACHE_DIR", str(ROOT / ".venv" / "numba"))  # not in the user's folder
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": compiled}

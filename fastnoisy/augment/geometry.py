@@ -34,11 +34,19 @@ def integer_sqrt(values: Tensor) -> Tensor:
 
 
 def _grid(first: Tensor, second: Tensor, offset: Tensor, H: int, W: int, odd: bool) -> Tensor:
-    """`first * x + second * y + offset` for all pixels, (B, H, W); with `odd`, 2x+1 and 2y+1 in place of x and y."""
+    """`first * x + second * y + offset` for all pixels, (B, H, W); with `odd`, 2x+1 and 2y+1 in place of x and y.
+
+    Products end at about 2**62, which with `odd` lies outside every canvas, so that nothing wraps round into it again.
+    """
     x, y = torch.arange(W, device=first.device), torch.arange(H, device=first.device)
     if odd:
-        x, y = 2 * x + 1, 2 * y + 1
+        x, y = ((2 * pixel + 1).minimum(farthest(part)[:, None]) for pixel, part in ((x, first), (y, second)))
     return (first[:, None] * x)[:, None, :] + (second[:, None] * y + offset[:, None])[:, :, None]
+
+
+def farthest(coefficient: Tensor) -> Tensor:
+    """How often a coefficient may be taken before its multiples could pass 2**62, int64 (B,)."""
+    return (1 << 62) // coefficient.abs().clamp(min=1)
 
 
 def _fill(images: Tensor, inside: Tensor, rgb: tuple[int, int, int]) -> Tensor:

@@ -147,9 +147,9 @@ def equalize(images: Tensor, values: Tensor, sizes: Tensor | None) -> Tensor:
     """Equalise each channel's histogram (ImageOps.equalize)."""
     B, C, H, W = images.shape
     count = images.new_ones((), dtype=torch.int32) if sizes is None else valid_mask(images, sizes).int()
-    count = count.expand(B, C, H, W).reshape(B, C, -1)
+    count = count.expand(B, C, H, W).flatten(2)
     histogram = images.new_zeros((B, C, 256), dtype=torch.int32)
-    histogram = histogram.scatter_add(2, images.reshape(B, C, -1).long(), count)
+    histogram = histogram.scatter_add(2, images.flatten(2).long(), count)
     below = histogram.cumsum(2, dtype=torch.int32) - histogram
     levels = _levels(images)
     last = torch.where(histogram > 0, levels, 0).amax(2, keepdim=True)
@@ -326,7 +326,7 @@ def _look_up(images: Tensor, chosen: Tensor, values: Tensor, sizes: Tensor | Non
 
         if member.name != "identity":
             table = on_rows(chosen == code, make, images, values, sizes, out=table)
-    return blank_outside(table.gather(2, images.reshape(B, C, -1).long()).view(B, C, H, W), sizes)
+    return blank_outside(table.gather(2, images.flatten(2).long()).view(B, C, H, W), sizes)
 
 
 def _move(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fastnoisy import literals
-from fastnoisy.augment.executors.reference import ReferenceView
+from fastnoisy.augment import executors
 from fastnoisy.augment.registry import REQUIRED, StepType
 from fastnoisy.augment.steps import get_step
 from fastnoisy.augment.views import View
@@ -73,6 +73,7 @@ class ViewProgram:
         std: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
+        executor: str = "reference",
     ) -> View:
         """Make the module.
 
@@ -81,11 +82,14 @@ class ViewProgram:
             mean, std: per channel, of pixels in 0..1; used where `normalize` does not give its own.
             dtype: of the result, a floating type: the float32 result rounded once.
             channels_last: memory order of the result.
+            executor: who makes it, one of `executors.NAMES`; the pixels are the same.
 
         Raises:
-            FastnoisyError: the program has no `normalize`, or nobody gave a mean and a standard deviation, or they are
-                not three numbers each (of pixels in 0..1).
+            FastnoisyError: an unknown executor, the program has no `normalize`, or nobody gave a mean and a standard
+                deviation, or they are not three numbers each (of pixels in 0..1).
         """
+        if executor not in executors.NAMES:
+            raise unknown_name("executor of views", executor, executors.NAMES)
         if all(call.kind.stage != "normalize" for call in self.steps):
             raise FastnoisyError(f"the view {name!r}, {self}, has no normalize", "Add it after the uint8 steps.")
         steps = []
@@ -102,7 +106,7 @@ class ViewProgram:
                     if problem := parameter.problem(keywords[parameter.name]):
                         raise FastnoisyError(f"the view {name!r}: {problem}")
             steps.append(call.kind.build(**keywords))
-        return ReferenceView(self, name, steps, dtype, channels_last)
+        return executors.make(executor, self, name, steps, dtype, channels_last)
 
 
 def _literal(value: Any, kind: StepType) -> Any:

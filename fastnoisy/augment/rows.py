@@ -100,8 +100,8 @@ def valid_sizes(keys: Tensor, sizes: Tensor | None, canvas: tuple[int, int]) -> 
 def take_pixels(images: Tensor, index: Tensor) -> Tensor:
     """Pixels by position: `index` int64 (B, h, w) counts along the flattened canvas; the result is (B, C, h, w)."""
     B, C = images.shape[:2]
-    flat = index.reshape(B, 1, -1).expand(B, C, -1)
-    return images.reshape(B, C, -1).gather(2, flat).view(B, C, *index.shape[1:])
+    flat = index.flatten(1)[:, None].expand(B, C, -1)
+    return images.flatten(2).gather(2, flat).view(B, C, *index.shape[1:])
 
 
 def colour(images: Tensor, rgb: tuple[int, int, int]) -> Tensor:

@@ -27,8 +27,12 @@ class View(nn.Module):
         name: under which it draws its numbers.
         dtype: of the result.
         memory_format: of the result, `torch.channels_last` or `torch.contiguous_format`.
+        executor: who makes it, see `executors`.
+        note: why it is not the executor that was asked for; "" where it is.
     """
 
+    executor = "reference"
+    note = ""
     _positions: Tensor
 
     def __init__(self, program: ViewProgram, name: str, dtype: torch.dtype, channels_last: bool) -> None:
@@ -51,12 +55,16 @@ class View(nn.Module):
         return fold_premixed(keys[:, None], self._positions).unbind(1)
 
     @staticmethod
-    def check(images: Tensor) -> None:
+    def check(images: Tensor, sizes: Tensor | None, indices: Tensor) -> None:
         """Whether a view can be made of them.
 
         Raises:
-            FastnoisyError: not uint8 (B, 3, H, W).
+            FastnoisyError: images are not uint8 (B, 3, H, W), or there are not as many sizes or indices.
         """
+        B = len(images)
+        for name, tensor, shape in (("sizes", sizes, (B, 2)), ("indices", indices, (B,))):
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise FastnoisyError(f"a view of {B} images takes {name} {shape}, got {tuple(tensor.shape)}")
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
             raise FastnoisyError(f"a view takes uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
 

@@ -108,6 +108,12 @@ class ViewsConfig(Table):
     teacher: str = Field(description="what an EMA teacher sees")
     weak: str = Field("", description="crop and flip alone")
     eval: str = Field("normalize", description="evaluation and prediction")
+    executor: Literal["auto", "reference", "cpu"] = Field(
+        "auto",
+        description="who makes the views, to the same bit: reference: torch and kornia, on any device; cpu: numba; "
+        "auto: cpu where the run is on a CPU",
+        json_schema_extra=_RESUME,
+    )
 
     def program(self, name: str) -> str:
         """The text of a view's program, names of other views resolved."""

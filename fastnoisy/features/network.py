@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastnoisy import models
-from fastnoisy.augment import View, parse_view
+from fastnoisy.augment import View, executors, parse_view
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import sha256_of
 from fastnoisy.machine import has_bf16
@@ -45,7 +45,8 @@ class Network:
 
     def build_view(self) -> View:
         """The evaluation view on the device."""
-        view = parse_view(self.view).build("eval", mean=self.mean, std=self.std, channels_last=True)
+        executor = executors.at_hand(self.device)
+        view = parse_view(self.view).build("eval", mean=self.mean, std=self.std, channels_last=True, executor=executor)
         return view.to(self.device)
 
     @torch.inference_mode()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastnoisy import machine, pipelines
-from fastnoisy.augment import View, parse_view
+from fastnoisy.augment import View, executors, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.conversion.encode import Plan, Resize
 from fastnoisy.data.conversion.outcome import Rejected
@@ -399,6 +399,7 @@ class Run:
             std=self.metadata("std"),
             dtype=getattr(torch, self.config.dtype),
             channels_last=memory_format(self.config, device) == torch.channels_last,
+            executor=executors.at_hand(device),
         ).to(device)
 
     def metadata(self, key: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
-from fastnoisy.augment import View, ViewProgram, parse_view
+from fastnoisy.augment import View, ViewProgram, executors, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
 from fastnoisy.errors import FastnoisyError
@@ -31,7 +31,7 @@ from fastnoisy.training.device import choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
 from fastnoisy.training.head_start import start_heads
 from fastnoisy.training.labels import Labels, training_population
-from fastnoisy.training.logs import Observer
+from fastnoisy.training.logs import Observer, notes
 from fastnoisy.training.precision import memory_format
 from fastnoisy.training.settings import Settings
 
@@ -262,6 +262,7 @@ def prepare(
     if not c.data.store:
         raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
     device = choose_device(c.device)
+    view_executor(c, device)  # refuses early
     set_threads(c.threads)
     store = open_staged(c, Path(c.data.store))
     split = store.split("train")
@@ -310,6 +311,9 @@ def prepare(
         stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
     }
+    evaluated = build_view(settings, "eval", "eval", device)
+    all_views = [view for made in views.values() for view in made.values()]
+    told += executors.prepare([*all_views, evaluated], notes(observe))
     return Setup(
         settings,
         device,
@@ -320,7 +324,7 @@ def prepare(
         {"train": population},
         method,
         views,
-        build_view(settings, "eval", "eval", device),
+        evaluated,
         [*([note] if note else []), *labels.notes, *told],
     )
 
@@ -386,9 +390,11 @@ def _check_memory(settings: Settings, context: Context) -> None:
         )
 
 
-def build_view(settings: Settings, program: str, name: str, device: torch.device = _CPU) -> View:
+def build_view(
+    settings: Settings, program: str, name: str, device: torch.device = _CPU, executor: str | None = None
+) -> View:
     """A view of the configuration on a device, drawing random numbers under `name`, in the dtype and memory order of a
-    run.
+    run; by the run's own executor if none is named.
     """
     c = settings.config
     view = settings.views[program].build(
@@ -397,8 +403,22 @@ def build_view(settings: Settings, program: str, name: str, device: torch.device
         std=c.data.std,
         dtype=getattr(torch, c.dtype),
         channels_last=memory_format(c, device) == torch.channels_last,
+        executor=executor or view_executor(c, device),
     )
     return view.to(device)
+
+
+def view_executor(c: Config, device: torch.device) -> str:
+    """Who makes a run's views on a device.
+
+    Raises:
+        FastnoisyError: the CPU's is asked for on another device.
+    """
+    if c.views.executor == "auto":
+        return "cpu" if device.type == "cpu" else "reference"
+    if c.views.executor == "cpu" and device.type != "cpu":
+        raise FastnoisyError(f"views.executor=cpu on {device}", "It makes views on a CPU: set views.executor=auto")
+    return c.views.executor
 
 
 def network_metadata(setup: Setup, method: Method) -> dict[str, str]:

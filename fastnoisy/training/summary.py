@@ -49,7 +49,11 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
         said.append(
             f"the reported model is that of the epoch best on {c.select} (select={c.select}), not the last epoch's"
         )
-    said.append(f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads")
+    who = {view.executor for made in setup.views.values() for view in made.values()}
+    said.append(
+        f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads, views by "
+        f"{' and '.join(sorted(who))}"
+    )
     if pipelines.find(pipeline).synthetic:
         said.append(
             f"note: pipeline {pipeline} shows made-up pixels, none of {c.data.store}: this run measures speed, learns "

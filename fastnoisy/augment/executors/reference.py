@@ -44,7 +44,7 @@ class ReferenceView(View):
         self._first_float = [call.kind.stage for call in program.steps].index("normalize")
 
     def _run(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, stop: int) -> Tensor:
-        self.check(images)
+        self.check(images, sizes, indices)
         images = blank_outside(images.contiguous(), sizes)
         place, all_keys = 0, self.step_keys(indices, key)
         while place < stop:
@@ -59,7 +59,7 @@ class ReferenceView(View):
     @torch.no_grad()
     def describe(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> list[list[str]]:
         """See `View.describe`."""
-        self.check(images)
+        self.check(images, sizes, indices)
         images = blank_outside(images.contiguous(), sizes)
         columns: list[list[str]] = []
         step: Any

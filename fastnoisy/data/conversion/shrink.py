@@ -32,9 +32,9 @@ class Shrink(Compiled):
     """
 
     def _load(self) -> None:
-        from fastnoisy.data.conversion import shrink_passes  # numba takes a third of a second to import
+        from fastnoisy import resample_passes  # numba takes a third of a second to import
 
-        self._passes, self._scratch_size = shrink_passes.both, shrink_passes.scratch_size
+        self._passes, self._scratch_size = resample_passes.both, resample_passes.scratch_size
         self._kept: dict[str, np.ndarray] = {}
 
     def _is_right(self) -> bool:

@@ -88,12 +88,10 @@ def test_what_cannot_be_compiled_or_kept_is_done_by_pillow(monkeypatch: pytest.M
         def fail(self, *arguments: object) -> None:
             raise error
 
-    import fastnoisy.data.conversion
+    import fastnoisy
 
-    monkeypatch.setitem(
-        sys.modules, "fastnoisy.data.conversion.shrink_passes", None if isinstance(error, ImportError) else Passes()
-    )  # type: ignore[arg-type]
-    monkeypatch.delattr(fastnoisy.data.conversion, "shrink_passes", raising=False)
+    monkeypatch.setitem(sys.modules, "fastnoisy.resample_passes", None if isinstance(error, ImportError) else Passes())  # type: ignore[arg-type]
+    monkeypatch.delattr(fastnoisy, "resample_passes", raising=False)
     prepared = Shrink.prepared()
     assert not prepared.compiled
     image = Image.fromarray(np.arange(40 * 50 * 3, dtype=np.uint8).reshape(40, 50, 3))

@@ -1,6 +1,8 @@
-"""The compiled passes of `shrink`, apart from it since they need numba: rows of 32-bit pixels weighed and summed."""
+"""Antialiased resizing in compiled passes, as Pillow does it, for `shrink` and for views: rows weighed and summed."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -10,11 +12,11 @@ _BITS = np.uint32(22)  # of a weight
 _HALF = np.uint32(1 << 21)
 
 
-_compile = kept(nogil=True)
+_compile = kept(Path(__file__), nogil=True)
 
 
 @_compile
-def _weigh(rows, index, weights, total, result):  # type: ignore[no-untyped-def]
+def weigh(rows, index, weights, total, result):  # type: ignore[no-untyped-def]
     """One pass: rows uint8 (N, L) weighed into a row uint8 (L,); `total` uint32 (L,) is scratch.
 
     Each step is cast, for numba would go on in 64 bits, which takes twice as long. Sums stay below 255 * 2**22 + 2**21.
@@ -39,7 +41,7 @@ def _weigh(rows, index, weights, total, result):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _turn(source, result):  # type: ignore[no-untyped-def]
+def turn(source, result):  # type: ignore[no-untyped-def]
     """The transpose; eight rows at a time take a quarter of the time of blocks of 16 x 16."""
     height, width = source.shape
     whole = height // 8 * 8
@@ -61,14 +63,14 @@ def both(source, columns, column_weights, rows, row_weights, scratch, result):  
     narrow = scratch[width * height : (width + new_width) * height].reshape((new_width, height))
     upright = scratch[: height * new_width].reshape((height, new_width))  # `on_side` is done with by then
     total = scratch[(width + new_width) * height :]
-    _turn(source, on_side)
+    turn(source, on_side)
     pixels, target = on_side.view(np.uint8), narrow.view(np.uint8)
     for x in range(new_width):
-        _weigh(pixels, columns[x], column_weights[x], total, target[x])
-    _turn(narrow, upright)
+        weigh(pixels, columns[x], column_weights[x], total, target[x])
+    turn(narrow, upright)
     pixels, target = upright.view(np.uint8), result.view(np.uint8)
     for y in range(new_height):
-        _weigh(pixels, rows[y], row_weights[y], total, target[y])
+        weigh(pixels, rows[y], row_weights[y], total, target[y])
 
 
 def scratch_size(height: int, width: int, new_width: int) -> int:

@@ -1,0 +1,158 @@
+"""Affine maps of one image: three planes of height x width pixels, uint8, one after another. See `geometry`."""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+import numpy as np
+
+from fastnoisy.augment import geometry
+from fastnoisy.augment.executors.cpu import codes
+from fastnoisy.augment.executors.cpu.compiled import compiled
+
+_ONE = np.int64(geometry.ONE)
+_FARTHEST = 2.0 * geometry.MAX_CANVAS
+
+
+@compiled
+def matrix(code, value, cosine, sine, height, width):
+    """The six coefficients of an operation, int64 in units of 2**-48."""
+    a, b, c, d, e, f = _ONE, np.int64(0), np.int64(0), np.int64(0), _ONE, np.int64(0)
+    units = np.int64(np.rint(min(max(value, -_FARTHEST), _FARTHEST) * np.float64(_ONE)))
+    if code == codes.ROTATE:
+        a, b, d, e = cosine, -sine, sine, cosine
+        c = (width * _ONE - cosine * width + sine * height) >> 1
+        f = (height * _ONE - sine * width - cosine * height) >> 1
+    elif code == codes.SHEAR_X:
+        b = units
+    elif code == codes.SHEAR_Y:
+        d = units
+    elif code == codes.TRANSLATE_X:
+        c = units
+    else:
+        f = units
+    return a, b, c, d, e, f
+
+
+@compiled
+def _fill(plane, start, stop, level):
+    for i in range(start, stop):
+        plane[i] = level
+
+
+@compiled
+def _shift(source, height, width, result, down, right, fill):
+    """Every pixel (x, y) from (x + right, y + down): rows are copied."""
+    count = height * width
+    first, last = min(max(0, -right), width), max(min(width, width - right), 0)
+    for channel in range(3):
+        pixels, moved = source[channel * count : (channel + 1) * count], result[channel * count : (channel + 1) * count]
+        for y in range(height):
+            here, there = y * width, (y + down) * width + right
+            if not 0 <= y + down < height or first >= last:
+                _fill(moved, here, here + width, fill[channel])
+                continue
+            _fill(moved, here, here + first, fill[channel])
+            for x in range(first, last):
+                moved[here + x] = pixels[there + x]
+            _fill(moved, here + last, here + width, fill[channel])
+
+
+@compiled
+def _farthest(coefficient):
+    """See `geometry.farthest`."""
+    return (np.int64(1) << 62) // max(abs(coefficient), np.int64(1))
+
+
+@compiled
+def _span(across, down, farthest, at_x, at_y, bits, height, width):
+    """Which pixels [first, last) of a row come from inside: along a straight line they lie side by side.
+
+    Pixel x comes from column (across * odd + at_x) >> bits and row (down * odd + at_y) >> bits, odd being 2x + 1; in
+    `down * odd` it ends at `farthest`.
+    """
+    first, last = 0, width
+    while first < last:
+        odd = 2 * first + 1
+        column, row = (across * odd + at_x) >> bits, (down * min(odd, farthest) + at_y) >> bits
+        if 0 <= column < width and 0 <= row < height:
+            break
+        first += 1
+    while last > first:
+        odd = 2 * last - 1
+        column, row = (across * odd + at_x) >> bits, (down * min(odd, farthest) + at_y) >> bits
+        if 0 <= column < width and 0 <= row < height:
+            break
+        last -= 1
+    return first, last
+
+
+@compiled
+def _nearest(source, height, width, result, coefficients, fill, index):
+    a, b, c, d, e, f = coefficients
+    count, round_up = height * width, np.int64(1) << 31
+    half = np.int64(0) if b == 0 and d == 0 else np.int64(1) << 32
+    across, per_row, down, down_per_row = (
+        (a + round_up) >> 32, (b + round_up) >> 32, (d + round_up) >> 32, (e + round_up) >> 32
+    )  # fmt: skip
+    at_x, at_y = (2 * c + a + b + half) >> 33, (2 * f + d + e + half) >> 33
+    for y in range(height):
+        row_x, row_y = per_row * y + at_x, down_per_row * y + at_y
+        # twice the position, less the half pixel that 2x + 1 has more than 2x
+        first, last = _span(across, down, np.int64(1) << 62, 2 * row_x - across, 2 * row_y - down, 17, height, width)
+        for x in range(first, last):
+            index[x] = np.int32(((down * x + row_y) >> 16) * width + ((across * x + row_x) >> 16))
+        for channel in range(3):
+            pixels = source[channel * count : (channel + 1) * count]
+            moved = result[channel * count + y * width : channel * count + (y + 1) * width]
+            _fill(moved, 0, first, fill[channel])
+            for x in range(first, last):
+                moved[x] = pixels[np.uint32(index[x])]
+            _fill(moved, last, width, fill[channel])
+
+
+@compiled
+def _bilinear(source, height, width, result, coefficients, fill, index, right, lower):
+    """`index`, `right` and `lower` are int32 (width or more,): a row's first taps, and the weights of the others."""
+    a, b, c, d, e, f = coefficients
+    count, half = height * width, np.int64(1) << 31
+    last_x, last_y = np.int64(width - 1) << 32, np.int64(height - 1) << 32
+    farthest_b, farthest_d, rounding = _farthest(b), _farthest(d), np.int64(1 << 16)
+    for y in range(height):
+        row_x = b * min(2 * y + 1, farthest_b) + 2 * c + rounding
+        row_y = e * (2 * y + 1) + 2 * f + rounding
+        first, last = _span(a, d, farthest_d, row_x, row_y, 49, height, width)
+        for x in range(first, last):
+            odd = 2 * x + 1
+            at_x = min(max(((a * odd + row_x) >> 17) - half, np.int64(0)), last_x)
+            at_y = min(max(((d * min(odd, farthest_d) + row_y) >> 17) - half, np.int64(0)), last_y)
+            index[x] = np.int32((at_y >> 32) * width + (at_x >> 32))
+            right[x] = np.int32((at_x >> 16) & 0xFFFF)
+            lower[x] = np.int32((at_y >> 16) & 0xFFFF)
+        for channel in range(3):
+            pixels = source[channel * count :]  # a tap past the last pixel has weight 0; there is room behind
+            moved = result[channel * count + y * width : channel * count + (y + 1) * width]
+            _fill(moved, 0, first, fill[channel])
+            for x in range(first, last):
+                here = np.uint64(index[x])
+                under = here + np.uint64(width)
+                upper_left, under_left = np.int64(pixels[here]), np.int64(pixels[under])
+                upper_right, under_right = np.int64(pixels[here + np.uint64(1)]), np.int64(pixels[under + np.uint64(1)])
+                upper = (upper_left << 16) + (upper_right - upper_left) * right[x]
+                below = (under_left << 16) + (under_right - under_left) * right[x]
+                moved[x] = np.uint8((upper + (((below - upper) * lower[x]) >> 16)) >> 16)
+            _fill(moved, last, width, fill[channel])
+
+
+@compiled
+def move(coefficients, bilinear, source, height, width, result, fill, index, right, lower):
+    """Map an image; `fill` uint8 (3,), the rest scratch: see `_bilinear`. `source` has `width` + 1 bytes behind it."""
+    a, b, c, d, e, f = coefficients
+    shifts = a == _ONE and e == _ONE and b == 0 and d == 0
+    if shifts and not bilinear:
+        _shift(source, height, width, result, (2 * f + _ONE) >> 49, (2 * c + _ONE) >> 49, fill)
+    elif shifts and c % _ONE == 0 and f % _ONE == 0:
+        _shift(source, height, width, result, f >> 48, c >> 48, fill)
+    elif bilinear:
+        _bilinear(source, height, width, result, coefficients, fill, index, right, lower)
+    else:
+        _nearest(source, height, width, result, coefficients, fill, index)

@@ -1,0 +1,204 @@
+"""A view on the CPU: batches of torch tensors through the compiled interpreter, over as many threads as torch has."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastnoisy.augment.executors.cpu import interpreter
+from fastnoisy.augment.executors.cpu.programs import encode
+from fastnoisy.augment.executors.cpu.sources import is_kept
+from fastnoisy.augment.executors.reference import ReferenceView
+from fastnoisy.augment.geometry import MAX_CANVAS
+from fastnoisy.augment.registry import Step
+from fastnoisy.augment.steps import Normalize
+from fastnoisy.augment.views import View
+
+if TYPE_CHECKING:
+    from fastnoisy.augment.program import ViewProgram
+
+_PARTS = 4  # of a batch per thread, so that one that has the slower images does not keep the others waiting
+_PART_BYTES = 1 << 18  # of uint8 images: they stay in a core's cache until they are normalised
+_KEPT = 4  # rooms of a thread
+_BITS = {1: (torch.uint8, np.uint8), 2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
+_MASK = (1 << 64) - 1
+
+
+class CpuView(ReferenceView):
+    """A view that numba makes. It is the reference's in all but speed, and leaves to it what is on another device.
+
+    Args:
+        program, name, steps, dtype, channels_last: see `ReferenceView`.
+
+    Raises:
+        UnsupportedError: a step or an operation that this executor does not have.
+    """
+
+    executor = "cpu"
+
+    def __init__(
+        self, program: ViewProgram, name: str, steps: list[Step], dtype: torch.dtype, channels_last: bool
+    ) -> None:
+        super().__init__(program, name, steps, dtype, channels_last)
+        self._encoded = encode(steps)
+        (normalize,) = (step for step in steps if isinstance(step, Normalize))
+        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+        self._lookup = self._bits(normalize.apply(levels, None, ())[0].to(dtype)).reshape(3, 256)
+        self._fills = self._bits(torch.tensor(self._encoded.fills, dtype=torch.float32).to(dtype))
+
+    @staticmethod
+    def _bits(tensor: Tensor) -> np.ndarray:
+        """A contiguous tensor's bits as integers."""
+        bits: np.ndarray = tensor.contiguous().view(_BITS[tensor.element_size()][0]).numpy()
+        return bits
+
+    def _runs_here(self, images: Tensor) -> bool:
+        """Others, and canvases that affine maps refuse, are the reference's."""
+        here = images.device.type == "cpu" and not torch.compiler.is_compiling()
+        return here and max(images.shape[2:], default=0) <= MAX_CANVAS
+
+    def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
+        """See `View.uint8`."""
+        if not self._runs_here(images):
+            return super().uint8(images, sizes, indices, key)
+        self.check(images, sizes, indices)
+        out = torch.empty(self._shape(images), dtype=torch.uint8)
+        return self._make(images, sizes, indices, key, out, normalised=False)
+
+    def forward(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
+        """See `View.forward`."""
+        if not self._runs_here(images):
+            return super().forward(images, sizes, indices, key)
+        self.check(images, sizes, indices)
+        out = torch.empty(self._shape(images), dtype=self.dtype, memory_format=self.memory_format)
+        return self._make(images, sizes, indices, key, out, normalised=True)
+
+    def _shape(self, images: Tensor) -> tuple[int, ...]:
+        return len(images), 3, *self.program.output_size((images.shape[2], images.shape[3]))
+
+    def _make(
+        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, out: Tensor, normalised: bool
+    ) -> Tensor:
+        B, _, H, W = images.shape
+        if B == 0:
+            return out
+        encoded, canvas = self._encoded, np.array(out.shape[2:], np.int64)
+        pixels, strides = _flat(images)
+        areas = np.full((B, 2), (H, W), np.int64)
+        if sizes is not None:  # what lies outside an array numba would read, and write
+            areas = np.ascontiguousarray(sizes.numpy().clip(1, (H, W)), np.int64)
+        samples = np.ascontiguousarray(indices.numpy(), np.int64)
+        keys = np.uint64(int(key) & _MASK), np.uint64(self._name_value & _MASK)
+        result, out_strides = _flat(out.view(_BITS[out.element_size()][0]))
+        rows, boxes = encoded.rows[: encoded.uint8_rows], 0
+        if normalised:
+            rows, boxes = encoded.rows, len(encoded.fills)
+        room, length = (*self._room((H, W)), encoded.operations), 3 * int(canvas.prod())
+
+        def make(first: int, last: int) -> None:
+            work, count = _OWN.get(*room), last - first
+            filled = np.empty((count, boxes, 4), np.int64)
+            made = np.empty((count, length), np.uint8) if normalised else result.reshape(B, length)[first:last]
+            interpreter.run(
+                pixels, strides, areas, samples, *keys, rows, encoded.integers, encoded.floats, first, canvas, made,
+                filled, work,
+            )  # fmt: skip
+            if normalised:
+                interpreter.normalize(made, filled, canvas, self._lookup, self._fills, result, out_strides, first)
+
+        over_threads(make, B, max(1, _PART_BYTES // length))
+        return out
+
+    def _room(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
+        """The most pixels, the longest side, and the longest that a step makes, of an image on its way."""
+        made = max((call.kind.sides * call.keywords.get("size", 0) for call in self.program.steps), default=0)
+        return max(canvas[0] * canvas[1], made * made), max(*canvas, made), made
+
+
+class _Own(threading.local):
+    """What a thread works in, by the room that was asked for; views of the same room share it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, ...], interpreter.Scratch] = {}
+
+    def get(self, *room: int) -> interpreter.Scratch:
+        """See `interpreter.scratch`."""
+        if room not in self.kept:
+            while len(self.kept) >= _KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[room] = interpreter.scratch(*room)
+        return self.kept[room]
+
+
+_OWN = _Own()
+
+
+def _flat(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The memory of (B, 3, H, W) as one row, and the strides of image, row, column and channel, int64 (4,)."""
+    _, channels, height, width = images.shape
+    if images.is_contiguous(memory_format=torch.channels_last):
+        flat, strides = images.permute(0, 2, 3, 1).reshape(-1), (channels * width, channels, 1)
+    else:
+        flat, strides = images.contiguous().reshape(-1), (width, 1, height * width)
+    return flat.numpy(), np.array([channels * height * width, *strides], np.int64)
+
+
+class _Pool:
+    """Threads that are kept; made anew in a process that was forked, which has none."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads = threading.Lock(), 0
+        self._pool: ThreadPoolExecutor | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._lock, self._pool = threading.Lock(), None
+
+    def get(self, threads: int) -> ThreadPoolExecutor:
+        """At least so many."""
+        with self._lock:
+            if self._pool is None or self._threads < threads:
+                self._pool, self._threads = ThreadPoolExecutor(threads, thread_name_prefix="fastnoisy-views"), threads
+            return self._pool
+
+
+_POOL = _Pool()
+
+
+def over_threads(make: Callable[[int, int], None], count: int, most: int) -> None:
+    """`make(first, last)` for parts of `count` images, over torch's number of threads, this one among them.
+
+    Args:
+        most: images of a part.
+    """
+    threads = min(torch.get_num_threads(), count)
+    parts = max(-(-count // most), min(count, threads * _PARTS) if threads > 1 else 1)
+    bounds = iter([(count * part // parts, count * (part + 1) // parts) for part in range(parts)])
+
+    def work() -> None:
+        for first, last in bounds:  # of a list's iterator each thread gets other items
+            make(first, last)
+
+    others = [_POOL.get(threads - 1).submit(work) for _ in range(threads - 1)] if threads > 1 else []
+    work()
+    for other in others:
+        other.result()
+
+
+def compile_kernels(views: Iterable[View], say: Callable[[str], object]) -> None:
+    """Compile what views here run by, or read it from the disk: half a minute on the first start, then half a second.
+
+    Args:
+        say: told a line before it takes long.
+    """
+    if not is_kept():
+        say("compiling the views for this processor, once: half a minute to a minute")
+    for view in views:
+        view(torch.zeros((1, 3, 1, 1), dtype=torch.uint8), None, torch.zeros(1, dtype=torch.int64), 0)
