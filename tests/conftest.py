@@ -13,6 +13,8 @@ import torch
 
 from fastnoisy.compiler import missing_packages
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported: fused kernels run on the CPU
 ROOT = Path(__file__).resolve().parent.parent
 
 

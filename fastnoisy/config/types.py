@@ -108,10 +108,10 @@ class ViewsConfig(Table):
     teacher: str = Field(description="what an EMA teacher sees")
     weak: str = Field("", description="crop and flip alone")
     eval: str = Field("normalize", description="evaluation and prediction")
-    executor: Literal["auto", "reference", "cpu"] = Field(
+    executor: Literal["auto", "reference", "cpu", "cuda"] = Field(
         "auto",
         description="who makes the views, to the same bit: reference: torch and kornia, on any device; cpu: numba; "
-        "auto: cpu where the run is on a CPU",
+        "cuda: a fused Triton kernel; auto: cpu on a CPU, cuda on an NVIDIA GPU",
         json_schema_extra=_RESUME,
     )
 

@@ -412,13 +412,17 @@ def view_executor(c: Config, device: torch.device) -> str:
     """Who makes a run's views on a device.
 
     Raises:
-        FastnoisyError: the CPU's is asked for on another device.
+        FastnoisyError: that of another device is asked for.
     """
-    if c.views.executor == "auto":
-        return "cpu" if device.type == "cpu" else "reference"
-    if c.views.executor == "cpu" and device.type != "cpu":
-        raise FastnoisyError(f"views.executor=cpu on {device}", "It makes views on a CPU: set views.executor=auto")
-    return c.views.executor
+    asked = c.views.executor
+    if asked == "auto":
+        return executors.automatic(device)
+    if asked != "reference" and asked != device.type:
+        where = "a CPU" if asked == "cpu" else "an NVIDIA GPU"
+        raise FastnoisyError(
+            f"views.executor={asked} on device {device}", f"It makes views on {where}: set views.executor=auto"
+        )
+    return asked
 
 
 def network_metadata(setup: Setup, method: Method) -> dict[str, str]:

@@ -56,7 +56,9 @@ class Stepper:
         group: Group = ONE,
     ) -> None:
         self.method, self.optimizer, self.views, self.meter, self.group = method, optimizer, views, meter, group
-        self.seed, self.accumulate, self.device = config.seed, config.accumulate, device
+        self.accumulate, self.device = config.accumulate, device
+        keys = [keyed_random.key(config.seed, epoch) for epoch in range(config.epochs)]
+        self.epoch_keys = torch.tensor(keys, dtype=torch.int64, device=device)
         self.amp = amp_dtype(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -75,7 +77,7 @@ class Stepper:
         total = {name: len(batch.indices) for name, batch in batches.items()}
         micro = {name: batch.split(self.accumulate) for name, batch in batches.items()}
         first = next(iter(batches))
-        key = keyed_random.key(self.seed, progress.epoch)
+        key = self.epoch_keys.take(progress.epoch)  # one launch, where the hash itself would be 25
         finite = torch.ones_like(self.sound)
         self.undo.keep([batch.indices for batch in batches.values()])
         for number, lead in enumerate(micro[first]):

@@ -46,15 +46,19 @@ def test_it_may_change_when_a_run_goes_on(digits: Path, tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_cpu_s_is_refused_on_a_gpu(digits: Path) -> None:
-    config = setup.resolve("digits-nrd", ["views.executor=cpu"], str(digits)).config
-    assert setup.view_executor(config, torch.device("cpu")) == "cpu"
-    with pytest.raises(FastnoisyError, match=r"views.executor=cpu on cuda.*set views.executor=auto"):
-        setup.view_executor(config, torch.device("cuda"))
-    automatic = setup.resolve("digits-nrd", [], str(digits)).config
-    assert setup.view_executor(automatic, torch.device("cuda")) == "reference"
+def test_that_of_another_device_is_refused(digits: Path) -> None:
+    def chosen(device: str, *words: str) -> str:
+        return setup.view_executor(setup.resolve("digits-nrd", words, str(digits)).config, torch.device(device))
+
+    assert chosen("cpu", "views.executor=cpu") == chosen("cpu") == "cpu"
+    assert chosen("cuda", "views.executor=cuda") == chosen("cuda") == "cuda"
+    assert chosen("cuda", "views.executor=reference") == chosen("cpu", "views.executor=reference") == "reference"
+    with pytest.raises(FastnoisyError, match=r"views.executor=cpu on device cuda.*on a CPU: set views.executor=auto"):
+        chosen("cuda", "views.executor=cpu")
+    with pytest.raises(FastnoisyError, match=r"views.executor=cuda on device cpu.*NVIDIA GPU: set views.executor=auto"):
+        chosen("cpu", "views.executor=cuda")
 
 
 def test_another_word_is_refused(digits: Path) -> None:
-    with pytest.raises(FastnoisyError, match=r"views.executor: Input should be 'auto', 'reference' or 'cpu'"):
+    with pytest.raises(FastnoisyError, match=r"views.executor: Input should be 'auto', 'reference', 'cpu' or 'cuda'"):
         setup.resolve("digits-nrd", ["views.executor=gpu"], str(digits))

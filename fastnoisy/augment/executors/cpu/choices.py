@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnoisy.augment.draws import TRIES, UNIT
-from fastnoisy.augment.executors.cpu import codes
+from fastnoisy.augment.executors import codes
 from fastnoisy.augment.executors.cpu.compiled import compiled, entry
 from fastnoisy.augment.executors.cpu.keys import draw, fold
 

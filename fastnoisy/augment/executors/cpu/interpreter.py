@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnoisy.augment.executors.cpu import choices, codes, enhance, levels, maps, resample
+from fastnoisy.augment.executors import codes
+from fastnoisy.augment.executors.cpu import choices, enhance, levels, maps, resample
 from fastnoisy.augment.executors.cpu.compiled import compiled, entry
 from fastnoisy.augment.executors.cpu.keys import fold
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnoisy.augment.executors.cpu import codes
+from fastnoisy.augment.executors import codes
 from fastnoisy.augment.executors.cpu.compiled import compiled
 from fastnoisy.augment.executors.cpu.enhance import blended, grey_sum
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnoisy.augment import geometry
-from fastnoisy.augment.executors.cpu import codes
+from fastnoisy.augment.executors import codes
 from fastnoisy.augment.executors.cpu.compiled import compiled
 
 _ONE = np.int64(geometry.ONE)

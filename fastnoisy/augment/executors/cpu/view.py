@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fastnoisy.augment.executors.cpu import interpreter
-from fastnoisy.augment.executors.cpu.programs import encode
 from fastnoisy.augment.executors.cpu.sources import is_kept
+from fastnoisy.augment.executors.programs import encode
 from fastnoisy.augment.executors.reference import ReferenceView
 from fastnoisy.augment.geometry import MAX_CANVAS
 from fastnoisy.augment.registry import Step

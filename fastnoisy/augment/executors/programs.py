@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastnoisy.augment import autoaugment, jitter, policies, steps
-from fastnoisy.augment.executors.cpu import codes
+from fastnoisy.augment.executors import codes
 from fastnoisy.augment.registry import Step
 
 Row = dict[int, int]
@@ -27,11 +27,12 @@ class UnsupportedError(Exception):
 
 
 class Tables:
-    """Integers and floats that rows point into, appended as they come."""
+    """Integers and floats that rows point into, appended as they come; and the operations that may be `drawn`."""
 
     def __init__(self) -> None:
         self._integers: list[np.ndarray] = [np.zeros(0, np.int64)]
         self._floats: list[np.ndarray] = [np.zeros(0)]
+        self.drawn: set[int] = set()
 
     def integers(self, table: Tensor | Sequence[int]) -> int:
         """The place of a table of integers."""
@@ -49,22 +50,23 @@ class Tables:
 
     def names(self, names: Sequence[str]) -> int:
         """The place of the operations' codes."""
-        return self.integers([operation(name) for name in names])
+        return self.integers([self.operation(name) for name in names])
+
+    def operation(self, name: str) -> int:
+        """The code of an operation. Raises UnsupportedError."""
+        if name not in codes.OPERATIONS:
+            raise UnsupportedError(f"the operation {name}")
+        code = codes.OPERATIONS.index(name)
+        self.drawn.add(code)
+        return code
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All integers, all floats; never empty."""
         return np.concatenate([*self._integers, [0]]), np.concatenate([*self._floats, [0.0]])
 
 
-def operation(name: str) -> int:
-    """The code of an operation. Raises UnsupportedError."""
-    if name not in codes.OPERATIONS:
-        raise UnsupportedError(f"the operation {name}")
-    return codes.OPERATIONS.index(name)
-
-
 class Program(NamedTuple):
-    """What the interpreter is given.
+    """What an executor is given.
 
     Attributes:
         rows: int64 (steps, columns), without `normalize`.
@@ -72,6 +74,7 @@ class Program(NamedTuple):
         integers, floats: the tables.
         fills: values of the boxes that are filled after `normalize`, in turn.
         operations: the most that a sample may have at once.
+        drawn: codes of all that may be.
     """
 
     rows: np.ndarray
@@ -80,6 +83,7 @@ class Program(NamedTuple):
     floats: np.ndarray
     fills: tuple[float, ...]
     operations: int
+    drawn: frozenset[int]
 
 
 def _single(step: Any, tables: Tables) -> Row:
@@ -87,7 +91,7 @@ def _single(step: Any, tables: Tables) -> Row:
     cosine, sine = step.rotation.view(-1).tolist()
     return {
         codes.KIND: codes.SINGLE,
-        codes.OPERATION: operation(step.operation.name),
+        codes.OPERATION: tables.operation(step.operation.name),
         codes.BILINEAR: int(step.bilinear),
         codes.RED: red,
         codes.GREEN: green,
@@ -237,4 +241,4 @@ def encode(program: Sequence[Step]) -> Program:
     integers, floats = tables.arrays()
     array = np.array([[row.get(column, 0) for column in range(codes.COLUMNS)] for row in rows], np.int64)
     array = array.reshape(-1, codes.COLUMNS)
-    return Program(array, uint8_rows, integers, floats, tuple(fills), operations)
+    return Program(array, uint8_rows, integers, floats, tuple(fills), operations, frozenset(tables.drawn))

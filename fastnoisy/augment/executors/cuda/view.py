@@ -1,0 +1,248 @@
+"""A view on a GPU: a batch through one launch of the fused kernel, an operator of torch's."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+from torch.library import triton_op, wrap_triton
+from triton.runtime.interpreter import InterpretedFunction
+
+from fastnoisy.augment.executors import codes
+from fastnoisy.augment.executors.cuda import constants, kernel
+from fastnoisy.augment.executors.programs import UnsupportedError, encode
+from fastnoisy.augment.executors.reference import ReferenceView
+from fastnoisy.augment.geometry import MAX_CANVAS
+from fastnoisy.augment.registry import Step
+from fastnoisy.augment.steps import Normalize
+
+if TYPE_CHECKING:
+    from fastnoisy.augment.program import ViewProgram
+
+_ON_CHIP_WARPS, _SCRATCH_WARPS = 8, 16
+_SCRATCH_PIXELS = 2048  # that are worked on at once
+_MOST_STEPS = 60 // constants.KIND_BITS
+_MOVING = (
+    codes.RANDOM_CROP, codes.CENTER_CROP, codes.RANDOM_RESIZED_CROP, codes.RESIZE, codes.RESIZE_SHORTER,
+)  # fmt: skip
+_MIXTURES = codes.AUGMIX, codes.GOOGLE_AUGMIX
+_COLUMNS = codes.COLUMNS
+INTERPRETED = isinstance(kernel.view, InterpretedFunction)
+"""Whether Triton's interpreter runs the kernels, on a CPU (TRITON_INTERPRET=1 when this is imported)."""
+
+
+class Layout(NamedTuple):
+    """What of a launch depends on the program and the canvas; see `kernel.view`.
+
+    Attributes:
+        steps, uint8_steps, kinds, ops, width, from_batch, on_chip, pixels: constants of the compiled kernel.
+        warps: of one image.
+        room, narrow, tables: of its scratch memory.
+        scratch: int32 numbers of it.
+    """
+
+    steps: int
+    uint8_steps: int
+    kinds: int
+    ops: int
+    width: int
+    from_batch: bool
+    on_chip: bool
+    pixels: int
+    warps: int
+    room: int
+    narrow: int
+    tables: int
+    scratch: int
+
+
+def layout(kinds: list[int], uint8_steps: int, ops: int, chains: int, side: int, pixels: int, made: int) -> Layout:
+    """Of a program.
+
+    Args:
+        kinds: of its steps.
+        uint8_steps: how many stand before `normalize`.
+        ops: a bit for each operation that may be drawn.
+        chains: of mixtures, 0 for none.
+        side, pixels: the longest side and the most pixels of an image on its way.
+        made: the longest side that a step makes, or 0.
+    """
+    on_chip = side <= constants.ON_CHIP_SIDE
+    number = sum(kind << (constants.KIND_BITS * position) for position, kind in enumerate(kinds))
+    width = triton.next_power_of_2(chains + 1) if chains else 1
+    if on_chip:
+        return Layout(
+            len(kinds), uint8_steps, number, ops, width, False, True, max(16, triton.next_power_of_2(side) ** 2),
+            _ON_CHIP_WARPS, 0, 0, 0, 0,
+        )  # fmt: skip
+    narrow = max(pixels, side * made)
+    tables = 4 * side + 6 * made + 64  # two of `made` outputs, each with 2 * longest / outputs + 1 coefficients
+    scratch = 2 * pixels + narrow + (3 * pixels if chains else 0) + tables
+    return Layout(
+        len(kinds), uint8_steps, number, ops, width, bool(kinds) and kinds[0] in _MOVING, False, _SCRATCH_PIXELS,
+        _SCRATCH_WARPS, pixels, narrow, tables, scratch,
+    )  # fmt: skip
+
+
+@triton_op("fastnoisy::view", mutates_args=())
+def _view(
+    images: Tensor,
+    sizes: Tensor | None,
+    indices: Tensor,
+    key: Tensor,
+    rows: Tensor,
+    integers: Tensor,
+    floats: Tensor,
+    lookup: Tensor,
+    fills: Tensor,
+    name: int,
+    canvas: list[int],
+    channels_last: bool,
+    normalized: bool,
+    plan: list[int],
+) -> Tensor:
+    """The operator; `plan` is a `Layout`, the others are as for `kernel.view`."""
+    return launch(
+        wrap_triton(kernel.view), images, sizes, indices, key, rows, integers, floats, lookup, fills, name, canvas,
+        channels_last, normalized, plan,
+    )  # fmt: skip
+
+
+def _room(images: Tensor, lookup: Tensor, canvas: list[int], channels_last: bool, normalized: bool) -> Tensor:
+    """For the result."""
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    dtype = lookup.dtype if normalized else torch.uint8
+    return torch.empty((len(images), 3, *canvas), dtype=dtype, device=images.device, memory_format=memory)
+
+
+@_view.register_fake
+def _(
+    images: Tensor, sizes: Tensor | None, indices: Tensor, key: Tensor, rows: Tensor, integers: Tensor, floats: Tensor,
+    lookup: Tensor, fills: Tensor, name: int, canvas: list[int], channels_last: bool, normalized: bool, plan: list[int],
+) -> Tensor:  # fmt: skip
+    return _room(images, lookup, canvas, channels_last, normalized)
+
+
+def launch(
+    kernel_: object,
+    images: Tensor,
+    sizes: Tensor | None,
+    indices: Tensor,
+    key: Tensor,
+    rows: Tensor,
+    integers: Tensor,
+    floats: Tensor,
+    lookup: Tensor,
+    fills: Tensor,
+    name: int,
+    canvas: list[int],
+    channels_last: bool,
+    normalized: bool,
+    plan: list[int],
+) -> Tensor:
+    """Make the result and start the kernel."""
+    made = Layout(*plan)  # type: ignore[arg-type]  # of an operator's arguments, booleans as integers
+    B, _, H, W = images.shape
+    out = _room(images, lookup, canvas, channels_last, normalized)
+    scratch = torch.empty(max(B * made.scratch, 1), dtype=torch.int32, device=images.device)
+    steps = made.steps if normalized else made.uint8_steps
+    if B == 0:
+        return out
+    kernel_[(B,)](  # type: ignore[index]
+        images, indices if sizes is None else sizes, indices, key, rows, integers, floats, lookup, fills, out, scratch,
+        name, made.room, made.narrow, made.tables,
+        H, W, images.stride(2), images.stride(3), images.stride(1), images.stride(0),
+        canvas[0], canvas[1], out.stride(2), out.stride(3), out.stride(1), 0,
+        STEPS=steps, UINT8_STEPS=made.uint8_steps, KINDS=made.kinds, OPS=made.ops, WIDTH=made.width, COLUMNS=_COLUMNS,
+        HAS_SIZES=sizes is not None, NORMALIZED=normalized, FROM_BATCH=bool(made.from_batch),
+        ON_CHIP=bool(made.on_chip), N=made.pixels, num_warps=made.warps,
+    )  # fmt: skip
+    return out
+
+
+class CudaView(ReferenceView):
+    """A view that one fused kernel makes. It is the reference's in all but speed, and leaves to it what is elsewhere.
+
+    Args:
+        program, name, steps, dtype, channels_last: see `ReferenceView`.
+
+    Raises:
+        UnsupportedError: a step or an operation that this executor does not have.
+    """
+
+    executor = "cuda"
+    _rows: Tensor
+    _integers: Tensor
+    _floats: Tensor
+    _lookup: Tensor
+    _fills: Tensor
+
+    def __init__(
+        self, program: ViewProgram, name: str, steps: list[Step], dtype: torch.dtype, channels_last: bool
+    ) -> None:
+        super().__init__(program, name, steps, dtype, channels_last)
+        encoded = encode(steps)
+        self._kinds, self._uint8_steps = encoded.rows[:, codes.KIND].tolist(), encoded.uint8_rows
+        if len(self._kinds) > _MOST_STEPS:
+            raise UnsupportedError(f"programs of more than {_MOST_STEPS} steps beside normalize")
+        if len(encoded.fills) > constants.BOXES:
+            raise UnsupportedError(f"more than {constants.BOXES} boxes after normalize")
+        self._ops = sum(1 << code for code in encoded.drawn)
+        self._chains = max(
+            (row[codes.COUNT] for row in encoded.rows.tolist() if row[codes.KIND] in _MIXTURES), default=0
+        )
+        (normalize,) = (step for step in steps if isinstance(step, Normalize))
+        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+        fills = [*encoded.fills, *[0.0] * constants.BOXES][: constants.BOXES]
+        rows = encoded.rows if len(encoded.rows) else np.zeros((1, codes.COLUMNS), np.int64)
+        for place, table in (
+            ("_rows", torch.from_numpy(rows)),
+            ("_integers", torch.from_numpy(encoded.integers)),
+            ("_floats", torch.from_numpy(encoded.floats)),
+            ("_lookup", normalize.apply(levels, None, ())[0].to(dtype).reshape(3, 256)),
+            ("_fills", torch.tensor(fills, dtype=torch.float32).to(dtype)),
+        ):
+            self.register_buffer(place, table.contiguous(), persistent=False)
+
+    def _runs_here(self, images: Tensor) -> bool:
+        """Others, and canvases that affine maps refuse, are the reference's."""
+        here = images.device.type == "cuda" or (INTERPRETED and images.device.type == "cpu")
+        return here and max(images.shape[2:], default=0) <= MAX_CANVAS
+
+    def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
+        """See `View.uint8`."""
+        if not self._runs_here(images):
+            return super().uint8(images, sizes, indices, key)
+        return self._make(images, sizes, indices, key, normalized=False)
+
+    def forward(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
+        """See `View.forward`."""
+        if not self._runs_here(images):
+            return super().forward(images, sizes, indices, key)
+        return self._make(images, sizes, indices, key, normalized=True)
+
+    def plan(self, canvas: tuple[int, int]) -> Layout:
+        """How this program is launched for images on such a canvas."""
+        made = max((call.kind.sides * call.keywords.get("size", 0) for call in self.program.steps), default=0)
+        side, pixels = max(*canvas, made), max(canvas[0] * canvas[1], made * made)
+        return layout(self._kinds, self._uint8_steps, self._ops, self._chains, side, pixels, made)
+
+    def _make(
+        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, normalized: bool
+    ) -> Tensor:
+        self.check(images, sizes, indices)
+        if isinstance(key, int):  # made on the device: a copy from the host would synchronise
+            key = torch.full((), key, dtype=torch.int64, device=images.device)
+        canvas = (images.shape[2], images.shape[3])
+        sizes = None if sizes is None else sizes.contiguous()
+        run = functools.partial(launch, kernel.view) if images.device.type == "cpu" else _view
+        made: Tensor = run(
+            images, sizes, indices.contiguous(), key, self._rows, self._integers, self._floats, self._lookup,
+            self._fills, self._name_value, list(self.program.output_size(canvas)),
+            normalized and self.memory_format == torch.channels_last, normalized, list(map(int, self.plan(canvas))),
+        )  # fmt: skip
+        return made
