@@ -96,6 +96,10 @@ NAMES = {
 }
 
 
+# A comparison of a draw is what a compiler gets wrong that takes products for ones that never overflow.
+SMALL = [[kr.below(bits, limit) < (limit + 1) // 2 for bits in FOLDED] for limit in LIMITS]
+
+
 def halves() -> tuple[list[int], list[int]]:
     return [one for one, _ in PAIRS], [other for _, other in PAIRS]
 
@@ -104,8 +108,10 @@ def test_numpy_agrees_at_the_ends_of_int64() -> None:
     one, other = (np.array(half, dtype=np.int64) for half in halves())
     assert kr.fold(one, other).tolist() == FOLDED
     assert kr.key(one, other, 7).tolist() == CHAINED
-    for limit in LIMITS:
-        assert kr.below(np.array(FOLDED), limit).tolist() == [kr.below(bits, limit) for bits in FOLDED]
+    for limit, small in zip(LIMITS, SMALL, strict=True):
+        drawn = kr.below(np.array(FOLDED), limit)
+        assert drawn.tolist() == [kr.below(bits, limit) for bits in FOLDED]
+        assert (drawn < (limit + 1) // 2).tolist() == small
     for value in EDGES:  # a Python number on either side, and an array of no dimensions
         assert kr.fold(value, other).tolist() == [kr.fold(value, single) for single in other.tolist()]
         assert kr.fold(other, value).tolist() == [kr.fold(single, value) for single in other.tolist()]
@@ -153,7 +159,8 @@ def in_one_function(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tenso
     limits = torch.stack([kr.below(folded, limit) for limit in LIMITS])
     numbers = torch.stack([kr.fold(value, other) for value in EDGES] + [kr.fold(other, value) for value in EDGES])
     view = kr.fold(kr.key(5, 6), STUDENT)
-    return folded, kr.key(one, other, 7), limits, numbers, kr.fold(kr.fold(view, one), 3)
+    small = torch.stack([kr.below(folded, limit) < (limit + 1) // 2 for limit in LIMITS])
+    return folded, kr.key(one, other, 7), limits, numbers, kr.fold(kr.fold(view, one), 3), small
 
 
 @pytest.mark.compiler
@@ -163,6 +170,7 @@ def test_compiled_agrees() -> None:
     for expected, got in zip(in_one_function(one, other), compiled(one, other), strict=True):
         assert torch.equal(expected, got)
     assert compiled(one, other)[0].tolist() == FOLDED
+    assert compiled(one, other)[-1].tolist() == SMALL
 
 
 @pytest.mark.gpu
@@ -170,6 +178,27 @@ def test_a_gpu_agrees() -> None:
     one, other = (torch.tensor(half) for half in halves())
     for expected, got in zip(in_one_function(one, other), in_one_function(one.cuda(), other.cuda()), strict=True):
         assert torch.equal(expected, got.cpu())
+
+
+def test_the_cpu_executor_agrees() -> None:
+    """Folded, drawn and compared in one compiled function, as its kernels do it."""
+    from fastnoisy.augment.executors.cpu import keys
+
+    @numba.njit
+    def fill(one, other, limits, folded, drawn, small):  # type: ignore[no-untyped-def]
+        for row in range(len(one)):
+            folded[row] = keys.fold(one[row], other[row])
+            for place in range(len(limits)):
+                drawn[place, row] = keys.draw(one[row], other[row], limits[place])
+                small[place, row] = keys.draw(one[row], other[row], limits[place]) < (limits[place] + 1) // 2
+
+    one, other = (np.array(half, dtype=np.int64) for half in halves())
+    folded, shape = np.zeros(len(one), np.uint64), (len(LIMITS), len(one))
+    drawn, small = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
+    fill(one.view(np.uint64), other, np.array(LIMITS), folded, drawn, small)
+    assert folded.view(np.int64).tolist() == FOLDED
+    assert drawn.tolist() == [[kr.below(bits, limit) for bits in FOLDED] for limit in LIMITS]
+    assert small.tolist() == SMALL
 
 
 def test_numba_agrees() -> None:

@@ -108,12 +108,20 @@ def _grey(images: Tensor) -> Tensor:
 def _blend(degenerate: Tensor, image: Tensor, factor: Tensor) -> Tensor:
     """Pillow's Image.blend (src/libImaging/Blend.c): degenerate + factor * (image - degenerate) in float32, truncated.
 
-    Product and sum are each exact in float64 and rounded to float32 explicitly, so no compiler can contract them into a
-    fused multiply-add, which would round once where Pillow rounds twice.
+    Product and sum are each exact in float64 and rounded to float32 explicitly. That does not keep a compiler from one
+    fused multiply-add, which would round once where Pillow rounds twice: LLVM sees that it may take float32 throughout,
+    and for a GPU it does (seen in Triton's). Compiled, the product is therefore rounded by its bits.
     """
     alpha = factor.float().double().view(-1, 1, *[1] * (image.dim() - 2))
-    product = (alpha * (image.double() - degenerate)).float()
-    return (product.double() + degenerate).float().clamp(0, 255).to(torch.uint8)
+    product = alpha * (image.double() - degenerate)
+    product = _rounded_to_single(product) if torch.compiler.is_compiling() else product.float().double()
+    return (product + degenerate).float().clamp(0, 255).to(torch.uint8)
+
+
+def _rounded_to_single(values: Tensor) -> Tensor:
+    """Float64 rounded to the 24 bits of float32's mantissas, ties to even, in integers; their range stays float64's."""
+    bits = values.view(torch.int64)
+    return ((bits + 0x0FFFFFFF + ((bits >> 29) & 1)) & ~0x1FFFFFFF).view(torch.float64)
 
 
 def _stretched(levels: Tensor, span: Tensor) -> Tensor:

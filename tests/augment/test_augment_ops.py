@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastnoisy.augment import apply_op, op_names
+from fastnoisy.augment import apply_op, op_names, ops
 from fastnoisy.augment.ops import apply_ops, get_op
 from fastnoisy.errors import FastnoisyError
 
@@ -200,3 +200,14 @@ def test_solarize_at_a_level(threshold, reference):
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     result = apply_op("solarize", pixels, torch.tensor([threshold], dtype=torch.float64))
     assert np.array_equal(result[0].numpy(), reference.apply("solarize", pixels[0].numpy(), threshold))
+
+
+def test_rounding_by_bits_is_rounding():
+    draw = torch.Generator().manual_seed(0)
+    factors = torch.rand(200_000, generator=draw)
+    products = factors.double() * torch.randint(-255, 256, (200_000,), generator=draw)
+    ties = torch.tensor(
+        [0.0, -0.0, 1 + 2**-24, 1 + 3 * 2**-24, -1 - 2**-24, 2 - 2**-25, 1e-9, 1e20], dtype=torch.float64
+    )
+    for values in (products, ties, torch.randn(200_000, generator=draw, dtype=torch.float64)):
+        assert torch.equal(ops._rounded_to_single(values), values.float().double())

@@ -47,12 +47,14 @@ def grey_sum(source, count):
 def color(value, source, count, result):
     """Blend with the grey image."""
     factor = np.float32(value)
+    reds, greens, blues = source[:count], source[count : 2 * count], source[2 * count : 3 * count]
+    new_reds, new_greens, new_blues = result[:count], result[count : 2 * count], result[2 * count : 3 * count]
     for i in range(count):
-        red, green, blue = source[i], source[count + i], source[2 * count + i]
+        red, green, blue = reds[i], greens[i], blues[i]
         grey = np.int32(_grey(red, green, blue))
-        result[i] = blended(grey, np.int32(red), factor)
-        result[count + i] = blended(grey, np.int32(green), factor)
-        result[2 * count + i] = blended(grey, np.int32(blue), factor)
+        new_reds[i] = blended(grey, np.int32(red), factor)
+        new_greens[i] = blended(grey, np.int32(green), factor)
+        new_blues[i] = blended(grey, np.int32(blue), factor)
 
 
 @compiled
@@ -82,8 +84,10 @@ def sharpness(value, source, height, width, result):
 def hue(value, source, count, result):
     """Turn the hue: see `colours`."""
     steps = np.int64(value * 255)
+    reds, greens, blues = source[:count], source[count : 2 * count], source[2 * count : 3 * count]
+    new_reds, new_greens, new_blues = result[:count], result[count : 2 * count], result[2 * count : 3 * count]
     for i in range(count):
-        red, green, blue = np.int32(source[i]), np.int32(source[count + i]), np.int32(source[2 * count + i])
+        red, green, blue = np.int32(reds[i]), np.int32(greens[i]), np.int32(blues[i])
         level = max(red, green, blue)
         chroma = level - min(red, green, blue)
         if red == level:
@@ -118,7 +122,7 @@ def hue(value, source, count, result):
             new_red, new_green, new_blue = high, p, q
         else:
             new_red, new_green, new_blue = high, t, p
-        result[i], result[count + i], result[2 * count + i] = new_red, new_green, new_blue
+        new_reds[i], new_greens[i], new_blues[i] = new_red, new_green, new_blue
 
 
 @compiled
@@ -132,7 +136,8 @@ def cutout_abs(value, center_y, center_x, source, height, width, result):
     count = height * width
     half, side = np.int64(np.rint(value * 32768)), np.int64(np.floor(value))
     top, left = max(center_y - half, 0) >> 16, max(center_x - half, 0) >> 16
-    result[: 3 * count] = source[: 3 * count]
+    for i in range(3 * count):
+        result[i] = source[i]
     for y in range(top, min(top + side + 1, height)):
         for x in range(left, min(left + side + 1, width)):
             result[y * width + x] = _RED

@@ -145,31 +145,69 @@ def _resize_shorter(source, height, width, size, crop, result, work):
     return kept_y, kept_x
 
 
+# Rows are taken out as slices before the loops over their pixels. Of a sum of numbers the compiler cannot tell that it
+# is no negative index, which numba counts from the end, and it would make one pixel at a time.
+
+
 @compiled
 def _load(pixels, start, row, column, plane, height, width, result):
-    """One image out of a batch of any memory order, its valid area alone."""
-    for channel in range(3):
-        for y in range(height):
-            source, target = start + channel * plane + y * row, (channel * height + y) * width
-            if column == 1:
-                for x in range(width):
-                    result[target + x] = pixels[source + x]
-            else:
-                for x in range(width):
-                    result[target + x] = pixels[source + 3 * x]
+    """Part of an image out of a batch of any memory order, from `start` on."""
+    count = height * width
+    if row == column * width:  # rows without gaps are one row
+        height, width = 1, count
+    for y in range(height):
+        here, there = start + y * row, y * width
+        red, green = result[there : there + width], result[count + there : count + there + width]
+        blue = result[2 * count + there : 2 * count + there + width]
+        if column == 1:
+            first, second = pixels[here : here + width], pixels[here + plane : here + plane + width]
+            third = pixels[here + 2 * plane : here + 2 * plane + width]
+            for x in range(width):
+                red[x] = first[x]
+            for x in range(width):
+                green[x] = second[x]
+            for x in range(width):
+                blue[x] = third[x]
+        else:
+            line = pixels[here : here + 3 * width]
+            for x in range(width):
+                red[x], green[x], blue[x] = line[3 * x], line[3 * x + 1], line[3 * x + 2]
 
 
 @compiled
-def _unload(source, height, width, canvas_y, canvas_x, result):
-    """The image on its canvas, 0 outside."""
+def _unload(source, height, width, mirrored, canvas_y, canvas_x, result):
+    """The image on its canvas, 0 outside; `mirrored` left to right."""
+    if mirrored:
+        _unload_mirrored(source, height, width, canvas_y, canvas_x, result)
+        return
+    if height == canvas_y and width == canvas_x:
+        line, made = source[: 3 * height * width], result[: 3 * height * width]
+        for i in range(len(made)):
+            made[i] = line[i]
+        return
+    for channel in range(3):
+        for y in range(canvas_y):
+            here, there = (channel * height + y) * width, (channel * canvas_y + y) * canvas_x
+            inside = min(width, canvas_x) if y < height else 0
+            line, made = source[here : here + inside], result[there : there + canvas_x]
+            for x in range(inside):
+                made[x] = line[x]
+            for x in range(inside, canvas_x):
+                made[x] = 0
+
+
+@compiled
+def _unload_mirrored(source, height, width, canvas_y, canvas_x, result):
+    last = np.uint64(width - 1)
     for channel in range(3):
         for y in range(canvas_y):
             here, there = (channel * height + y) * width, (channel * canvas_y + y) * canvas_x
             inside = width if y < height else 0
+            line, made = source[here : here + inside], result[there : there + canvas_x]
             for x in range(inside):
-                result[there + x] = source[here + x]
+                made[x] = line[last - np.uint64(x)]
             for x in range(inside, canvas_x):
-                result[there + x] = 0
+                made[x] = 0
 
 
 @entry
@@ -185,19 +223,29 @@ def normalize(images, boxes, canvas, lookup, fills, result, strides, first):
         first: where in it the images go.
     """
     tall, wide = canvas[0], canvas[1]
+    count, reds, greens, blues = tall * wide, lookup[0], lookup[1], lookup[2]
     for number in range(len(images)):
         start = (first + number) * strides[0]
-        for channel in range(3):
-            table = lookup[channel]
-            for y in range(tall):
-                here, there = (channel * tall + y) * wide, start + channel * strides[3] + y * strides[1]
-                pixels = images[number, here : here + wide]
-                if strides[2] == 1:
-                    for x in range(wide):
-                        result[there + x] = table[pixels[x]]
-                else:
-                    for x in range(wide):
-                        result[there + 3 * x] = table[pixels[x]]
+        whole = strides[1] == strides[2] * wide  # rows without gaps are one row
+        rows, length = (1, count) if whole else (tall, wide)
+        for y in range(rows):
+            here, there = y * length, start + y * strides[1]
+            red, green = images[number, here : here + length], images[number, count + here : count + here + length]
+            blue = images[number, 2 * count + here : 2 * count + here + length]
+            if strides[2] == 1:
+                line = result[there : there + length]
+                for x in range(length):
+                    line[x] = reds[red[x]]
+                line = result[there + strides[3] : there + strides[3] + length]
+                for x in range(length):
+                    line[x] = greens[green[x]]
+                line = result[there + 2 * strides[3] : there + 2 * strides[3] + length]
+                for x in range(length):
+                    line[x] = blues[blue[x]]
+            else:
+                line = result[there : there + 3 * length]
+                for x in range(length):
+                    line[3 * x], line[3 * x + 1], line[3 * x + 2] = reds[red[x]], greens[green[x]], blues[blue[x]]
         for box in range(len(fills)):
             top, left = max(boxes[number, box, 0], 0), max(boxes[number, box, 1], 0)
             bottom, right = min(boxes[number, box, 2], tall), min(boxes[number, box, 3], wide)
@@ -205,6 +253,16 @@ def normalize(images, boxes, canvas, lookup, fills, result, strides, first):
                 for y in range(top, bottom):
                     for x in range(left, right):
                         result[start + channel * strides[3] + y * strides[1] + x * strides[2]] = fills[box]
+
+
+@compiled
+def _fills(kind, size, height, width, canvas):
+    """Whether what a step makes is its canvas, pixel by pixel, of those steps that write what they make once."""
+    if kind == codes.SINGLE:
+        return height == canvas[0] and width == canvas[1]
+    crop = kind == codes.RANDOM_CROP or kind == codes.CENTER_CROP
+    resize = kind == codes.RANDOM_RESIZED_CROP or kind == codes.RESIZE
+    return (crop or resize) and size == canvas[0] and size == canvas[1]
 
 
 @entry
@@ -229,9 +287,14 @@ def run(images, strides, sizes, indices, key, name, program, integers, floats, f
         _load(images, number * strides[0], strides[1], strides[2], strides[3], height, width, work.first)
         sample, filled = fold(fold(key, indices[number]), name), 0
         image, other, spare = work.first, work.second, work.third
+        mirrored = False  # still to be done: the last thing that most programs do is then done on the way out
+        written = False  # by the last step, and not on the way out
         for position in range(len(program)):
             step, place = program[position], work.place
             kind, size, moved = step[codes.KIND], step[codes.SIZE], True
+            if mirrored and kind != codes.HFLIP and kind != codes.CUTOUT and kind != codes.RANDOM_ERASING:
+                resample.flip(image, height, width, other)
+                image, other, mirrored = other, image, False
             work.fill[:] = 0
             drawn = choices.decide(
                 fold(sample, step[codes.POSITION]),
@@ -244,6 +307,8 @@ def run(images, strides, sizes, indices, key, name, program, integers, floats, f
                 work.operations,
                 place,
             )
+            if position == len(program) - 1 and _fills(kind, size, height, width, canvas):
+                other, written = out[made], True
             if kind == codes.AUGMIX or kind == codes.GOOGLE_AUGMIX:
                 rounding = 0 if kind == codes.AUGMIX else 1 << 15
                 _mixture(
@@ -270,9 +335,8 @@ def run(images, strides, sizes, indices, key, name, program, integers, floats, f
                 resample.crop(image, height, width, place[0], place[1], size, other)
                 height, width = size, size
             elif kind == codes.HFLIP:
-                moved = place[0] != 0
-                if moved:
-                    resample.flip(image, height, width, other)
+                moved = False
+                mirrored = mirrored != (place[0] != 0)
             elif kind == codes.RANDOM_RESIZED_CROP or kind == codes.RESIZE:
                 if kind == codes.RESIZE:
                     place[0], place[1], place[2], place[3] = 0, 0, height, width
@@ -293,4 +357,7 @@ def run(images, strides, sizes, indices, key, name, program, integers, floats, f
                 filled += 1
             if moved:
                 image, other = other, image
-        _unload(image, height, width, canvas[0], canvas[1], out[made])
+            else:
+                written = False
+        if not written:
+            _unload(image, height, width, mirrored, canvas[0], canvas[1], out[made])

@@ -34,27 +34,44 @@ def matrix(code, value, cosine, sine, height, width):
 
 
 @compiled
-def _fill(plane, start, stop, level):
-    for i in range(start, stop):
-        plane[i] = level
+def _copy(pixels, start, moved, first, last, level):
+    """A row whose pixels [first, last) are those from `start` on, and whose others are `level`."""
+    line, made = pixels[start : start + last - first], moved[first:last]
+    for x in range(first):
+        moved[x] = level
+    for x in range(last - first):
+        made[x] = line[x]
+    for x in range(last, len(moved)):
+        moved[x] = level
 
 
 @compiled
 def _shift(source, height, width, result, down, right, fill):
-    """Every pixel (x, y) from (x + right, y + down): rows are copied."""
+    """Every pixel (x, y) from (x + right, y + down): a plane is copied at once, and what came from outside filled."""
     count = height * width
     first, last = min(max(0, -right), width), max(min(width, width - right), 0)
+    top, bottom = min(max(0, -down), height), max(min(height, height - down), 0)
+    if first >= last or top >= bottom:
+        first, last, top, bottom = width, width, height, height
     for channel in range(3):
         pixels, moved = source[channel * count : (channel + 1) * count], result[channel * count : (channel + 1) * count]
-        for y in range(height):
-            here, there = y * width, (y + down) * width + right
-            if not 0 <= y + down < height or first >= last:
-                _fill(moved, here, here + width, fill[channel])
-                continue
-            _fill(moved, here, here + first, fill[channel])
-            for x in range(first, last):
-                moved[here + x] = pixels[there + x]
-            _fill(moved, here + last, here + width, fill[channel])
+        if top < bottom:
+            begin, end = top * width + first, (bottom - 1) * width + last
+            start = (top + down) * width + first + right
+            line, made = pixels[start : start + end - begin], moved[begin:end]
+            for i in range(end - begin):
+                made[i] = line[i]
+        before, behind = moved[: top * width], moved[bottom * width :]
+        for i in range(len(before)):
+            before[i] = fill[channel]
+        for i in range(len(behind)):
+            behind[i] = fill[channel]
+        for y in range(top, bottom):
+            line = moved[y * width : (y + 1) * width]
+            for x in range(first):
+                line[x] = fill[channel]
+            for x in range(last, width):
+                line[x] = fill[channel]
 
 
 @compiled
@@ -64,25 +81,34 @@ def _farthest(coefficient):
 
 
 @compiled
-def _span(across, down, farthest, at_x, at_y, bits, height, width):
+def _inside(x, across, down, farthest, at_x, at_y, bits, height, width):
+    """Whether a row's pixel x comes from inside: see `_span`."""
+    odd = 2 * x + 1
+    column, row = (across * odd + at_x) >> bits, (down * min(odd, farthest) + at_y) >> bits
+    return 0 <= column < width and 0 <= row < height
+
+
+@compiled
+def _span(across, down, farthest, at_x, at_y, bits, height, width, first, last):
     """Which pixels [first, last) of a row come from inside: along a straight line they lie side by side.
 
     Pixel x comes from column (across * odd + at_x) >> bits and row (down * odd + at_y) >> bits, odd being 2x + 1; in
-    `down * odd` it ends at `farthest`.
+    `down * odd` it ends at `farthest`. `first` and `last` are the row's above, from where it is never far.
     """
-    first, last = 0, width
-    while first < last:
-        odd = 2 * first + 1
-        column, row = (across * odd + at_x) >> bits, (down * min(odd, farthest) + at_y) >> bits
-        if 0 <= column < width and 0 <= row < height:
-            break
+    while first < last and not _inside(first, across, down, farthest, at_x, at_y, bits, height, width):
         first += 1
-    while last > first:
-        odd = 2 * last - 1
-        column, row = (across * odd + at_x) >> bits, (down * min(odd, farthest) + at_y) >> bits
-        if 0 <= column < width and 0 <= row < height:
-            break
+    if first >= last:  # elsewhere, or nowhere
+        first, last = 0, width
+        while first < last and not _inside(first, across, down, farthest, at_x, at_y, bits, height, width):
+            first += 1
+        if first >= last:
+            return first, first
+    while first > 0 and _inside(first - 1, across, down, farthest, at_x, at_y, bits, height, width):
+        first -= 1
+    while not _inside(last - 1, across, down, farthest, at_x, at_y, bits, height, width):
         last -= 1
+    while last < width and _inside(last, across, down, farthest, at_x, at_y, bits, height, width):
+        last += 1
     return first, last
 
 
@@ -95,19 +121,51 @@ def _nearest(source, height, width, result, coefficients, fill, index):
         (a + round_up) >> 32, (b + round_up) >> 32, (d + round_up) >> 32, (e + round_up) >> 32
     )  # fmt: skip
     at_x, at_y = (2 * c + a + b + half) >> 33, (2 * f + d + e + half) >> 33
+    first, last, any_ = 0, width, np.int64(1) << 62
+    red, green, blue = source[:count], source[count : 2 * count], source[2 * count : 3 * count]
+    beside = across == 1 << 16 and down == 0  # in a row, pixels come from others that lie side by side
     for y in range(height):
         row_x, row_y = per_row * y + at_x, down_per_row * y + at_y
         # twice the position, less the half pixel that 2x + 1 has more than 2x
-        first, last = _span(across, down, np.int64(1) << 62, 2 * row_x - across, 2 * row_y - down, 17, height, width)
+        first, last = _span(
+            across, down, any_, 2 * row_x - across, 2 * row_y - down, 17, height, width, first, last
+        )  # fmt: skip
+        start = (row_y >> 16) * width + (row_x >> 16) + first if first < last else 0
+        if not beside:
+            _indices(across, row_x, down, row_y, first, last, width, index)
+        here = y * width
+        reds, greens = result[here : here + width], result[count + here : count + here + width]
+        blues = result[2 * count + here : 2 * count + here + width]
+        if beside:
+            _copy(red, start, reds, first, last, fill[0])
+            _copy(green, start, greens, first, last, fill[1])
+            _copy(blue, start, blues, first, last, fill[2])
+            continue
+        for x in range(first):
+            reds[x], greens[x], blues[x] = fill[0], fill[1], fill[2]
         for x in range(first, last):
-            index[x] = np.int32(((down * x + row_y) >> 16) * width + ((across * x + row_x) >> 16))
-        for channel in range(3):
-            pixels = source[channel * count : (channel + 1) * count]
-            moved = result[channel * count + y * width : channel * count + (y + 1) * width]
-            _fill(moved, 0, first, fill[channel])
-            for x in range(first, last):
-                moved[x] = pixels[np.uint32(index[x])]
-            _fill(moved, last, width, fill[channel])
+            from_ = np.uint32(index[x])
+            reds[x], greens[x], blues[x] = red[from_], green[from_], blue[from_]
+        for x in range(last, width):
+            reds[x], greens[x], blues[x] = fill[0], fill[1], fill[2]
+
+
+@compiled
+def _indices(across, row_x, down, row_y, first, last, width, index):
+    """Where pixels [first, last) of a row come from; in 32 bits where they suffice, which is faster."""
+    most = np.int64(1) << 30
+    farthest = max(abs(row_x), abs(row_x + across * width), abs(row_y), abs(row_y + down * width))
+    if farthest < most and width < 1 << 14:
+        wide, step_x, step_y = np.int32(width), np.int32(across), np.int32(down)
+        from_x, from_y = np.int32(row_x), np.int32(row_y)
+        for x in range(first, last):
+            at = np.int32(x)
+            column = np.int32(np.int32(step_x * at) + from_x) >> np.int32(16)
+            row = np.int32(np.int32(step_y * at) + from_y) >> np.int32(16)
+            index[x] = np.int32(np.int32(row * wide) + column)
+        return
+    for x in range(first, last):
+        index[x] = np.int32(((down * x + row_y) >> 16) * width + ((across * x + row_x) >> 16))
 
 
 @compiled
@@ -117,10 +175,11 @@ def _bilinear(source, height, width, result, coefficients, fill, index, right, l
     count, half = height * width, np.int64(1) << 31
     last_x, last_y = np.int64(width - 1) << 32, np.int64(height - 1) << 32
     farthest_b, farthest_d, rounding = _farthest(b), _farthest(d), np.int64(1 << 16)
+    first, last = 0, width
     for y in range(height):
         row_x = b * min(2 * y + 1, farthest_b) + 2 * c + rounding
         row_y = e * (2 * y + 1) + 2 * f + rounding
-        first, last = _span(a, d, farthest_d, row_x, row_y, 49, height, width)
+        first, last = _span(a, d, farthest_d, row_x, row_y, 49, height, width, first, last)
         for x in range(first, last):
             odd = 2 * x + 1
             at_x = min(max(((a * odd + row_x) >> 17) - half, np.int64(0)), last_x)
@@ -131,7 +190,8 @@ def _bilinear(source, height, width, result, coefficients, fill, index, right, l
         for channel in range(3):
             pixels = source[channel * count :]  # a tap past the last pixel has weight 0; there is room behind
             moved = result[channel * count + y * width : channel * count + (y + 1) * width]
-            _fill(moved, 0, first, fill[channel])
+            for x in range(first):
+                moved[x] = fill[channel]
             for x in range(first, last):
                 here = np.uint64(index[x])
                 under = here + np.uint64(width)
@@ -140,7 +200,8 @@ def _bilinear(source, height, width, result, coefficients, fill, index, right, l
                 upper = (upper_left << 16) + (upper_right - upper_left) * right[x]
                 below = (under_left << 16) + (under_right - under_left) * right[x]
                 moved[x] = np.uint8((upper + (((below - upper) * lower[x]) >> 16)) >> 16)
-            _fill(moved, last, width, fill[channel])
+            for x in range(last, width):
+                moved[x] = fill[channel]
 
 
 @compiled

@@ -18,26 +18,30 @@ def crop(source, height, width, top, left, size, result):
     """A window of size x size pixels, 0 where it lies outside."""
     first, last = min(max(0, -left), size), max(min(size, width - left), 0)
     for channel in range(3):
-        pixels = source[channel * height * width : (channel + 1) * height * width]
-        moved = result[channel * size * size : (channel + 1) * size * size]
         for y in range(size):
-            here, there = y * size, (y + top) * width + left
+            moved = result[(channel * size + y) * size : (channel * size + y + 1) * size]
             if not 0 <= y + top < height or first >= last:
-                moved[here : here + size] = 0
+                for x in range(size):
+                    moved[x] = 0
                 continue
-            moved[here : here + first] = 0
-            for x in range(first, last):
-                moved[here + x] = pixels[there + x]
-            moved[here + last : here + size] = 0
+            start = (channel * height + y + top) * width + left + first
+            pixels, middle_ = source[start : start + last - first], moved[first:last]
+            for x in range(first):
+                moved[x] = 0
+            for x in range(last - first):
+                middle_[x] = pixels[x]
+            for x in range(last, size):
+                moved[x] = 0
 
 
 @compiled
 def flip(source, height, width, result):
     """Mirrored left to right."""
+    last = np.uint64(width - 1)
     for row in range(3 * height):
-        start = row * width
+        pixels, moved = source[row * width : (row + 1) * width], result[row * width : (row + 1) * width]
         for x in range(width):
-            result[start + x] = source[start + width - 1 - x]
+            moved[x] = pixels[last - np.uint64(x)]
 
 
 @compiled
