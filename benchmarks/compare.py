@@ -122,10 +122,13 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
     from fastnoisy.training.stop import on_signals
 
     settings = setup.resolve(f"{data}-{method}", words, store)
-    wanted = config.to_toml(settings.config.model_dump())
     plain = settings.config.recipe and not [w for w in words if not w.startswith(("device=", "seed=", "threads="))]
     suffix = "" if plain else f"-{zlib.crc32(repr(sorted(words)).encode()):08x}"
     folder = runs / f"{data}-{method}-seed{settings.config.seed}{suffix}"
+    if (folder / "config.toml").exists():
+        # a run has the threads that it took, where none were asked for
+        kept = {"threads": settings.config.threads or Run(folder).config.threads}
+        wanted = config.to_toml(settings.config.model_copy(update=kept).model_dump())
     if (folder / "config.toml").exists() and (folder / "config.toml").read_text() != wanted:
         shutil.rmtree(folder)  # made by another version of the recipe; only folders below --runs are ever removed
     print(f"\n{folder}: {' '.join(words)}", flush=True)

@@ -230,7 +230,7 @@ def audit(
             recipe is trained so often, each time without a part; by default its own network judges.
         seed: which images go into which part.
         device: auto, cpu or cuda.
-        threads: CPU threads; 0: one per core.
+        threads: CPU threads; 0: on a CPU one per core that is free of other work.
         workers: processes that convert; by default one per core, as far as memory allows.
         say: told what should be read, a line each; by default a warning.
         progress: given what a part does ("converting"), returns what is called as its images are done.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,40 @@ def cores() -> int:
         bound = usable < min(machine, _positive("SLURM_CPUS_ON_NODE") or machine)
         ranks = 1 if bound else _slurm_tasks()
     return max(1, usable // ranks)
+
+
+def free_cores(seconds: float = 0.5, root: Path = Path("/")) -> float:
+    """How many of the cores that this process may use are free of others' work, looked at for so long.
+
+    What runs at a lowered priority counts as free, for it gives way, and so does what this process itself computes. All
+    of them where the kernel tells nothing.
+
+    Args:
+        root: where `proc` lies.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    mask = affinity(0) if affinity else set(range(os.cpu_count() or 1))
+    before, own, began = _free_ticks(mask, root), sum(os.times()[:2]), time.monotonic()
+    time.sleep(seconds)
+    after, own, passed = _free_ticks(mask, root), sum(os.times()[:2]) - own, time.monotonic() - began
+    shares = [
+        (after[core][0] - before[core][0]) / (after[core][1] - before[core][1])
+        for core in before.keys() & after.keys()
+        if after[core][1] > before[core][1]
+    ]
+    told = sum(shares) + (len(mask) - len(shares))
+    return min(float(len(mask)), told + own / passed)
+
+
+def _free_ticks(mask: set[int], root: Path) -> dict[int, tuple[int, int]]:
+    """Of each core, how many ticks of its clock were free, and how many have passed."""
+    found = {}
+    for line in _text(root / "proc/stat").splitlines():
+        core = re.match(r"cpu(\d+) ", line)
+        if core and int(core[1]) in mask:
+            user, nice, system, idle, waiting, *rest = map(int, line.split()[1:9])
+            found[int(core[1])] = nice + idle + waiting, user + nice + system + idle + waiting + sum(rest)
+    return found
 
 
 def _ranks() -> int:

@@ -15,6 +15,7 @@ from fastnoisy.compiler import missing_packages
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported: fused kernels run on the CPU
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # what runs take by default: else two might differ by what else runs here
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -63,3 +63,51 @@ def test_version_1_counts_and_tells_no_limit_by_a_large_number(root: Path) -> No
 def test_asking_for_it_does_not_import_torch() -> None:
     code = "import sys; from fastnoisy import machine; machine.num_workers(None); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def ticks(user: int, nice: int, idle: int, waiting: int = 0) -> str:
+    return f"{user} {nice} 0 {idle} {waiting} 0 0 0 0 0"
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 2})
+    monkeypatch.setattr(machine.os, "times", lambda: (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(
+    ("first", "second", "free"),
+    [
+        (ticks(0, 0, 50), ticks(0, 0, 50), 2.0),
+        (ticks(50, 0, 0), ticks(0, 0, 50), 1.0),
+        (ticks(50, 0, 0), ticks(50, 0, 0), 0.0),
+        (ticks(0, 50, 0), ticks(25, 0, 25), 1.5),  # what gives way is in nobody's way
+        (ticks(0, 0, 0, 50), ticks(10, 0, 30, 10), 1.8),  # a core that waits for a disk is free
+    ],
+)
+def test_cores_that_others_leave_free(
+    first: str, second: str, free: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine with three, the second of which this process may not use."""
+    nothing, busy = ticks(0, 0, 0), ticks(50, 0, 0)
+    put(tmp_path, {"proc/stat": f"cpu  {nothing}\ncpu0 {nothing}\ncpu1 {nothing}\ncpu2 {nothing}\nintr 1"})
+    later = {"proc/stat": f"cpu  {nothing}\ncpu0 {first}\ncpu1 {busy}\ncpu2 {second}\nintr 1"}
+    monkeypatch.setattr(machine.time, "sleep", lambda _: put(tmp_path, later))
+    assert machine.free_cores(root=tmp_path) == pytest.approx(free)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_all_are_free_where_the_kernel_tells_nothing(tmp_path: Path) -> None:
+    assert machine.free_cores(0.0, tmp_path) == 2.0
+
+
+def test_what_this_process_does_itself_is_in_nobody_s_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0})
+    put(tmp_path, {"proc/stat": f"cpu0 {ticks(0, 0, 0)}"})
+    clock = iter([0.0, 0.5])
+    spent = iter([(0.0, 0.0), (0.4, 0.1)])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(machine.os, "times", lambda: next(spent))
+    monkeypatch.setattr(machine.time, "sleep", lambda _: put(tmp_path, {"proc/stat": f"cpu0 {ticks(50, 0, 0)}"}))
+    assert machine.free_cores(root=tmp_path) == 1.0

@@ -52,7 +52,7 @@ _STOPPED = "stopped; the same command goes on with what is done"
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Which images go into which part.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.", show_default=True)
-@click.option("--threads", type=int, default=0, help="CPU threads. Default: one per core.")
+@click.option("--threads", type=int, default=0, help="CPU threads. Default: one per core that is free of other work.")
 @click.option("--workers", type=int, metavar="N", help="Processes that convert. Default: one per core.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def command(

@@ -254,7 +254,8 @@ class Config(Table):
         0,
         ge=0,
         le=1024,
-        description="CPU threads, at most 1024; 0: all that this process may use",
+        description="CPU threads, at most 1024; 0: OMP_NUM_THREADS, or on a CPU as many as cores are free of other "
+        "work when the run starts, which is then kept",
         json_schema_extra=_RESUME,
     )
     eval_batch_size: int | None = Field(

@@ -26,7 +26,7 @@ from fastnoisy.label_audit.converted import store_of
 from fastnoisy.label_audit.duplicates import Group
 from fastnoisy.label_audit.judgement import Images, Judgement
 from fastnoisy.progress import telling
-from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
+from fastnoisy.training.device import caller_unchanged, choose_device, set_threads, threads_at_start
 from fastnoisy.training.logs import Observer, notes
 from fastnoisy.workers import Progress, Status
 
@@ -134,7 +134,7 @@ def audit(
             where it is not said, the run's own network judges the images that it was trained on.
         seed: which images go into which part.
         device: auto, cpu or cuda.
-        threads: CPU threads; 0: one per core.
+        threads: CPU threads; 0: on a CPU one per core that is free of other work.
         workers: processes that decode where data are converted.
         say: told what a user should read, a line each.
         progress: makes what is told of how far a part is, from what it does ("converting").
@@ -156,7 +156,10 @@ def audit(
     output.check_free(folder)
     with caller_unchanged():
         where = choose_device(device)
-        set_threads(threads)
+        number, why = threads_at_start(threads, where)
+        set_threads(number)
+        if why:
+            notes(observe)(why)
         network = open_network(where, model, str(weights), download=download, precision=precision, side=side)
         notes(observe)(f"features: {network}")
         took("network")

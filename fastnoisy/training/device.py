@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.data._utils import signal_handling
 
+from fastnoisy import machine
 from fastnoisy.errors import FastnoisyError
 
 
@@ -36,6 +37,31 @@ def choose_device(name: str) -> torch.device:
 def set_threads(threads: int) -> None:
     """Use `threads` CPU threads; 0: as many as this process may run on."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def threads_at_start(threads: int, device: torch.device) -> tuple[int, str]:
+    """The number of CPU threads that a run is to use, and a line that says why it is not one per core.
+
+    Args:
+        threads: as it is asked for; 0: `OMP_NUM_THREADS`, or on a CPU the cores that others leave free now. A thread
+            that waits for its turn keeps all others of the run waiting: where one of two cores is taken, two threads
+            are slower than one (benchmarks/threads.py).
+    """
+    if threads:
+        return threads, ""
+    told, cores = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0], machine.cores()
+    if told.isdigit() and int(told):
+        return int(told), ""
+    if device.type != "cpu" or cores == 1:
+        return cores, ""
+    free = machine.free_cores()
+    threads = max(1, min(cores, round(free)))
+    if threads == cores:
+        return threads, ""
+    return (
+        threads,
+        f"threads={threads}: {free:.1f} of {cores} cores are free of other work now; threads=N sets another number",
+    )
 
 
 @contextmanager

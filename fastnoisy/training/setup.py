@@ -27,7 +27,7 @@ from fastnoisy.models import weights
 from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
 from fastnoisy.training import automatic, estimate
-from fastnoisy.training.device import choose_device, set_threads
+from fastnoisy.training.device import choose_device, set_threads, threads_at_start
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
 from fastnoisy.training.head_start import start_heads
 from fastnoisy.training.labels import Labels, training_population
@@ -263,7 +263,10 @@ def prepare(
         raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
     device = choose_device(c.device)
     view_executor(c, device)  # refuses early
-    set_threads(c.threads)
+    threads, why = threads_at_start(c.threads, device)
+    set_threads(threads)
+    settings = replace(settings, config=c.model_copy(update={"threads": threads}))  # also when the run goes on
+    c = settings.config
     store = open_staged(c, Path(c.data.store))
     split = store.split("train")
     meant, there = recipes.table_of(c.recipe), dataset_of(split.class_names)
@@ -290,6 +293,7 @@ def prepare(
             "Lower batch_size or set drop_last=false",
         )
     told = [settings.told] if settings.told and not restored else []
+    told += [why] if why else []
     if labels.estimate is None and estimate.wanted(settings.method):
         labels.estimate = estimate.rate(split, labels, device, c.seed, observe, keep=not trial)
         told.append(f"{labels.estimate:.1%} of the training labels are wrong by estimate, which the method goes by")
