@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor
 
 from fastnoisy.augment.policies import RANDAUGMENT_TABLE, randaugment_value
+from fastnoisy.compiler import missing_packages
 
 try:
     import torchvision
@@ -32,7 +34,7 @@ try:
 except ImportError:
     torchvision = None
 
-PILLOW, TORCHVISION, KORNIA = "Pillow", "torchvision v2", "kornia"
+PILLOW, TORCHVISION, KORNIA, KORNIA_COMPILED = "Pillow", "torchvision v2", "kornia", "kornia compiled"
 Picture = Image.Image
 
 
@@ -154,6 +156,24 @@ def kornia_op(name: str, value: float, B: int, device: torch.device) -> Callable
         "hue": lambda images: E.adjust_hue(images, each * (2 * math.pi)),
     }
     return found.get(name)
+
+
+def compiled(work: Callable[[Tensor], Any], images: Tensor) -> Callable[[Tensor], Any] | None:
+    """What torch.compile makes of kornia's way; None where it fails, or has no compiler.
+
+    What draws once per batch is traced anew for each thing drawn, until torch gives up and runs it as it is.
+    """
+    if missing_packages():
+        return None
+    own: Callable[[Tensor], Any] = eval("lambda images: work(images)", {"work": work})  # torch counts by code objects
+    made = torch.compile(own, dynamic=False)
+    try:
+        for _ in range(3):
+            made(images)
+    except Exception as error:  # of the compiler's, whatever it is
+        print(f"torch.compile: {type(error).__name__}: {str(error).partition(chr(10))[0][:120]}", file=sys.stderr)
+        return None
+    return made
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
     python benchmarks/views.py --out benchmarks/results
     python benchmarks/views.py --device cuda --out benchmarks/results --name views-cuda
 
-Ours is the executor that a run takes: on a CPU `cpu` (numba), else `reference` (torch and kornia), which is timed
-beside it. Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order,
-Pillow images one after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats
-in [0, 1]. A repetition times every case once, its competitors one after another in an order that rotates; a ratio is
-taken within a repetition. On a CPU one thread is used, CPU time is measured and only ratios are claimed; absolute times
-are given for a GPU alone, where Pillow still runs on one CPU core.
+Ours is the executor that a run takes: `cpu` (numba) or `cuda` (Triton); `reference` (torch and kornia) is timed beside
+it. Every competitor gets the same images as it likes them best: ours uint8 batches in a pipeline's memory order, Pillow
+images one after another (as the official codes of the methods do), torchvision v2 uint8 tensors, kornia floats in
+[0, 1], as it is and by torch.compile. A repetition times every case once, its competitors one after another in an order
+that rotates; a ratio is taken within a repetition. On a CPU one thread is used, CPU time is measured and only ratios
+are claimed; absolute times are given for a GPU alone, where Pillow still runs on one CPU core.
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ import click
 import numpy as np
 import torch
 from _report import clocked, markdown, quartiles, run, write
-from _view_peers import KORNIA, PILLOW, TORCHVISION, Peer, kornia_op, pillow_op, torchvision_op, versions
+from _view_peers import (
+    KORNIA,
+    KORNIA_COMPILED,
+    PILLOW,
+    TORCHVISION,
+    Peer,
+    compiled,
+    kornia_op,
+    pillow_op,
+    torchvision_op,
+    versions,
+)
 from PIL import Image
 from torch import Tensor
 
 from fastnoisy import keyed_random
-from fastnoisy.augment import ops, step_names
+from fastnoisy.augment import executors, ops, step_names
 from fastnoisy.augment.program import StepCall, ViewProgram, parse_view
 from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device
@@ -125,50 +136,50 @@ class Case:
     times: dict[str, list[float]] = field(default_factory=dict)
 
 
-def op_case(name: str, images: Images) -> Case:
-    """A single operation with the same value for every image."""
-    value, B = VALUES.get(name, 1.0), len(images.arrays)
+def op_case(name: str, images: Images, compile_too: bool) -> Case:
+    """A single operation with the same value for every image; `compile_too`: kornia's also by torch.compile."""
+    value, B, device = VALUES.get(name, 1.0), len(images.arrays), images.tensors.device
     values = torch.full((B,), value, dtype=torch.float64, device=images.tensors.device)
     centers = torch.full((B, 2), min(images.tensors.shape[2:]) << 15, device=images.tensors.device)
-    runs: dict[str, Run] = {REFERENCE: lambda _: ops.apply_op(name, images.tensors, values, centers=centers)}
-    if images.tensors.device.type == "cpu":
-        view = parse_view(f"{name}({value}) | normalize" if ops.get_op(name).unit else f"{name} | normalize").build(
-            "student",
-            **MEAN_STD,  # type: ignore[arg-type]
-            executor="cpu",
-        )
-        indices = torch.arange(B)
-        runs = {OURS: lambda number: view.uint8(images.canvas, images.sizes, indices, number), **runs}
-    else:
-        runs = {OURS: runs[REFERENCE]}
+    text = f"{name}({value}) | normalize" if ops.get_op(name).unit else f"{name} | normalize"
+    view = parse_view(text).build("student", **MEAN_STD, executor=executors.automatic(device))  # type: ignore[arg-type]
+    view, indices = view.to(device), torch.arange(B, device=device)
+    runs: dict[str, Run] = {
+        OURS: lambda number: view.uint8(images.canvas, images.sizes, indices, number),
+        REFERENCE: lambda _: ops.apply_op(name, images.tensors, values, centers=centers),
+    }
     if single := pillow_op(name, value):
         runs[PILLOW] = lambda _: [single(image) for image in images.pillow]
     if batched := torchvision_op(name, value):
         runs[TORCHVISION] = lambda _: batched(images.tensors)
     if floats := kornia_op(name, value, B, images.tensors.device):
         runs[KORNIA] = lambda _: floats(images.floats)
+        if compile_too and (quick := compiled(floats, images.floats)):
+            runs[KORNIA_COMPILED] = lambda _: quick(images.floats)
     return Case(name, images.words, runs)
 
 
-def step_case(text: str, images: Images) -> Case:
+def step_case(text: str, images: Images, compile_too: bool) -> Case:
     """A single step, up to the uint8 images it gives (kornia: floats)."""
     program = parse_view(f"{text} | normalize")
-    return Case(text, images.words, *_program_runs(program, program.steps[:-1], images))
+    return Case(text, images.words, *_program_runs(program, program.steps[:-1], images, compile_too))
 
 
-def program_case(name: str, program: ViewProgram, images: Images) -> Case:
+def program_case(name: str, program: ViewProgram, images: Images, compile_too: bool) -> Case:
     """A whole program, from decoded uint8 images to one batch of normalized floats on the device."""
-    return Case(name, images.words, *_program_runs(program, program.steps, images), str(program))
+    return Case(name, images.words, *_program_runs(program, program.steps, images, compile_too), str(program))
 
 
-def _program_runs(program: ViewProgram, steps: Sequence[StepCall], images: Images) -> tuple[dict[str, Run], set[str]]:
+def _program_runs(
+    program: ViewProgram, steps: Sequence[StepCall], images: Images, compile_too: bool
+) -> tuple[dict[str, Run], set[str]]:
     device = images.tensors.device
     whole = len(steps) == len(program.steps)
     runs: dict[str, Run] = {}
-    for name, executor in ((OURS, "cpu"), (REFERENCE, "reference")) if device.type == "cpu" else ((OURS, "reference"),):
+    for name, executor in ((OURS, executors.automatic(device)), (REFERENCE, "reference")):
         view = program.build("student", **MEAN_STD, executor=executor).to(device)  # type: ignore[arg-type]
         runs[name] = functools.partial(_view_batch, view if whole else view.uint8, images)
-    per_batch = set()
+    per_batch: set[str] = set()
     for name in (PILLOW, TORCHVISION, KORNIA):
         peer = Peer.build(name, [(step.name, step.keywords) for step in steps], MEAN_STD)
         if peer is None:
@@ -182,6 +193,9 @@ def _program_runs(program: ViewProgram, steps: Sequence[StepCall], images: Image
         else:
             given = images.tensors if name == TORCHVISION else images.floats
             runs[name] = functools.partial(_batched, peer, given)
+            if compile_too and name == KORNIA and (quick := compiled(peer, images.floats)):
+                runs[KORNIA_COMPILED] = functools.partial(_batched, quick, given)
+                per_batch |= {KORNIA_COMPILED} if peer.per_batch else set()
     return runs, per_batch
 
 
@@ -198,7 +212,7 @@ def _pillow_images(peer: Peer, pictures: list[Image.Image], number: int) -> obje
     return [peer(picture) for picture in pictures]
 
 
-def _batched(peer: Peer, images: Tensor, number: int) -> object:
+def _batched(peer: Callable[[Tensor], object], images: Tensor, number: int) -> object:
     return peer(images)
 
 
@@ -207,14 +221,16 @@ def cases(device: torch.device, tiny: bool) -> list[Case]:
     small = Images.make(4 if tiny else 128, (32, 32), (32, 32), device)
     side = 64 if tiny else 512
     large = Images.make(2 if tiny else 32, (side * 3 // 4, side), (side, side), device)
-    found = [op_case(name, small) for name in ops.op_names() if name != "identity"]
-    found += [step_case(text, small) for text in SMALL_STEPS if text.partition("(")[0] in step_names()]
+    found = [op_case(name, small, not tiny or name == "invert") for name in ops.op_names() if name != "identity"]
+    found += [step_case(text, small, not tiny) for text in SMALL_STEPS if text.partition("(")[0] in step_names()]
     for data, method, images, words in (("cifar10", "nrd", small, ()), ("folder", "nrd", large, ("views.size=224",))):
         if images is large:
-            found += [step_case(text, large) for text in LARGE_STEPS if text.partition("(")[0] in step_names()]
+            found += [
+                step_case(text, large, not tiny) for text in LARGE_STEPS if text.partition("(")[0] in step_names()
+            ]
         views = setup.resolve(f"{data}-{method}", words).views
         for name in ("student", "teacher"):
-            found.append(program_case(f"whole {name} view, {data}-{method}", views[name], images))
+            found.append(program_case(f"whole {name} view, {data}-{method}", views[name], images, not tiny))
     return found
 
 
@@ -262,7 +278,11 @@ def ratios(case: Case, name: str) -> list[float]:
 
 def table(found: list[Case], device: torch.device) -> str:
     """Ratios to ours, and on a GPU our time per image."""
-    names = [name for name in (REFERENCE, PILLOW, TORCHVISION, KORNIA) if any(name in case.runs for case in found)]
+    names = [
+        name
+        for name in (REFERENCE, PILLOW, TORCHVISION, KORNIA, KORNIA_COMPILED)
+        if any(name in case.runs for case in found)
+    ]
     gpu = device.type == "cuda"
     rows = []
     for case in found:
@@ -286,13 +306,10 @@ def note(repetitions: int, device: torch.device) -> str:
     unit = "one GPU (Pillow: one CPU core)" if device.type == "cuda" else "one CPU thread, CPU time"
     return (
         f"Time relative to ours: above 1 is slower than ours. Median of {repetitions} interleaved repetitions "
-        "(quartiles); "
-        f"{unit}. Pillow: one image after another; torchvision v2 and kornia: the batch at once; -: it has no such "
-        "thing. "
-        "Operations: one value for all images. *: another algorithm, which draws once per batch, not per image. "
-        "kornia's "
-        "resized crop does not antialias. Programs: `fastnoisy recipes show NAME`, the photographs' with "
-        "views.size=224."
+        f"(quartiles); {unit}. Pillow: one image after another; torchvision v2 and kornia: the batch at once; -: has "
+        "no such thing, or torch.compile refuses it. Operations: one value for all images. *: another algorithm, which "
+        "draws once per batch, not per image. kornia's resized crop does not antialias. Programs: `fastnoisy recipes "
+        "show NAME`, the photographs' with views.size=224."
     )
 
 
