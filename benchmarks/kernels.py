@@ -77,11 +77,11 @@ def compiled(program: str, canvas: tuple[int, int], arch: int, **options: Any) -
     constants = {
         "STEPS": plan.steps, "UINT8_STEPS": plan.uint8_steps, "KINDS": plan.kinds, "OPS": plan.ops,
         "WIDTH": plan.width, "COLUMNS": codes.COLUMNS, "HAS_SIZES": True, "NORMALIZED": True,
-        "FROM_BATCH": plan.from_batch, "ON_CHIP": plan.on_chip, "N": plan.pixels,
+        "FROM_BATCH": plan.from_batch, "ON_CHIP": plan.on_chip, "N": plan.pixels, "VERSION": 0,
     }  # fmt: skip
     types = {
         "batch": "*u8", "sizes": "*i32", "indices": "*i64", "key": "*i64", "rows": "*i64", "integers": "*i64",
-        "floats": "*fp64", "lookup": "*bf16", "fills": "*bf16", "out": "*bf16", "scratch": "*i32", "name": "i64",
+        "floats": "*fp64", "lookup": "*bf16", "fills": "*bf16", "out": "*bf16", "scratch": "*i32",
     }  # fmt: skip
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.view.arg_names}
     source = ASTSource(fn=kernel.view, signature=signature, constexprs=constants)
@@ -260,6 +260,7 @@ def main(archs: tuple[int, ...], count: str | None, device: str, out: Path | Non
             ptx = made.asm["ptx"]
             case["compiled"][str(arch)] = {
                 **resources(made), "doubtful": doubtful(ptx), "unguarded": unguarded(made.asm["ttgir"]),
+                "calls": made.asm["ttgir"].count("tt.call"),
             }  # fmt: skip
         case["counts"] = _in_interpreter(program, canvas, 1 if tiny else 16 if side == 32 else 6)
         case["limits"] = limits(case["counts"])

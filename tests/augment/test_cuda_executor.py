@@ -22,7 +22,8 @@ from fastnoisy.augment.registry import Step
 triton = pytest.importorskip("triton")
 tl = triton.language
 
-from fastnoisy.augment.executors.cuda import choices, keys  # noqa: E402
+from fastnoisy.augment.executors.cuda import choices, keys, view  # noqa: E402
+from fastnoisy.errors import FastnoisyError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -213,6 +214,74 @@ def test_places_are_the_reference_s(text: str) -> None:
     assert columns.float().std() > 0
 
 
+# -- launches ---------------------------------------------------------------------------------------------------------
+
+
+def made(program: str, executor: str, count: int) -> Any:
+    view_ = parse_view(program).build("eval", mean=(0.4,) * 3, std=(0.2,) * 3, executor=executor)
+    images = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (count, 3, 40, 36)).astype(np.uint8))
+    place = WHERE if executor == "cuda" else torch.device("cpu")
+    return view_.to(place), images.to(place), torch.arange(count, device=place)
+
+
+def test_scratch_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More images than it holds are made by several launches, which share it."""
+    program = "augmix | random_crop(33) | normalize"
+    reference, images, rows = made(program, "reference", 5)
+    wanted = reference(images, None, rows, 3)
+    fused, images, rows = made(program, "cuda", 5)
+    taken: list[int] = []
+    real = torch.empty
+
+    def empty(*size: Any, **options: Any) -> torch.Tensor:
+        if options.get("dtype") == torch.int32:
+            taken.append(4 * size[0])
+        return real(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    for bound in (1, 2 * 4 * fused.plan((40, 36)).scratch, 2 << 30):
+        monkeypatch.setattr(view, "_SCRATCH_BYTES", bound)
+        assert torch.equal(fused(images, None, rows, 3).cpu(), wanted)
+    one = 4 * fused.plan((40, 36)).scratch
+    assert taken == [one, 2 * one, 5 * one]
+
+
+def test_a_cast_of_the_module_leaves_its_tables_alone() -> None:
+    fused, images, rows = made("randaugment(n=2, m=9) | normalize | cutout(4)", "cuda", 3)
+    wanted = fused(images, None, rows, 3)
+    assert torch.equal(fused.half()(images, None, rows, 3), wanted)
+    assert torch.equal(fused.double()(images, None, rows, 3), wanted)
+
+
+def test_what_triton_cannot_compile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, images, rows = made("hflip | normalize", "cuda", 2)
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("Failed to find C compiler.\nmore")
+
+    monkeypatch.setattr(view, "launch", fails)
+    monkeypatch.setattr(view, "_view", fails)
+    with pytest.raises(
+        FastnoisyError, match=r"cannot compile the view 'eval' here: Failed to find C compiler.*reference"
+    ):
+        fused(images, None, rows, 3)
+
+
+def test_numbers_of_other_modules_are_told_apart_on_disk() -> None:
+    """Triton's key of what it has compiled does not see them."""
+    code = (
+        "from fastnoisy.augment.executors import codes\n{change}"
+        "from fastnoisy.augment.executors.cuda import constants\nprint(constants.VERSION)"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code.format(change=change)], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+        for change in ("", "", "codes.SIZE = 3\n")
+    ]
+    assert told[0] == told[1] != told[2]
+
+
 # -- compiled for GPUs that are not here ------------------------------------------------------------------------------
 
 
@@ -230,6 +299,7 @@ def check(cases: list[dict[str, Any]], archs: list[str]) -> None:
         for made in case["compiled"].values():
             assert made["doubtful"] == [], "rounds otherwise than the interpreter, which alone is compared"
             assert made["unguarded"] == [], "scratch memory is read with no barrier after it was written"
+            assert made["calls"] == 0, "a function with two returns is no part of a loop to every Triton"
             assert made["registers"] * made["warps"] * 32 <= 65536
             assert made["stack"] == 0 or max(case["canvas"]) > 32, "registers are spilled"
 

@@ -300,6 +300,8 @@ def test_maps_by_any_number(value: float, bilinear: bool, executor: str) -> None
         ("normalize | random_erasing(p=1.0, scale=(0.0, 0.0)) | cutout(200)", (5, 5)),
         ("normalize | cutout(0) | random_erasing(p=0.5)", (5, 5)),
         ("normalize | random_erasing(p=1.0, scale=(0.9, 1.0), ratio=(1.0, 1.0), value=-2.5)", (8, 8)),
+        ("hue(10000000.0) | normalize", (5, 7)),
+        pytest.param("resize_shorter(256) | center_crop(224) | normalize", (4096, 1), marks=pytest.mark.slow),
     ],
 )
 def test_corners_of_programs(program: str, canvas: tuple[int, int], executor: str) -> None:

@@ -191,7 +191,7 @@ def _resized(
         )  # fmt: skip
         return resample.along(image, p, skip_y, rows, box_height, new_height, columns, tables, ON_CHIP, N)
     else:
-        lower = tables + columns * resample.taps(box_width, new_width)
+        lower = tables + columns * (1 + resample.taps(box_width, new_width))
         resample.write_coefficients(tables, skip_x, columns, box_width, new_width, N)
         resample.write_coefficients(lower, skip_y, rows, box_height, new_height, N)
         tl.debug_barrier()
@@ -218,20 +218,153 @@ def _filled(y, x, top, left, bottom, right):
 
 
 @triton.jit
+def _step(
+    image, first, second, third, sums, tables, ROOM, batch, own, step, integers, floats, height, width, row, column,
+    plane, OUT_H, OUT_W, zero,
+    KIND: tl.constexpr, OPS: tl.constexpr, WIDTH: tl.constexpr, FROM_BATCH: tl.constexpr, ON_CHIP: tl.constexpr,
+    N: tl.constexpr,
+):  # fmt: skip
+    """One step of the program: the image, its buffer and the other one, its height and width, and a box to be filled.
+
+    Args:
+        first, second, third: buffers in scratch memory, the first of which holds the image.
+        own: the sample's key for this step; `step` points to its row.
+        FROM_BATCH: whether it reads the batch itself, where no image has been made yet.
+        The others are as for `view`.
+    """
+    no = tl.full((), 0, tl.int32)
+    none = tl.full((), 0, tl.int64)
+    box_top, box_left, box_bottom, box_right = no, no, no, no
+    if KIND == codes.SINGLE:
+        fill = pixels.packed(
+            choices.column(step, codes.RED), choices.column(step, codes.GREEN), choices.column(step, codes.BLUE)
+        ).to(tl.int32)
+        code, value = (
+            choices.column(step, codes.OPERATION),
+            tl.load(floats + choices.column(step, codes.VALUE_PLACE)),
+        )
+        cosine, sine = choices.column(step, codes.COSINE), choices.column(step, codes.SINE)
+        center_y, center_x = choices.center(own, 0, height), choices.center(own, 1, width)
+        target = second
+        if choices.column(step, codes.BILINEAR) != 0:
+            image = _operate(
+                image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, True, OPS,
+                ON_CHIP, N,
+            )  # fmt: skip
+        else:
+            image = _operate(
+                image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, False, OPS,
+                ON_CHIP, N,
+            )  # fmt: skip
+        if code > codes.IDENTITY:
+            first, second = second, first
+    elif KIND == codes.AUGMIX or KIND == codes.GOOGLE_AUGMIX:
+        image = _mixture(
+            image, second, third, sums, ROOM, own, step, integers, floats, height, width, zero,
+            KIND == codes.GOOGLE_AUGMIX, WIDTH, OPS, ON_CHIP, N,
+        )  # fmt: skip
+        first, second = second, first
+    elif KIND <= codes.COLOR_JITTER:
+        count = choices.column(step, codes.COUNT).to(tl.int32)
+        for operation in range(count):
+            cosine, sine, center_y, center_x = none, none, none, none
+            if KIND == codes.RANDAUGMENT:
+                code, value, cosine, sine, center_y, center_x = choices.randaugment(
+                    own, operation, step, integers, floats, height, width
+                )
+            elif KIND == codes.TORCHVISION_RANDAUGMENT:
+                code, value, cosine, sine = choices.torchvision_randaugment(
+                    own, operation, step, integers, floats, height, width
+                )
+            elif KIND == codes.AUTOAUGMENT:
+                code, value, cosine, sine = choices.autoaugment(own, operation, step, integers, floats, height, width)
+            else:
+                code, value = choices.color_jitter(own, operation, step, integers)
+            image = _operate(
+                image, second, code, value, cosine, sine, center_y, center_x, 0, height, width, zero, False, OPS,
+                ON_CHIP, N,
+            )  # fmt: skip
+            if not ON_CHIP:
+                if code > codes.IDENTITY:
+                    first, second = second, first
+    elif KIND == codes.RANDOM_CROP or KIND == codes.CENTER_CROP:
+        size = choices.column(step, codes.SIZE).to(tl.int32)
+        if KIND == codes.RANDOM_CROP:
+            top, left = choices.random_crop(own, step, height, width)
+        else:
+            top, left = resample.middle(height, size), resample.middle(width, size)
+        image = _moved(
+            image, second, batch, top, left, size, size, no != 0, height, width, row, column, plane, FROM_BATCH,
+            ON_CHIP, N,
+        )  # fmt: skip
+        first, second, height, width = second, first, size, size
+    elif KIND == codes.HFLIP:
+        mirrored = choices.hflip(own, step)
+        if ON_CHIP:
+            image = _moved(
+                image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
+                ON_CHIP, N,
+            )  # fmt: skip
+        elif mirrored:
+            image = _moved(
+                image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
+                ON_CHIP, N,
+            )  # fmt: skip
+            first, second = second, first
+    elif KIND == codes.RANDOM_RESIZED_CROP or KIND == codes.RESIZE:
+        size = choices.column(step, codes.SIZE).to(tl.int32)
+        top, left, tall, wide = no, no, height, width
+        if KIND == codes.RANDOM_RESIZED_CROP:
+            top, left, tall, wide = choices.random_resized_crop(own, step, integers, height, width)
+        image = _resized(
+            image, second, third, tables, batch, top, left, tall, wide, size, size, no, size, no, size, width, row,
+            column, plane, FROM_BATCH, ON_CHIP, N,
+        )  # fmt: skip
+        first, second, height, width = second, first, size, size
+    elif KIND == codes.RESIZE_SHORTER:
+        size, crop = choices.column(step, codes.SIZE).to(tl.int32), choices.column(step, codes.CROP).to(tl.int32)
+        shorter = tl.minimum(height, width)
+        tall, wide = size * height // shorter, size * width // shorter
+        cut_y = (tl.maximum(tall - 2 * size, 0) + 3) // 4 * 4
+        cut_x = (tl.maximum(wide - 2 * size, 0) + 3) // 4 * 4
+        kept_y, kept_x, skip_y, skip_x = tall - cut_y, wide - cut_x, cut_y // 2, cut_x // 2
+        if crop > 0:
+            skip_y, skip_x = skip_y + resample.middle(kept_y, crop), skip_x + resample.middle(kept_x, crop)
+            kept_y, kept_x = crop, crop
+        image = _resized(
+            image, second, third, tables, batch, no, no, height, width, tall, wide, skip_y, kept_y, skip_x, kept_x,
+            width, row, column, plane, FROM_BATCH, ON_CHIP, N,
+        )  # fmt: skip
+        first, second, height, width = second, first, kept_y, kept_x
+    else:  # a box that is filled after `normalize`
+        if KIND == codes.CUTOUT:
+            reach = choices.column(step, codes.SIZE).to(tl.int32)
+            y, x = draw(own, 0, OUT_H).to(tl.int32), draw(own, 1, OUT_W).to(tl.int32)
+            top, left, bottom, right = y - reach, x - reach, y + reach, x + reach
+        else:
+            top, left, bottom, right = choices.random_erasing(own, step, integers, height, width)
+            bottom, right = top + bottom, left + right
+        box_top, box_left, box_bottom, box_right = top, left, bottom, right
+    return image, first, second, height, width, box_top, box_left, box_bottom, box_right
+
+
+@triton.jit
 def view(
-    batch, sizes, indices, key, rows, integers, floats, lookup, fills, out, scratch, name, ROOM, NARROW, TABLES,
-    H, W, row, column, plane, image_stride, OUT_H, OUT_W, out_row, out_column, out_plane, zero,
+    batch, sizes, indices, key, rows, integers, floats, lookup, fills, out, scratch, ROOM, NARROW, TABLES, FIRST,
+    H, W, row, column, plane, image_stride, OUT_H, OUT_W, out_row, out_column, out_plane, zero, NAME,
     STEPS: tl.constexpr, UINT8_STEPS: tl.constexpr, KINDS: tl.constexpr, OPS: tl.constexpr, WIDTH: tl.constexpr,
     COLUMNS: tl.constexpr, HAS_SIZES: tl.constexpr, NORMALIZED: tl.constexpr, FROM_BATCH: tl.constexpr,
-    ON_CHIP: tl.constexpr, N: tl.constexpr,
+    ON_CHIP: tl.constexpr, N: tl.constexpr, VERSION: tl.constexpr,
 ):  # fmt: skip
     """One image of a view.
 
     Args:
         batch: uint8, images of H x W pixels with strides `image_stride`, `row`, `column` and `plane`.
         sizes: int32 (B, 2), the valid areas, if HAS_SIZES.
-        indices, key: int64 (B,) and (); name: of the view.
-        rows, integers, floats: the program, see `programs`; rows have COLUMNS columns.
+        indices, key: int64 (B,) and ().
+        rows, integers, floats: the program, see `programs`; rows have COLUMNS columns. The view's name is the last of
+            the integers, NAME of which come before it.
+        FIRST: of the images that this launch makes; `scratch` is theirs.
         lookup, fills: (3, 256) and (BOXES,) of the result's dtype: see `normalize`, and what boxes are filled with.
         out: the result, OUT_H x OUT_W pixels, its images without gaps; uint8 before `normalize` unless NORMALIZED.
         scratch: int32, of each image two buffers of ROOM pixels and one of NARROW, where a resize keeps its rows; three
@@ -242,12 +375,14 @@ def view(
         WIDTH: see `choices.cuts`.
         FROM_BATCH: whether the first step reads the batch itself.
         ON_CHIP, N: see the package; pixels that are worked on at once, all of them where ON_CHIP.
+        VERSION: of the numbers in `codes` and `constants`; it is not used, but told apart by what Triton keeps on disk.
     """
-    number = tl.program_id(0).to(tl.int64)
+    place = tl.program_id(0).to(tl.int64)
+    number = place + FIRST
     batch += number * image_stride
     mixes: tl.constexpr = WIDTH > 1
     if not ON_CHIP:
-        scratch += number * (2 * ROOM + NARROW + (3 * ROOM if mixes else 0) + TABLES)
+        scratch += place * (2 * ROOM + NARROW + (3 * ROOM if mixes else 0) + TABLES)
     first, second = scratch, scratch + ROOM
     third = second + ROOM
     sums = third + NARROW
@@ -256,9 +391,8 @@ def view(
     if HAS_SIZES:
         height = tl.minimum(tl.maximum(tl.load(sizes + 2 * number).to(tl.int32), 1), height)
         width = tl.minimum(tl.maximum(tl.load(sizes + 2 * number + 1).to(tl.int32), 1), width)
-    sample = fold(fold(tl.load(key), tl.load(indices + number)), name)
+    sample = fold(fold(tl.load(key), tl.load(indices + number)), tl.load(integers + NAME))
     no = tl.full((), 0, tl.int32)
-    none = tl.full((), 0, tl.int64)
     top_0, left_0, bottom_0, right_0 = no, no, no, no
     top_1, left_1, bottom_1, right_1 = no, no, no, no
     image = first
@@ -268,124 +402,16 @@ def view(
         )
     for position in tl.static_range(STEPS):
         step = rows + position * COLUMNS
-        kind = (KINDS >> (constants.KIND_BITS * position)) & constants.KIND_MASK
-        from_batch = FROM_BATCH and position == 0
-        own = fold(sample, choices.column(step, codes.POSITION))
-        if kind == codes.SINGLE:
-            fill = pixels.packed(
-                choices.column(step, codes.RED), choices.column(step, codes.GREEN), choices.column(step, codes.BLUE)
-            ).to(tl.int32)
-            code, value = (
-                choices.column(step, codes.OPERATION),
-                tl.load(floats + choices.column(step, codes.VALUE_PLACE)),
-            )
-            cosine, sine = choices.column(step, codes.COSINE), choices.column(step, codes.SINE)
-            center_y, center_x = choices.center(own, 0, height), choices.center(own, 1, width)
-            target = second
-            if choices.column(step, codes.BILINEAR) != 0:
-                image = _operate(
-                    image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, True, OPS,
-                    ON_CHIP, N,
-                )  # fmt: skip
-            else:
-                image = _operate(
-                    image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, False, OPS,
-                    ON_CHIP, N,
-                )  # fmt: skip
-            if code > codes.IDENTITY:
-                first, second = second, first
-        elif kind == codes.AUGMIX or kind == codes.GOOGLE_AUGMIX:
-            image = _mixture(
-                image, second, third, sums, ROOM, own, step, integers, floats, height, width, zero,
-                kind == codes.GOOGLE_AUGMIX, WIDTH, OPS, ON_CHIP, N,
-            )  # fmt: skip
-            first, second = second, first
-        elif kind <= codes.COLOR_JITTER:
-            count = choices.column(step, codes.COUNT).to(tl.int32)
-            for operation in range(count):
-                cosine, sine, center_y, center_x = none, none, none, none
-                if kind == codes.RANDAUGMENT:
-                    code, value, cosine, sine, center_y, center_x = choices.randaugment(
-                        own, operation, step, integers, floats, height, width
-                    )
-                elif kind == codes.TORCHVISION_RANDAUGMENT:
-                    code, value, cosine, sine = choices.torchvision_randaugment(
-                        own, operation, step, integers, floats, height, width
-                    )
-                elif kind == codes.AUTOAUGMENT:
-                    code, value, cosine, sine = choices.autoaugment(
-                        own, operation, step, integers, floats, height, width
-                    )
-                else:
-                    code, value = choices.color_jitter(own, operation, step, integers)
-                image = _operate(
-                    image, second, code, value, cosine, sine, center_y, center_x, 0, height, width, zero, False, OPS,
-                    ON_CHIP, N,
-                )  # fmt: skip
-                if not ON_CHIP:
-                    if code > codes.IDENTITY:
-                        first, second = second, first
-        elif kind == codes.RANDOM_CROP or kind == codes.CENTER_CROP:
-            size = choices.column(step, codes.SIZE).to(tl.int32)
-            if kind == codes.RANDOM_CROP:
-                top, left = choices.random_crop(own, step, height, width)
-            else:
-                top, left = resample.middle(height, size), resample.middle(width, size)
-            image = _moved(
-                image, second, batch, top, left, size, size, no != 0, height, width, row, column, plane, from_batch,
-                ON_CHIP, N,
-            )  # fmt: skip
-            first, second, height, width = second, first, size, size
-        elif kind == codes.HFLIP:
-            mirrored = choices.hflip(own, step)
-            if ON_CHIP:
-                image = _moved(
-                    image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
-                    ON_CHIP, N,
-                )  # fmt: skip
-            elif mirrored:
-                image = _moved(
-                    image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
-                    ON_CHIP, N,
-                )  # fmt: skip
-                first, second = second, first
-        elif kind == codes.RANDOM_RESIZED_CROP or kind == codes.RESIZE:
-            size = choices.column(step, codes.SIZE).to(tl.int32)
-            top, left, tall, wide = no, no, height, width
-            if kind == codes.RANDOM_RESIZED_CROP:
-                top, left, tall, wide = choices.random_resized_crop(own, step, integers, height, width)
-            image = _resized(
-                image, second, third, tables, batch, top, left, tall, wide, size, size, no, size, no, size, width, row,
-                column, plane, from_batch, ON_CHIP, N,
-            )  # fmt: skip
-            first, second, height, width = second, first, size, size
-        elif kind == codes.RESIZE_SHORTER:
-            size, crop = choices.column(step, codes.SIZE).to(tl.int32), choices.column(step, codes.CROP).to(tl.int32)
-            shorter = tl.minimum(height, width)
-            tall, wide = size * height // shorter, size * width // shorter
-            cut_y = (tl.maximum(tall - 2 * size, 0) + 3) // 4 * 4
-            cut_x = (tl.maximum(wide - 2 * size, 0) + 3) // 4 * 4
-            kept_y, kept_x, skip_y, skip_x = tall - cut_y, wide - cut_x, cut_y // 2, cut_x // 2
-            if crop > 0:
-                skip_y, skip_x = skip_y + resample.middle(kept_y, crop), skip_x + resample.middle(kept_x, crop)
-                kept_y, kept_x = crop, crop
-            image = _resized(
-                image, second, third, tables, batch, no, no, height, width, tall, wide, skip_y, kept_y, skip_x, kept_x,
-                width, row, column, plane, from_batch, ON_CHIP, N,
-            )  # fmt: skip
-            first, second, height, width = second, first, kept_y, kept_x
-        else:  # a box that is filled after `normalize`
-            if kind == codes.CUTOUT:
-                reach = choices.column(step, codes.SIZE).to(tl.int32)
-                y, x = draw(own, 0, OUT_H).to(tl.int32), draw(own, 1, OUT_W).to(tl.int32)
-                top, left, bottom, right = y - reach, x - reach, y + reach, x + reach
-            else:
-                top, left, bottom, right = choices.random_erasing(own, step, integers, height, width)
-                bottom, right = top + bottom, left + right
-            if position == UINT8_STEPS:
-                top_0, left_0, bottom_0, right_0 = top, left, bottom, right
-            else:
-                top_1, left_1, bottom_1, right_1 = top, left, bottom, right
+        image, first, second, height, width, top, left, bottom, right = _step(
+            image, first, second, third, sums, tables, ROOM, batch, fold(sample, choices.column(step, codes.POSITION)),
+            step, integers, floats, height, width, row, column, plane, OUT_H, OUT_W, zero,
+            (KINDS >> (constants.KIND_BITS * position)) & constants.KIND_MASK, OPS, WIDTH,
+            FROM_BATCH and position == 0, ON_CHIP, N,
+        )  # fmt: skip
+        if position == UINT8_STEPS:
+            top_0, left_0, bottom_0, right_0 = top, left, bottom, right
+        elif position > UINT8_STEPS:
+            top_1, left_1, bottom_1, right_1 = top, left, bottom, right
     canvas = OUT_H * OUT_W
     out += number * 3 * canvas
     for start in range(0, canvas, N):

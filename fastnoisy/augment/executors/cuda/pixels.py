@@ -285,7 +285,7 @@ def levels_of(code, value, pixel, mean, red_table, green_table, blue_table, zero
             )
     if (OPS >> codes.HUE) & 1:
         if code == codes.HUE:
-            made = hue(pixel, (value * 255).to(tl.int32))
+            made = hue(pixel, ((value * 255).to(tl.int64) & 255).to(tl.int32))
     return made
 
 

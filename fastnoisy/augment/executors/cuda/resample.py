@@ -37,7 +37,7 @@ def middle(extent, size):
 
 @triton.jit
 def _first(i, skip, length, size):
-    """The first source pixel that output pixel `i` of those from `skip` on is made of."""
+    """The first source pixel that output pixel `i` of those from `skip` on is made of; in the integers that `i` has."""
     span = tl.maximum(length, size)
     centre = (2 * (skip + i) + 1) * length
     return tl.maximum(tl.maximum(centre - 2 * span + size, 0) // (2 * size), 0)
@@ -65,7 +65,7 @@ def _total(i, skip, length, size, N: tl.constexpr):
     """The sum of an output pixel's weights, int32 (N,)."""
     total = tl.zeros((N,), tl.int32)
     for tap in range(0, taps(length, size)):
-        total += _weight(i, tap, skip, length, size)
+        total += _weight(i, tap, skip, length, size).to(tl.int32)
     return tl.maximum(total, 1)
 
 
@@ -77,14 +77,16 @@ def _coefficient(weight, total):
 
 @triton.jit
 def write_coefficients(table, skip, count, length, size, N: tl.constexpr):
-    """Of `count` output pixels from `skip` on: int32 (count, taps), to scratch memory."""
+    """Of `count` output pixels from `skip` on: int32 (count, 1 + taps), to scratch memory; first comes `_first`."""
     number = taps(length, size)
     for start in range(0, count, N):
-        i = start + tl.arange(0, N)
+        place = start + tl.arange(0, N)
+        i, row = place.to(tl.int64), table + place * (1 + number)  # 2 * 4096 * 256 * 4096 is above 2**31
         total = _total(i, skip, length, size, N)
+        tl.store(row, _first(i, skip, length, size).to(tl.int32), mask=place < count)
         for tap in range(0, number):
             coefficient = _coefficient(_weight(i, tap, skip, length, size), total)
-            tl.store(table + i * number + tap, coefficient, mask=i < count)
+            tl.store(row + 1 + tap, coefficient, mask=place < count)
 
 
 @triton.jit
@@ -97,10 +99,9 @@ def across(
     inside = y < rows
     number = taps(length, size)
     half: tl.constexpr = 1 << (constants.PRECISION_BITS - 1)
-    first = _first(x, skip, length, size)
     red, green, blue = tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32)
     if ON_CHIP:
-        total = _total(x, skip, length, size, N)
+        first, total = _first(x, skip, length, size), _total(x, skip, length, size, N)
         for tap in range(0, number):
             coefficient = _coefficient(_weight(x, tap, skip, length, size), total)
             there = left + tl.minimum(first + tap, length - 1)
@@ -109,8 +110,10 @@ def across(
             green += level(pixel, 1) * coefficient
             blue += level(pixel, 2) * coefficient
     else:
+        coefficients = table + x * (1 + number)
+        first = tl.load(coefficients, mask=inside, other=0)
         for tap in range(0, number):
-            coefficient = tl.load(table + x * number + tap, mask=inside, other=0)
+            coefficient = tl.load(coefficients + 1 + tap, mask=inside, other=0)
             there = left + tl.minimum(first + tap, length - 1)
             pixel = read(image, batch, top + y, there, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
             red += level(pixel, 0) * coefficient
@@ -126,10 +129,9 @@ def along(image, p, skip, rows, length, size, width, table, ON_CHIP: tl.constexp
     inside = y < rows
     number = taps(length, size)
     half: tl.constexpr = 1 << (constants.PRECISION_BITS - 1)
-    first = _first(y, skip, length, size)
     red, green, blue = tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32)
     if ON_CHIP:
-        total = _total(y, skip, length, size, N)
+        first, total = _first(y, skip, length, size), _total(y, skip, length, size, N)
         for tap in range(0, number):
             coefficient = _coefficient(_weight(y, tap, skip, length, size), total)
             place = tl.minimum(first + tap, length - 1) * width + x
@@ -138,8 +140,10 @@ def along(image, p, skip, rows, length, size, width, table, ON_CHIP: tl.constexp
             green += level(pixel, 1) * coefficient
             blue += level(pixel, 2) * coefficient
     else:
+        coefficients = table + y * (1 + number)
+        first = tl.load(coefficients, mask=inside, other=0)
         for tap in range(0, number):
-            coefficient = tl.load(table + y * number + tap, mask=inside, other=0)
+            coefficient = tl.load(coefficients + 1 + tap, mask=inside, other=0)
             place = tl.minimum(first + tap, length - 1) * width + x
             pixel = at(image, tl.where(inside, place, 0), ON_CHIP)
             red += level(pixel, 0) * coefficient

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,12 +21,15 @@ from fastnoisy.augment.executors.reference import ReferenceView
 from fastnoisy.augment.geometry import MAX_CANVAS
 from fastnoisy.augment.registry import Step
 from fastnoisy.augment.steps import Normalize
+from fastnoisy.errors import FastnoisyError
 
 if TYPE_CHECKING:
     from fastnoisy.augment.program import ViewProgram
 
 _ON_CHIP_WARPS, _SCRATCH_WARPS = 8, 16
 _SCRATCH_PIXELS = 2048  # that are worked on at once
+_SCRATCH_BYTES = 2 << 30  # of scratch memory at most, if it holds one image
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MOST_STEPS = 60 // constants.KIND_BITS
 _MOVING = (
     codes.RANDOM_CROP, codes.CENTER_CROP, codes.RANDOM_RESIZED_CROP, codes.RESIZE, codes.RESIZE_SHORTER,
@@ -99,7 +104,6 @@ def _view(
     floats: Tensor,
     lookup: Tensor,
     fills: Tensor,
-    name: int,
     canvas: list[int],
     channels_last: bool,
     normalized: bool,
@@ -107,7 +111,7 @@ def _view(
 ) -> Tensor:
     """The operator; `plan` is a `Layout`, the others are as for `kernel.view`."""
     return launch(
-        wrap_triton(kernel.view), images, sizes, indices, key, rows, integers, floats, lookup, fills, name, canvas,
+        wrap_triton(kernel.view), images, sizes, indices, key, rows, integers, floats, lookup, fills, canvas,
         channels_last, normalized, plan,
     )  # fmt: skip
 
@@ -116,13 +120,13 @@ def _room(images: Tensor, lookup: Tensor, canvas: list[int], channels_last: bool
     """For the result."""
     memory = torch.channels_last if channels_last else torch.contiguous_format
     dtype = lookup.dtype if normalized else torch.uint8
-    return torch.empty((len(images), 3, *canvas), dtype=dtype, device=images.device, memory_format=memory)
+    return torch.empty((images.shape[0], 3, *canvas), dtype=dtype, device=images.device, memory_format=memory)
 
 
 @_view.register_fake
 def _(
     images: Tensor, sizes: Tensor | None, indices: Tensor, key: Tensor, rows: Tensor, integers: Tensor, floats: Tensor,
-    lookup: Tensor, fills: Tensor, name: int, canvas: list[int], channels_last: bool, normalized: bool, plan: list[int],
+    lookup: Tensor, fills: Tensor, canvas: list[int], channels_last: bool, normalized: bool, plan: list[int],
 ) -> Tensor:  # fmt: skip
     return _room(images, lookup, canvas, channels_last, normalized)
 
@@ -138,7 +142,6 @@ def launch(
     floats: Tensor,
     lookup: Tensor,
     fills: Tensor,
-    name: int,
     canvas: list[int],
     channels_last: bool,
     normalized: bool,
@@ -148,19 +151,21 @@ def launch(
     made = Layout(*plan)  # type: ignore[arg-type]  # of an operator's arguments, booleans as integers
     B, _, H, W = images.shape
     out = _room(images, lookup, canvas, channels_last, normalized)
-    scratch = torch.empty(max(B * made.scratch, 1), dtype=torch.int32, device=images.device)
-    steps = made.steps if normalized else made.uint8_steps
-    if B == 0:
-        return out
-    kernel_[(B,)](  # type: ignore[index]
-        images, indices if sizes is None else sizes, indices, key, rows, integers, floats, lookup, fills, out, scratch,
-        name, made.room, made.narrow, made.tables,
-        H, W, images.stride(2), images.stride(3), images.stride(1), images.stride(0),
-        canvas[0], canvas[1], out.stride(2), out.stride(3), out.stride(1), 0,
-        STEPS=steps, UINT8_STEPS=made.uint8_steps, KINDS=made.kinds, OPS=made.ops, WIDTH=made.width, COLUMNS=_COLUMNS,
-        HAS_SIZES=sizes is not None, NORMALIZED=normalized, FROM_BATCH=bool(made.from_batch),
-        ON_CHIP=bool(made.on_chip), N=made.pixels, num_warps=made.warps,
-    )  # fmt: skip
+    count = max(1, min(B, _SCRATCH_BYTES // max(4 * made.scratch, 1)))  # of images that one launch makes
+    scratch = torch.empty(max(count * made.scratch, 1), dtype=torch.int32, device=images.device)
+    # Triton launches on the current device, which need not be the images'
+    with torch.cuda.device(images.device) if images.is_cuda and torch.cuda.is_initialized() else nullcontext():
+        for first in range(0, B, count):  # one after another on the stream, so they may share the scratch memory
+            kernel_[(min(count, B - first),)](  # type: ignore[index]
+                images, indices if sizes is None else sizes, indices, key, rows, integers, floats, lookup, fills, out,
+                scratch, made.room, made.narrow, made.tables, first,
+                H, W, images.stride(2), images.stride(3), images.stride(1), images.stride(0),
+                canvas[0], canvas[1], out.stride(2), out.stride(3), out.stride(1), 0, integers.numel() - 1,
+                STEPS=made.steps if normalized else made.uint8_steps, UINT8_STEPS=made.uint8_steps, KINDS=made.kinds,
+                OPS=made.ops, WIDTH=made.width, COLUMNS=_COLUMNS, HAS_SIZES=sizes is not None, NORMALIZED=normalized,
+                FROM_BATCH=bool(made.from_batch), ON_CHIP=bool(made.on_chip), N=made.pixels,
+                VERSION=constants.VERSION, num_warps=made.warps,
+            )  # fmt: skip
     return out
 
 
@@ -199,14 +204,16 @@ class CudaView(ReferenceView):
         levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
         fills = [*encoded.fills, *[0.0] * constants.BOXES][: constants.BOXES]
         rows = encoded.rows if len(encoded.rows) else np.zeros((1, codes.COLUMNS), np.int64)
+        self._launched: set[tuple[int, ...]] = set()
         for place, table in (
             ("_rows", torch.from_numpy(rows)),
-            ("_integers", torch.from_numpy(encoded.integers)),
+            ("_integers", torch.from_numpy(np.append(encoded.integers, self._name_value))),
             ("_floats", torch.from_numpy(encoded.floats)),
             ("_lookup", normalize.apply(levels, None, ())[0].to(dtype).reshape(3, 256)),
             ("_fills", torch.tensor(fills, dtype=torch.float32).to(dtype)),
         ):
-            self.register_buffer(place, table.contiguous(), persistent=False)
+            bits = table.contiguous().view(_BITS[table.element_size()])  # which `Module.to` of a dtype leaves alone
+            self.register_buffer(place, bits, persistent=False)
 
     def _runs_here(self, images: Tensor) -> bool:
         """Others, and canvases that affine maps refuse, are the reference's."""
@@ -225,7 +232,7 @@ class CudaView(ReferenceView):
             return super().forward(images, sizes, indices, key)
         return self._make(images, sizes, indices, key, normalized=True)
 
-    def plan(self, canvas: tuple[int, int]) -> Layout:
+    def plan(self, canvas: Sequence[int]) -> Layout:
         """How this program is launched for images on such a canvas."""
         made = max((call.kind.sides * call.keywords.get("size", 0) for call in self.program.steps), default=0)
         side, pixels = max(*canvas, made), max(canvas[0] * canvas[1], made * made)
@@ -237,12 +244,26 @@ class CudaView(ReferenceView):
         self.check(images, sizes, indices)
         if isinstance(key, int):  # made on the device: a copy from the host would synchronise
             key = torch.full((), key, dtype=torch.int64, device=images.device)
-        canvas = (images.shape[2], images.shape[3])
+        canvas, plan = (images.shape[2], images.shape[3]), tuple(map(int, self.plan(images.shape[2:])))
         sizes = None if sizes is None else sizes.contiguous()
         run = functools.partial(launch, kernel.view) if images.device.type == "cpu" else _view
-        made: Tensor = run(
-            images, sizes, indices.contiguous(), key, self._rows, self._integers, self._floats, self._lookup,
-            self._fills, self._name_value, list(self.program.output_size(canvas)),
-            normalized and self.memory_format == torch.channels_last, normalized, list(map(int, self.plan(canvas))),
+        given = (
+            images, sizes, indices.contiguous(), key.to(images.device), self._rows, self._integers,
+            self._floats.view(torch.float64), self._lookup.view(self.dtype), self._fills.view(self.dtype),
+            list(self.program.output_size(canvas)), normalized and self.memory_format == torch.channels_last,
+            normalized, list(plan),
         )  # fmt: skip
+        if plan in self._launched or torch.compiler.is_compiling():
+            made: Tensor = run(*given)
+            return made
+        try:
+            made = run(*given)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of Triton's, of its assembler's, of the compiler of its launcher
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise FastnoisyError(
+                f"Triton cannot compile the view {self.name!r} here: {line}", "Set views.executor=reference"
+            ) from error
+        self._launched.add(plan)
         return made
