@@ -80,8 +80,8 @@ def by_pillow(arrays: list[np.ndarray], programs: Any, batch_size: int, workers:
     return epoch
 
 
-def by_us(split: Split, count: int, programs: Any, batch_size: int, opened: list[Any]) -> Epoch:
-    """The resident pipeline and a run's own views, over all cores."""
+def by_us(split: Split, count: int, programs: Any, batch_size: int, threads: int, opened: list[Any]) -> Epoch:
+    """The resident pipeline and a run's own views, over so many threads."""
     pipeline = pipelines.open_pipeline("resident", split, split.given_labels, CPU, 0)
     opened.append(pipeline)
     views = [programs[name].build(name, **MEAN_STD, executor="cpu") for name in NAMES]
@@ -92,7 +92,7 @@ def by_us(split: Split, count: int, programs: Any, batch_size: int, opened: list
         nonlocal number
         number += 1
         key = keyed_random.key(1, number)
-        torch.set_num_threads(cores())
+        torch.set_num_threads(threads)
         for batch in pipeline.iterate(list(batches(order(rows, "train", 1, number), batch_size, False))):
             for view in views:
                 view(batch.images, batch.sizes, batch.indices, key)
@@ -108,27 +108,33 @@ def timed(job: tuple[Any, ...], split: Split, repetitions: int, tiny: bool) -> t
     count, batch_size = (12, 4) if tiny else (min(images, split.num_samples), batch_size)
     programs, opened = setup.resolve(recipe, words).views, []
     arrays = [np.ascontiguousarray(split.read_image(row)) for row in range(count)]
-    one = Competitor("ours", by_us(split, count, programs, batch_size, opened))
+    ours = [
+        Competitor(f"{n} thread{'s' * (n > 1)}", by_us(split, count, programs, batch_size, n, opened))
+        for n in sorted({1, cores()})
+    ]
     peers = [Competitor(f"{n} workers", by_pillow(arrays, programs, batch_size, n)) for n in WORKERS]
-    measure([one, *peers], repetitions, CPU)
+    measure([*ours, *peers], repetitions, CPU)
     for pipeline in opened:
         pipeline.close()
     found: dict[str, Any] = {"name": name, "images": count, "batch_size": batch_size, "aim": aim}
     for what in ("cpu", "wall"):
-        best = min(peers, key=lambda peer: statistics.median(getattr(peer, what)))
+        one, best = (
+            min(side, key=lambda each, what=what: statistics.median(getattr(each, what))) for side in (ours, peers)
+        )
         pairs = zip(getattr(best, what), getattr(one, what), strict=True)
-        found[what] = {"over": best.name, "ratio_quartiles": quartiles([theirs / ours for theirs, ours in pairs])}
+        ratios = quartiles([theirs / mine for theirs, mine in pairs])
+        found[what] = {"ours": one.name, "over": best.name, "ratio_quartiles": ratios}
     found["runs"] = {
         each.name: {
             "wall_us_per_image": [round(1e6 * seconds, 1) for seconds in each.wall],
             "cpu_us_per_image": [round(1e6 * seconds, 1) for seconds in each.cpu],
         }
-        for each in (one, *peers)
+        for each in (*ours, *peers)
     }
     cells = []
     for what in ("cpu", "wall"):
         low, middle, high = found[what]["ratio_quartiles"]
-        cells += [f"{middle:.1f} ({low:.1f}–{high:.1f})", found[what]["over"]]
+        cells += [f"{middle:.1f} ({low:.1f}–{high:.1f})", f"{found[what]['ours']}, {found[what]['over']}"]
     return [name, *cells, f"{aim:g}"], found
 
 
@@ -197,11 +203,12 @@ def main(
             rows.append(row)
             found.append(one)
         job_shares = share_of_ready(open_store(small).split("train"), repetitions, tiny)  # type: ignore[arg-type]
-    heads = ["both views", "times less CPU", "than", "times as fast", "as", "aim, CPU"]
+    heads = ["both views", "times less CPU", "with", "times as fast", "with", "aim, CPU"]
     table = markdown(heads, rows)
     note = (
-        f"Against the best of a DataLoader with Pillow and {', '.join(map(str, WORKERS))} workers; median of "
-        f"{repetitions} interleaved repetitions (quartiles); {cores()} cores; decoded images in memory on both sides. "
+        f"Ours at its best against a DataLoader with Pillow at its best of {', '.join(map(str, WORKERS))} workers; "
+        f"median of {repetitions} interleaved repetitions (quartiles); {cores()} cores; decoded images in memory on "
+        "both sides. "
         "Steps of NRD with `preact_small`, of their rate on ready-made views: "
         + "; ".join(
             f"{threads} thread{'s' * (threads != '1')}: {one['share_quartiles'][1]:.2f} "

@@ -169,39 +169,87 @@ def _indices(across, row_x, down, row_y, first, last, width, index):
 
 
 @compiled
+def _between(pixels, here, width, right, lower):
+    """The level between four pixels, of which the first is at `here`; weights int64 in 1/65536."""
+    under = here + width
+    upper_left, under_left = np.int64(pixels[here]), np.int64(pixels[under])
+    upper_right, under_right = np.int64(pixels[here + np.uint64(1)]), np.int64(pixels[under + np.uint64(1)])
+    upper = (upper_left << 16) + (upper_right - upper_left) * right
+    below = (under_left << 16) + (under_right - under_left) * right
+    return np.uint8((upper + (((below - upper) * lower) >> 16)) >> 16)
+
+
+@compiled
+def _beside(pixels, start, moved, right):
+    """A row between pixels that lie side by side, from `start` on; `right` int32 is the second's weight in 1/65536."""
+    first, second = pixels[start : start + len(moved)], pixels[start + 1 : start + 1 + len(moved)]
+    for x in range(len(moved)):
+        left = np.int32(first[x])
+        moved[x] = np.uint8(np.int32((left << np.int32(16)) + np.int32(second[x] - left) * right) >> np.int32(16))
+
+
+@compiled
 def _bilinear(source, height, width, result, coefficients, fill, index, right, lower):
     """`index`, `right` and `lower` are int32 (width or more,): a row's first taps, and the weights of the others."""
     a, b, c, d, e, f = coefficients
-    count, half = height * width, np.int64(1) << 31
+    count, half, wide = height * width, np.int64(1) << 31, np.uint64(width)
     last_x, last_y = np.int64(width - 1) << 32, np.int64(height - 1) << 32
     farthest_b, farthest_d, rounding = _farthest(b), _farthest(d), np.int64(1 << 16)
+    red, green, blue = source, source[count:], source[2 * count :]  # a tap past the last pixel has weight 0
+    straight = a == _ONE and b == 0 and c % _ONE == 0  # columns stay columns
     first, last = 0, width
     for y in range(height):
         row_x = b * min(2 * y + 1, farthest_b) + 2 * c + rounding
         row_y = e * (2 * y + 1) + 2 * f + rounding
         first, last = _span(a, d, farthest_d, row_x, row_y, 49, height, width, first, last)
-        for x in range(first, last):
-            odd = 2 * x + 1
-            at_x = min(max(((a * odd + row_x) >> 17) - half, np.int64(0)), last_x)
-            at_y = min(max(((d * min(odd, farthest_d) + row_y) >> 17) - half, np.int64(0)), last_y)
-            index[x] = np.int32((at_y >> 32) * width + (at_x >> 32))
-            right[x] = np.int32((at_x >> 16) & 0xFFFF)
-            lower[x] = np.int32((at_y >> 16) & 0xFFFF)
-        for channel in range(3):
-            pixels = source[channel * count :]  # a tap past the last pixel has weight 0; there is room behind
-            moved = result[channel * count + y * width : channel * count + (y + 1) * width]
-            for x in range(first):
-                moved[x] = fill[channel]
+        at_y = min(max((row_y >> 17) - half, np.int64(0)), last_y)  # of a whole row, where d is 0
+        beside = last - first > 2 and a == _ONE and d == 0 and (at_y >> 16) & 0xFFFF == 0
+        if beside:
+            for x in (first, first + 1, last - 1):
+                at_x = min(max(((a * (2 * x + 1) + row_x) >> 17) - half, np.int64(0)), last_x)
+                index[x] = np.int32((at_y >> 32) * width + (at_x >> 32))
+                right[x] = np.int32((at_x >> 16) & 0xFFFF)
+        else:
             for x in range(first, last):
-                here = np.uint64(index[x])
-                under = here + np.uint64(width)
-                upper_left, under_left = np.int64(pixels[here]), np.int64(pixels[under])
-                upper_right, under_right = np.int64(pixels[here + np.uint64(1)]), np.int64(pixels[under + np.uint64(1)])
-                upper = (upper_left << 16) + (upper_right - upper_left) * right[x]
-                below = (under_left << 16) + (under_right - under_left) * right[x]
-                moved[x] = np.uint8((upper + (((below - upper) * lower[x]) >> 16)) >> 16)
-            for x in range(last, width):
-                moved[x] = fill[channel]
+                odd = 2 * x + 1
+                at_x = min(max(((a * odd + row_x) >> 17) - half, np.int64(0)), last_x)
+                at_y = min(max(((d * min(odd, farthest_d) + row_y) >> 17) - half, np.int64(0)), last_y)
+                index[x] = np.int32((at_y >> 32) * width + (at_x >> 32))
+                right[x] = np.int32((at_x >> 16) & 0xFFFF)
+                lower[x] = np.int32((at_y >> 16) & 0xFFFF)
+        here = y * width
+        reds, greens = result[here : here + width], result[count + here : count + here + width]
+        blues = result[2 * count + here : 2 * count + here + width]
+        for x in range(first):
+            reds[x], greens[x], blues[x] = fill[0], fill[1], fill[2]
+        for x in range(last, width):
+            reds[x], greens[x], blues[x] = fill[0], fill[1], fill[2]
+        if beside:  # but for the ends, which repeat the border
+            start, weight = np.int64(index[first + 1]), right[first + 1]
+            _beside(red, start, reds[first + 1 : last - 1], weight)
+            _beside(green, start, greens[first + 1 : last - 1], weight)
+            _beside(blue, start, blues[first + 1 : last - 1], weight)
+            for x in (first, last - 1):
+                place, weight = np.uint64(index[x]), np.int64(right[x])
+                reds[x] = _between(red, place, wide, weight, np.int64(0))
+                greens[x] = _between(green, place, wide, weight, np.int64(0))
+                blues[x] = _between(blue, place, wide, weight, np.int64(0))
+        elif straight:
+            for x in range(first, last):
+                place, weight = np.uint64(index[x]), np.int64(lower[x])
+                under = place + wide
+                level = np.int64(red[place])
+                reds[x] = np.uint8(((level << 16) + (np.int64(red[under]) - level) * weight) >> 16)
+                level = np.int64(green[place])
+                greens[x] = np.uint8(((level << 16) + (np.int64(green[under]) - level) * weight) >> 16)
+                level = np.int64(blue[place])
+                blues[x] = np.uint8(((level << 16) + (np.int64(blue[under]) - level) * weight) >> 16)
+        else:
+            for x in range(first, last):
+                place, beyond, below = np.uint64(index[x]), np.int64(right[x]), np.int64(lower[x])
+                reds[x] = _between(red, place, wide, beyond, below)
+                greens[x] = _between(green, place, wide, beyond, below)
+                blues[x] = _between(blue, place, wide, beyond, below)
 
 
 @compiled
