@@ -36,6 +36,7 @@ except ImportError:
 
 PILLOW, TORCHVISION, KORNIA, KORNIA_COMPILED = "Pillow", "torchvision v2", "kornia", "kornia compiled"
 Picture = Image.Image
+MEAN_STD: Any = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}  # CIFAR-10's
 
 
 def versions() -> dict[str, str | None]:

@@ -9,7 +9,6 @@ Needs a processor that computes with bfloat16 natively. Runs that are finished a
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from compare import TINY, digits_store
 
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.machine import cores, has_bf16
+from fastnoisy.training.run import Run
 
 METHODS = ("ce", "nrd", "alasca")
 LAST = 3  # evaluated epochs that are averaged beside the end
@@ -35,7 +35,7 @@ def accuracies(folder: Path, method: str, seed: int, amp: str, words: list[str],
         out, f"digits-{method}", f"amp={amp}", f"seed={seed}", "channels_last=on", "threads=1", "device=cpu", *words,
         data=data,
     )  # fmt: skip
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = Run(out).metrics
     found = [
         100 * line["eval"]["test"][lines[-1]["reported"]]["accuracy"]
         for line in lines

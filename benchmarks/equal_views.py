@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from _epochs import tiny_store
 from _report import markdown, run, write
+from _view_peers import MEAN_STD
 
 from fastnoisy import keyed_random, pipelines
 from fastnoisy.augment import executors
@@ -31,7 +32,6 @@ from fastnoisy.order import Population, batches, order
 from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device
 
-MEAN_STD: Any = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 SMALL = (("cifar10-nrd", ()), ("cifar10-alasca", ()))
 LARGE = (("folder-nrd", ("views.size=224",)), ("webvision-nrd", ()), ("webvision-alasca", ()))
 MORE = {  # policies and steps that no recipe's view has

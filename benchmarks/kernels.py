@@ -28,7 +28,6 @@ BATCH = 128
 BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}  # bytes per second, of NVIDIA's data sheets
 INTEGER_RATE = 132 * 64 * 1.83e9  # operations per second: an H100 SXM's cores, their int32 lanes, its boost clock
 CANVASES = {32: (32, 32), 224: (512, 512)}
-MEAN_STD: Any = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 RECIPES = (
     ("cifar10-nrd", (), 32),
     ("cifar10-alasca", (), 32),
@@ -55,6 +54,7 @@ def programs(tiny: bool) -> dict[str, tuple[str, int]]:
 def build(program: str) -> Any:
     """The view, in bf16 and channels-last as a GPU is given it."""
     import torch
+    from _view_peers import MEAN_STD
 
     from fastnoisy.augment import parse_view
 
@@ -70,13 +70,12 @@ def compiled(program: str, canvas: tuple[int, int], arch: int, **options: Any) -
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from fastnoisy.augment.executors import codes
     from fastnoisy.augment.executors.cuda import kernel
 
     plan = build(program).plan(canvas)
     constants = {
         "STEPS": plan.steps, "UINT8_STEPS": plan.uint8_steps, "KINDS": plan.kinds, "OPS": plan.ops,
-        "WIDTH": plan.width, "COLUMNS": codes.COLUMNS, "HAS_SIZES": True, "NORMALIZED": True,
+        "WIDTH": plan.width, "HAS_SIZES": True, "NORMALIZED": True,
         "FROM_BATCH": plan.from_batch, "ON_CHIP": plan.on_chip, "N": plan.pixels, "VERSION": 0,
     }  # fmt: skip
     types = {

@@ -10,7 +10,6 @@ after the first two, of which the default's share of the others' is taken within
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -22,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from _report import markdown, quartiles, run, write
+from _report import markdown, quartiles, run, train, write
+from compare import digits_store
 
 from fastnoisy.machine import cores
+from fastnoisy.training.run import Run
 
 DEFAULT = "by default"
 
@@ -46,14 +47,11 @@ def taken(busy: bool) -> Iterator[None]:
 
 def speed(threads: str, data: Path, out: Path, epochs: int) -> tuple[float, int]:
     """Images per second of a run, and the threads that it took."""
-    words = ["train", "digits-nrd", f"epochs={epochs}", "device=cpu", "--data", data, "--out", out, "--quiet"]
-    words += [] if threads == DEFAULT else [f"threads={threads}"]
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, "-m", "fastnoisy", *map(str, words)], check=True, env=environment)
-    lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
-    speeds = [line["time"]["img_per_s"] for line in lines if "time" in line and "train" in line]
-    (taken_,) = [line for line in (out / "config.toml").read_text().splitlines() if line.startswith("threads")]
-    return statistics.median(speeds[2:] or speeds), int(taken_.partition("=")[2])
+    words = [] if threads == DEFAULT else [f"threads={threads}"]
+    train(out, "digits-nrd", f"epochs={epochs}", "device=cpu", *words, data=data)
+    done = Run(out)
+    speeds = [line["time"]["img_per_s"] for line in done.metrics if "time" in line]
+    return statistics.median(speeds[2:] or speeds), done.config.threads
 
 
 @click.command(help=__doc__)
@@ -64,13 +62,13 @@ def speed(threads: str, data: Path, out: Path, epochs: int) -> tuple[float, int]
 @click.option("--tiny", is_flag=True, help="One repetition of three epochs: to see that it works.")
 def main(repetitions: int, epochs: int, device: str, out: Path | None, tiny: bool) -> None:
     """The command; see the module."""
+    os.environ.pop("OMP_NUM_THREADS", None)  # the default of the runs that are started here
     repetitions, epochs = (1, 3) if tiny else (repetitions, epochs)
     ways = [DEFAULT, *dict.fromkeys(["1", str(cores())])]
     speeds: dict[str, dict[str, list[float]]] = {}
     chosen: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "digits"
-        subprocess.run([sys.executable, "-m", "fastnoisy", "convert", "digits", data], check=True, capture_output=True)
+        data = Path(digits_store("digits", Path(folder)))
         for name, busy in (("alone", False), ("one core taken", True)):
             speeds[name], chosen[name] = {way: [] for way in ways}, []
             for repetition in range(repetitions):

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from _epochs import Competitor, Epoch, measure, tiny_store
 from _report import markdown, quartiles, run, write
-from _view_peers import PILLOW, Peer, versions
+from _view_peers import MEAN_STD, PILLOW, Peer, versions
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -39,7 +39,6 @@ from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper
 
 WORKERS = (0, 1, 2)
-MEAN_STD: Any = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 JOBS = (  # name, recipe, its words, which store, images of an epoch and of a batch, how much less CPU it should take
     ("32 pixels, cifar10-nrd", "cifar10-nrd", (), "small", 4096, 128, 25.0),
     ("224 pixels, folder-nrd", "folder-nrd", ("views.size=224",), "photographs", 256, 32, 2.5),

@@ -30,6 +30,7 @@ from _report import clocked, markdown, quartiles, run, write
 from _view_peers import (
     KORNIA,
     KORNIA_COMPILED,
+    MEAN_STD,
     PILLOW,
     TORCHVISION,
     Peer,
@@ -49,7 +50,6 @@ from fastnoisy.training import setup
 from fastnoisy.training.device import choose_device
 
 OURS, REFERENCE = "ours", "reference"
-MEAN_STD = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 # of one operation, the same for every image, as RandAugment has them at magnitude 9 of 30; others get 1
 VALUES = {
     "rotate": 9.0, "posterize": 4.0, "solarize": 77.0, "solarize_add": 33.0, "color": 0.64, "contrast": 0.64,
@@ -142,7 +142,7 @@ def op_case(name: str, images: Images, compile_too: bool) -> Case:
     values = torch.full((B,), value, dtype=torch.float64, device=images.tensors.device)
     centers = torch.full((B, 2), min(images.tensors.shape[2:]) << 15, device=images.tensors.device)
     text = f"{name}({value}) | normalize" if ops.get_op(name).unit else f"{name} | normalize"
-    view = parse_view(text).build("student", **MEAN_STD, executor=executors.automatic(device))  # type: ignore[arg-type]
+    view = parse_view(text).build("student", **MEAN_STD, executor=executors.automatic(device))
     view, indices = view.to(device), torch.arange(B, device=device)
     runs: dict[str, Run] = {
         OURS: lambda number: view.uint8(images.canvas, images.sizes, indices, number),
@@ -177,7 +177,7 @@ def _program_runs(
     whole = len(steps) == len(program.steps)
     runs: dict[str, Run] = {}
     for name, executor in ((OURS, executors.automatic(device)), (REFERENCE, "reference")):
-        view = program.build("student", **MEAN_STD, executor=executor).to(device)  # type: ignore[arg-type]
+        view = program.build("student", **MEAN_STD, executor=executor).to(device)
         runs[name] = functools.partial(_view_batch, view if whole else view.uint8, images)
     per_batch: set[str] = set()
     for name in (PILLOW, TORCHVISION, KORNIA):

@@ -77,7 +77,7 @@ class Stepper:
         total = {name: len(batch.indices) for name, batch in batches.items()}
         micro = {name: batch.split(self.accumulate) for name, batch in batches.items()}
         first = next(iter(batches))
-        key = self.epoch_keys.take(progress.epoch)  # one launch, where the hash itself would be 25
+        key = self.epoch_keys.take(progress.epoch)  # one launch; the hash itself would be many
         finite = torch.ones_like(self.sound)
         self.undo.keep([batch.indices for batch in batches.values()])
         for number, lead in enumerate(micro[first]):

@@ -38,33 +38,10 @@ def both(program: str, name: str = "student", **options: Any) -> tuple[View, Vie
     return made[0], made[1]
 
 
-def images_of(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Noise, flat and smooth images."""
-    draw = np.random.default_rng(seed)
-    noise = draw.integers(0, 256, (count, 3, height, width))
-    narrow = draw.integers(0, 200, (count, 3, 1, 1)) + draw.integers(0, 56, (count, 3, height, width))
-    y, x = np.mgrid[:height, :width]
-    slopes = draw.uniform(-6, 6, (2, count, 3, 1, 1))
-    smooth = np.clip(128 + slopes[0] * (y - height / 2) + slopes[1] * (x - width / 2), 0, 255)
-    flat = np.zeros_like(noise) + draw.integers(0, 256, (count, 3, 1, 1))
-    kind = (np.arange(count) % 4)[:, None, None, None]
-    return torch.from_numpy(
-        np.select([kind == 0, kind == 1, kind == 2], [noise, narrow, smooth], flat).astype(np.uint8)
-    )
-
-
-def sizes_of(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Valid areas, the smallest and the whole among them."""
-    draw = np.random.default_rng(seed)
-    sizes = np.stack([draw.integers(1, side + 1, count) for side in (height, width)], 1).reshape(count, 2)
-    sizes[:1], sizes[1:2] = (1, 1), (height, width)
-    return torch.from_numpy(sizes.astype(np.int32))
-
-
-def test_two_threads_may_use_one_view() -> None:
+def test_two_threads_may_use_one_view(reference: Any) -> None:
     _, view = both(WHOLE["many"])
     torch.set_num_threads(2)
-    batches = [(images_of(24, 32, 32, seed), torch.arange(24) + 100 * seed) for seed in range(4)]
+    batches = [(reference.random_images(24, 32, 32, seed), torch.arange(24) + 100 * seed) for seed in range(4)]
     wanted = [view(images, None, rows, 3) for images, rows in batches]
     found: dict[int, torch.Tensor] = {}
 
@@ -142,13 +119,13 @@ def drawn(step_: Step, keys: torch.Tensor, sizes: torch.Tensor, canvas: tuple[in
         "cutout_abs(5)", "cutout(7)", "random_erasing(p=0.9)",
     ],
 )  # fmt: skip
-def test_draws_are_the_reference_s_integer_by_integer(text: str) -> None:
+def test_draws_are_the_reference_s_integer_by_integer(text: str, reference: Any) -> None:
     program = parse_view(f"normalize | {text}" if text.startswith(("cutout(", "random_er")) else f"{text} | normalize")
     call = next(call for call in program.steps if call.name != "normalize")
     made = call.kind.build(**call.keywords)
     keys = torch.from_numpy(np.random.default_rng(3).integers(-(1 << 63), (1 << 63) - 1, 4000))
     canvas = (33, 61)
-    sizes = sizes_of(len(keys), *canvas)
+    sizes = reference.random_sizes(len(keys), *canvas)
     wanted = made.draw(keys, sizes, canvas)
     found, places = drawn(made, keys, sizes, canvas)
     if isinstance(wanted, (Operations, Mixture)):
@@ -240,9 +217,11 @@ def test_old_code_is_removed_when_new_is_kept(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "others").exists()
 
 
-def test_a_short_command_takes_it_where_it_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_command_takes_it_where_it_is_compiled(
+    reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     view = both("normalize")[1]
-    view(images_of(1, 4, 4), None, torch.arange(1), 0)  # compiles, and keeps
+    view(reference.random_images(1, 4, 4), None, torch.arange(1), 0)  # compiles, and keeps
     assert executors.at_hand(torch.device("cpu")) == "cpu"
     assert executors.at_hand(torch.device("cuda")) == "cuda"
     said: list[str] = []

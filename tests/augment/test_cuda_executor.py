@@ -259,7 +259,7 @@ def test_what_triton_cannot_compile_is_one_line(monkeypatch: pytest.MonkeyPatch)
     def fails(*_: Any) -> None:
         raise RuntimeError("Failed to find C compiler.\nmore")
 
-    monkeypatch.setattr(view, "launch", fails)
+    monkeypatch.setattr(view, "_launch", fails)
     monkeypatch.setattr(view, "_view", fails)
     with pytest.raises(
         FastnoisyError, match=r"cannot compile the view 'eval' here: Failed to find C compiler.*reference"

@@ -7,7 +7,7 @@ hooks run; backward and the optimiser's kernel cannot, and are stubs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from fastnoisy.training import setup
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper
 
+Move = Callable[[nn.Module], None]
 NAMES = methods.names()
 FORMS = [*NAMES, *(f"alasca(base={name})" for name in NAMES if name not in ("alasca", "ce"))]
 CONTEXT = Context(
@@ -49,22 +50,6 @@ class NoHost(TorchDispatchMode):
         return out
 
 
-def move(module: nn.Module) -> None:
-    """Put parameters and buffers on the fake device, in place: `Module.to` would read the real ones."""
-    for part in module.modules():
-        for key, parameter in part._parameters.items():
-            if parameter is not None:
-                part._parameters[key] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
-        for key, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[key] = fake(buffer)
-
-
-def fake(tensor: Tensor) -> Tensor:
-    form = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda", memory_format=form)
-
-
 @contextmanager
 def stubs(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> Iterator[None]:
     """A backward that gives every trained parameter a gradient, and an optimiser whose step does nothing."""
@@ -81,7 +66,7 @@ def stubs(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> Iterato
         yield
 
 
-def run(name: str, *words: str) -> None:
+def run(move: Move, name: str, *words: str) -> None:
     """Two steps of every pass."""
     settings = config(*words)
     method = methods.build(parse_call(name), CONTEXT).train()
@@ -110,30 +95,23 @@ def run(name: str, *words: str) -> None:
                     stepper(dict.fromkeys(spec.streams, batch), progress)
 
 
-@pytest.fixture
-def _half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast and the gradient's scaler switch themselves off where there is no GPU."""
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-
-
 @pytest.mark.parametrize("name", FORMS)
-def test_a_step_never_touches_the_host(name: str) -> None:
-    run(name, "amp=off")
+def test_a_step_never_touches_the_host(name: str, move: Move) -> None:
+    run(move, name, "amp=off")
 
 
 @pytest.mark.parametrize("name", ["nrd", "alasca(base=elr-plus)", "dividemix"])
 @pytest.mark.parametrize("amp", ["auto", "fp16"])
 @pytest.mark.usefixtures("_half_precision")
-def test_nor_does_one_in_half_precision(name: str, amp: str) -> None:
-    run(name, f"amp={amp}")
+def test_nor_does_one_in_half_precision(name: str, amp: str, move: Move) -> None:
+    run(move, name, f"amp={amp}")
 
 
 @pytest.mark.parametrize(
     "name", ["gce(truncate=0.5)", "nrd(teacher_bn=ema)", "nrd(teacher_bn=student)", "gjs(concatenate=True)"]
 )
-def test_nor_do_options_that_take_another_way(name: str) -> None:
-    run(name, "amp=off")
+def test_nor_do_options_that_take_another_way(name: str, move: Move) -> None:
+    run(move, name, "amp=off")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +22,8 @@ from fastnoisy.training import optim, setup
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.step import Stepper
 
+Move = Callable[[nn.Module], None]
+pytestmark = pytest.mark.usefixtures("_half_precision")
 FREE = {  # views of memory, memory alone, what is told of a tensor: nothing is launched
     "view", "_unsafe_view", "expand", "permute", "slice", "t", "transpose", "unsqueeze", "squeeze", "select", "split",
     "split_with_sizes", "detach", "alias", "as_strided", "unbind", "lift_fresh", "is_pinned", "empty", "empty_like",
@@ -51,22 +53,6 @@ class Count(TorchDispatchMode):
             self.on = before
 
 
-def move(module: nn.Module) -> None:
-    """Put parameters and buffers on the fake device, in place: `Module.to` would read the real ones."""
-
-    def fake(tensor: Tensor) -> Tensor:
-        form = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda", memory_format=form)
-
-    for part in module.modules():
-        for key, parameter in part._parameters.items():
-            if parameter is not None:
-                part._parameters[key] = nn.Parameter(fake(parameter), requires_grad=parameter.requires_grad)
-        for key, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[key] = fake(buffer)
-
-
 def step(stepper: Stepper, device: torch.device, count: Count, back: Any, update: Any, streams: Any) -> None:
     """One step of the first pass, with `back` for backward and `update` for the optimiser's step."""
     progress = Progress.start(10, device)
@@ -81,7 +67,7 @@ def step(stepper: Stepper, device: torch.device, count: Count, back: Any, update
             stepper(dict.fromkeys(streams, batch), progress)
 
 
-def dispatched(recipe: str, *words: str, executor: str = "cuda") -> Counter[str]:
+def dispatched(move: Move, recipe: str, *words: str, executor: str = "cuda") -> Counter[str]:
     """What a step of a recipe dispatches, by name."""
     settings = setup.resolve(recipe, ["device=cpu", *words])
     config, cuda = settings.config, torch.device("cuda")
@@ -140,23 +126,18 @@ def dispatched(recipe: str, *words: str, executor: str = "cuda") -> Counter[str]
     return forward.names + rest.names
 
 
-@pytest.fixture(autouse=True)
-def _half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast switches itself off where there is no GPU."""
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-
-
 @pytest.mark.parametrize("words", [["amp=off"], ["amp=bf16", "channels_last=on"]], ids=["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("recipe", "model", "views", "most"),
     [("cifar10-nrd", "gjs_preact34", 2, 680), ("cifar10-alasca", "resnet34_cifar", 1, 640)],
 )
-def test_a_step_dispatches_few_operations(recipe: str, model: str, views: int, most: int, words: list[str]) -> None:
-    names = dispatched(recipe, f"model={model}", *words)
+def test_a_step_dispatches_few_operations(
+    recipe: str, model: str, views: int, most: int, words: list[str], move: Move
+) -> None:
+    names = dispatched(move, recipe, f"model={model}", *words)
     assert names["fastnoisy::view"] == views
     assert names.total() <= most, names.most_common(20)
 
 
-def test_what_the_reference_dispatches_would_be_noticed() -> None:
-    assert dispatched("cifar10-nrd", "model=gjs_preact34", "amp=off", executor="reference").total() > 2000
+def test_what_the_reference_dispatches_would_be_noticed(move: Move) -> None:
+    assert dispatched(move, "cifar10-nrd", "model=gjs_preact34", "amp=off", executor="reference").total() > 2000

@@ -1,7 +1,7 @@
 """A program as data: a row of integers per step, and the tables that the rows point into.
 
-`codes` says what stands where in a row. A step or an
-operation that is not here is the reference's to execute: `UnsupportedError` says which.
+`codes` says what stands where in a row. A step or an operation that is not here is the reference's to execute:
+`UnsupportedError` says which.
 """
 
 from __future__ import annotations

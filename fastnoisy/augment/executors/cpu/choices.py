@@ -142,28 +142,13 @@ def _shares(key, width, weights):
 
 
 @compiled
-def augmix(key, step, integers, floats, height, width, operations):
-    """See `policies.AugMix.draw`; how many operations."""
-    chains, depth, longest = step[codes.COUNT], step[codes.DEPTH], step[codes.LONGEST]
-    names, values, severity = step[codes.NAMES_PLACE], step[codes.VALUES_PLACE], step[codes.SEVERITY]
-    _shares(fold(key, 0), chains, operations.weights)
-    for chain in range(chains):
-        own = fold(fold(key, 1), chain)
-        length = depth if depth > 0 else 1 + draw(own, 0, 3)
-        for position in range(longest):
-            number = chain * longest + position
-            chosen = draw(own, 1 + 3 * position, step[codes.NUM_NAMES])
-            level = draw(own, 2 + 3 * position, severity)
-            negative = draw(own, 3 + 3 * position, 2)
-            code, value = integers[names + chosen], floats[values + 2 * (severity * chosen + level) + negative]
-            if code == codes.TRANSLATE_X:
-                value = np.float64(level * width // 27 * (1 - 2 * negative))
-            elif code == codes.TRANSLATE_Y:
-                value = np.float64(level * height // 27 * (1 - 2 * negative))
-            operations.chosen[number] = code if position < length else -1
-            operations.values[number] = value
-            _turned(operations, number, integers, step, 2 * level + negative)
-    return chains * longest
+def _augmix_value(code, level, negative, value, height, width):
+    """The value, or of a translation what follows from the valid area: see `policies.AugMix`."""
+    if code == codes.TRANSLATE_X:
+        return np.float64(level * width // 27 * (1 - 2 * negative))
+    if code == codes.TRANSLATE_Y:
+        return np.float64(level * height // 27 * (1 - 2 * negative))
+    return value
 
 
 @compiled
@@ -187,10 +172,11 @@ def _google_value(code, level, sign, height, width):
 
 
 @compiled
-def google_augmix(key, step, integers, height, width, operations):
-    """See `policies.GoogleAugMix.draw`; how many operations."""
+def mixture(key, step, integers, floats, height, width, operations):
+    """See `policies.AugMix.draw` and `policies.GoogleAugMix.draw`; how many operations."""
     chains, depth, longest = step[codes.COUNT], step[codes.DEPTH], step[codes.LONGEST]
-    names, begin, half = step[codes.NAMES_PLACE], step[codes.BEGIN], step[codes.HALF]
+    names, google = step[codes.NAMES_PLACE], step[codes.KIND] == codes.GOOGLE_AUGMIX
+    limit = np.int64(1 << 16) if google else step[codes.SEVERITY]
     _shares(fold(key, 0), chains, operations.weights)
     for chain in range(chains):
         own = fold(fold(key, 1), chain)
@@ -198,12 +184,17 @@ def google_augmix(key, step, integers, height, width, operations):
         for position in range(longest):
             number = chain * longest + position
             chosen = draw(own, 1 + 3 * position, step[codes.NUM_NAMES])
-            cell = draw(own, 2 + 3 * position, 1 << 16)
-            sign, level = 1 - 2 * draw(own, 3 + 3 * position, 2), begin + (2 * cell + 1) * half
+            level, negative = draw(own, 2 + 3 * position, limit), draw(own, 3 + 3 * position, 2)
             code = integers[names + chosen]
+            if google:
+                sign, level = 1 - 2 * negative, step[codes.BEGIN] + (2 * level + 1) * step[codes.HALF]
+                value, row = _google_value(code, level, sign, height, width), sign * (3 * level // _UNIT) + 30
+            else:
+                listed = floats[step[codes.VALUES_PLACE] + 2 * (limit * chosen + level) + negative]
+                value, row = _augmix_value(code, level, negative, listed, height, width), 2 * level + negative
             operations.chosen[number] = code if position < length else -1
-            operations.values[number] = _google_value(code, level, sign, height, width)
-            _turned(operations, number, integers, step, sign * (3 * level // _UNIT) + 30)
+            operations.values[number] = value
+            _turned(operations, number, integers, step, row)
     return chains * longest
 
 
@@ -310,10 +301,8 @@ def decide(key, step, integers, floats, height, width, canvas, operations, place
         return autoaugment(key, step, integers, floats, height, width, operations)
     elif kind == codes.COLOR_JITTER:
         return color_jitter(key, step, integers, floats, operations)
-    elif kind == codes.AUGMIX:
-        return augmix(key, step, integers, floats, height, width, operations)
-    elif kind == codes.GOOGLE_AUGMIX:
-        return google_augmix(key, step, integers, height, width, operations)
+    elif kind == codes.AUGMIX or kind == codes.GOOGLE_AUGMIX:
+        return mixture(key, step, integers, floats, height, width, operations)
     elif kind == codes.RANDOM_CROP:
         place[0], place[1] = random_crop(key, step, height, width)
     elif kind == codes.HFLIP:

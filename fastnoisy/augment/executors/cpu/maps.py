@@ -8,6 +8,7 @@ import numpy as np
 from fastnoisy.augment import geometry
 from fastnoisy.augment.executors import codes
 from fastnoisy.augment.executors.cpu.compiled import compiled
+from fastnoisy.augment.executors.cpu.resample import copy_row
 
 _ONE = np.int64(geometry.ONE)
 _FARTHEST = 2.0 * geometry.MAX_CANVAS
@@ -31,18 +32,6 @@ def matrix(code, value, cosine, sine, height, width):
     else:
         f = units
     return a, b, c, d, e, f
-
-
-@compiled
-def _copy(pixels, start, moved, first, last, level):
-    """A row whose pixels [first, last) are those from `start` on, and whose others are `level`."""
-    line, made = pixels[start : start + last - first], moved[first:last]
-    for x in range(first):
-        moved[x] = level
-    for x in range(last - first):
-        made[x] = line[x]
-    for x in range(last, len(moved)):
-        moved[x] = level
 
 
 @compiled
@@ -137,9 +126,9 @@ def _nearest(source, height, width, result, coefficients, fill, index):
         reds, greens = result[here : here + width], result[count + here : count + here + width]
         blues = result[2 * count + here : 2 * count + here + width]
         if beside:
-            _copy(red, start, reds, first, last, fill[0])
-            _copy(green, start, greens, first, last, fill[1])
-            _copy(blue, start, blues, first, last, fill[2])
+            copy_row(red, start, reds, first, last, fill[0])
+            copy_row(green, start, greens, first, last, fill[1])
+            copy_row(blue, start, blues, first, last, fill[2])
             continue
         for x in range(first):
             reds[x], greens[x], blues[x] = fill[0], fill[1], fill[2]

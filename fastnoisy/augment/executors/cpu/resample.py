@@ -14,24 +14,28 @@ CHUNK = 4  # taps that are weighed at once: see resample_passes.weigh
 
 
 @compiled
+def copy_row(pixels, start, moved, first, last, level):
+    """A row whose pixels [first, last) are those from `start` on, and whose others are `level`."""
+    line, made = pixels[start : start + last - first], moved[first:last]
+    for x in range(first):
+        moved[x] = level
+    for x in range(last - first):
+        made[x] = line[x]
+    for x in range(last, len(moved)):
+        moved[x] = level
+
+
+@compiled
 def crop(source, height, width, top, left, size, result):
     """A window of size x size pixels, 0 where it lies outside."""
     first, last = min(max(0, -left), size), max(min(size, width - left), 0)
     for channel in range(3):
         for y in range(size):
             moved = result[(channel * size + y) * size : (channel * size + y + 1) * size]
-            if not 0 <= y + top < height or first >= last:
-                for x in range(size):
-                    moved[x] = 0
-                continue
-            start = (channel * height + y + top) * width + left + first
-            pixels, middle_ = source[start : start + last - first], moved[first:last]
-            for x in range(first):
-                moved[x] = 0
-            for x in range(last - first):
-                middle_[x] = pixels[x]
-            for x in range(last, size):
-                moved[x] = 0
+            if 0 <= y + top < height and first < last:
+                copy_row(source, (channel * height + y + top) * width + left + first, moved, first, last, np.uint8(0))
+            else:
+                copy_row(source, 0, moved, 0, 0, np.uint8(0))
 
 
 @compiled

@@ -14,11 +14,8 @@ from torch import Tensor
 
 from fastnoisy.augment.executors.cpu import interpreter
 from fastnoisy.augment.executors.cpu.sources import is_kept
-from fastnoisy.augment.executors.programs import encode
-from fastnoisy.augment.executors.reference import ReferenceView
-from fastnoisy.augment.geometry import MAX_CANVAS
+from fastnoisy.augment.executors.fast import FastView, bits
 from fastnoisy.augment.registry import Step
-from fastnoisy.augment.steps import Normalize
 from fastnoisy.augment.views import View
 
 if TYPE_CHECKING:
@@ -27,19 +24,11 @@ if TYPE_CHECKING:
 _PARTS = 4  # of a batch per thread, so that one that has the slower images does not keep the others waiting
 _PART_BYTES = 1 << 18  # of uint8 images: they stay in a core's cache until they are normalised
 _KEPT = 4  # rooms of a thread
-_BITS = {1: (torch.uint8, np.uint8), 2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
 _MASK = (1 << 64) - 1
 
 
-class CpuView(ReferenceView):
-    """A view that numba makes. It is the reference's in all but speed, and leaves to it what is on another device.
-
-    Args:
-        program, name, steps, dtype, channels_last: see `ReferenceView`.
-
-    Raises:
-        UnsupportedError: a step or an operation that this executor does not have.
-    """
+class CpuView(FastView):
+    """A view that numba makes; see `FastView`."""
 
     executor = "cpu"
 
@@ -47,46 +36,18 @@ class CpuView(ReferenceView):
         self, program: ViewProgram, name: str, steps: list[Step], dtype: torch.dtype, channels_last: bool
     ) -> None:
         super().__init__(program, name, steps, dtype, channels_last)
-        self._encoded = encode(steps)
-        (normalize,) = (step for step in steps if isinstance(step, Normalize))
-        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
-        self._lookup = self._bits(normalize.apply(levels, None, ())[0].to(dtype)).reshape(3, 256)
-        self._fills = self._bits(torch.tensor(self._encoded.fills, dtype=torch.float32).to(dtype))
+        self._lookup, self._fills = bits(self._table).numpy(), bits(self._filled).numpy()
 
-    @staticmethod
-    def _bits(tensor: Tensor) -> np.ndarray:
-        """A contiguous tensor's bits as integers."""
-        bits: np.ndarray = tensor.contiguous().view(_BITS[tensor.element_size()][0]).numpy()
-        return bits
-
-    def _runs_here(self, images: Tensor) -> bool:
-        """Others, and canvases that affine maps refuse, are the reference's."""
-        here = images.device.type == "cpu" and not torch.compiler.is_compiling()
-        return here and max(images.shape[2:], default=0) <= MAX_CANVAS
-
-    def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
-        """See `View.uint8`."""
-        if not self._runs_here(images):
-            return super().uint8(images, sizes, indices, key)
-        self.check(images, sizes, indices)
-        out = torch.empty(self._shape(images), dtype=torch.uint8)
-        return self._make(images, sizes, indices, key, out, normalised=False)
-
-    def forward(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
-        """See `View.forward`."""
-        if not self._runs_here(images):
-            return super().forward(images, sizes, indices, key)
-        self.check(images, sizes, indices)
-        out = torch.empty(self._shape(images), dtype=self.dtype, memory_format=self.memory_format)
-        return self._make(images, sizes, indices, key, out, normalised=True)
-
-    def _shape(self, images: Tensor) -> tuple[int, ...]:
-        return len(images), 3, *self.program.output_size((images.shape[2], images.shape[3]))
+    def _takes(self, device: torch.device) -> bool:
+        return device.type == "cpu" and not torch.compiler.is_compiling()
 
     def _make(
-        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, out: Tensor, normalised: bool
+        self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, normalized: bool
     ) -> Tensor:
         B, _, H, W = images.shape
+        shape, dtype = (B, 3, *self.program.output_size((H, W))), self.dtype if normalized else torch.uint8
+        memory_format = self.memory_format if normalized else torch.contiguous_format
+        out = torch.empty(shape, dtype=dtype, memory_format=memory_format)
         if B == 0:
             return out
         encoded, canvas = self._encoded, np.array(out.shape[2:], np.int64)
@@ -96,30 +57,25 @@ class CpuView(ReferenceView):
             areas = np.ascontiguousarray(sizes.numpy().clip(1, (H, W)), np.int64)
         samples = np.ascontiguousarray(indices.numpy(), np.int64)
         keys = np.uint64(int(key) & _MASK), np.uint64(self._name_value & _MASK)
-        result, out_strides = _flat(out.view(_BITS[out.element_size()][0]))
+        result, out_strides = _flat(bits(out))
         rows, boxes = encoded.rows[: encoded.uint8_rows], 0
-        if normalised:
+        if normalized:
             rows, boxes = encoded.rows, len(encoded.fills)
-        room, length = (*self._room((H, W)), encoded.operations), 3 * int(canvas.prod())
+        room, length = (*self._largest((H, W)), encoded.operations), 3 * int(canvas.prod())
 
         def make(first: int, last: int) -> None:
             work, count = _OWN.get(*room), last - first
             filled = np.empty((count, boxes, 4), np.int64)
-            made = np.empty((count, length), np.uint8) if normalised else result.reshape(B, length)[first:last]
+            made = np.empty((count, length), np.uint8) if normalized else result.reshape(B, length)[first:last]
             interpreter.run(
                 pixels, strides, areas, samples, *keys, rows, encoded.integers, encoded.floats, first, canvas, made,
                 filled, work,
             )  # fmt: skip
-            if normalised:
+            if normalized:
                 interpreter.normalize(made, filled, canvas, self._lookup, self._fills, result, out_strides, first)
 
         over_threads(make, B, max(1, _PART_BYTES // length))
         return out
-
-    def _room(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
-        """The most pixels, the longest side, and the longest that a step makes, of an image on its way."""
-        made = max((call.kind.sides * call.keywords.get("size", 0) for call in self.program.steps), default=0)
-        return max(canvas[0] * canvas[1], made * made), max(*canvas, made), made
 
 
 class _Own(threading.local):

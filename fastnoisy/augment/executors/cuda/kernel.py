@@ -19,10 +19,7 @@ def _operated(
 ):  # fmt: skip
     """What one operation makes of pixels `p`."""
     p = tl.minimum(p, height * width - 1)
-    if ON_CHIP:
-        here = image
-    else:
-        here = tl.load(image + p)
+    here = pixels.tile(image, p, height * width, ON_CHIP)
     made = tl.zeros((N,), tl.int32)
     if (code >= codes.ROTATE) & (code <= codes.TRANSLATE_Y):
         if BILINEAR:
@@ -150,25 +147,36 @@ def _mixture(
 
 
 @triton.jit
+def _window(
+    image, batch, p, top, left, rows, columns, mirrored, height, width, row, column, plane,
+    FROM_BATCH: tl.constexpr, ON_CHIP: tl.constexpr,
+):  # fmt: skip
+    """Pixels `p` of a window of the image, 0 where it lies outside; mirrored left to right where `mirrored`."""
+    y, x = p // columns, p % columns
+    y, x = y + top, tl.where(mirrored, columns - 1 - x, x) + left
+    inside = (p < rows * columns) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return resample.read(image, batch, y, x, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
+
+
+@triton.jit
 def _moved(
     image, target, batch, top, left, rows, columns, mirrored, height, width, row, column, plane,
     FROM_BATCH: tl.constexpr, ON_CHIP: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    """A window of the image, 0 where it lies outside; mirrored left to right where `mirrored`."""
-    count = rows * columns
+    """A window of the image: see `_window`."""
     if ON_CHIP:
-        y, x = tl.arange(0, N) // columns, tl.arange(0, N) % columns
-        y, x = y + top, tl.where(mirrored, columns - 1 - x, x) + left
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        return resample.read(image, batch, y, x, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
+        return _window(
+            image, batch, tl.arange(0, N), top, left, rows, columns, mirrored, height, width, row, column, plane,
+            FROM_BATCH, ON_CHIP,
+        )  # fmt: skip
     else:
-        for start in range(0, count, N):
+        for start in range(0, rows * columns, N):
             p = start + tl.arange(0, N)
-            y, x = p // columns, p % columns
-            y, x = y + top, tl.where(mirrored, columns - 1 - x, x) + left
-            inside = (p < count) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            made = resample.read(image, batch, y, x, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
-            tl.store(target + p, made, mask=p < count)
+            made = _window(
+                image, batch, p, top, left, rows, columns, mirrored, height, width, row, column, plane, FROM_BATCH,
+                ON_CHIP,
+            )  # fmt: skip
+            tl.store(target + p, made, mask=p < rows * columns)
         tl.debug_barrier()
         return target
 
@@ -245,15 +253,14 @@ def _step(
         )
         cosine, sine = choices.column(step, codes.COSINE), choices.column(step, codes.SINE)
         center_y, center_x = choices.center(own, 0, height), choices.center(own, 1, width)
-        target = second
         if choices.column(step, codes.BILINEAR) != 0:
             image = _operate(
-                image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, True, OPS,
+                image, second, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, True, OPS,
                 ON_CHIP, N,
             )  # fmt: skip
         else:
             image = _operate(
-                image, target, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, False, OPS,
+                image, second, code, value, cosine, sine, center_y, center_x, fill, height, width, zero, False, OPS,
                 ON_CHIP, N,
             )  # fmt: skip
         if code > codes.IDENTITY:
@@ -299,15 +306,9 @@ def _step(
         )  # fmt: skip
         first, second, height, width = second, first, size, size
     elif KIND == codes.HFLIP:
-        mirrored = choices.hflip(own, step)
-        if ON_CHIP:
+        if choices.hflip(own, step):
             image = _moved(
-                image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
-                ON_CHIP, N,
-            )  # fmt: skip
-        elif mirrored:
-            image = _moved(
-                image, second, batch, no, no, height, width, mirrored, height, width, row, column, plane, False,
+                image, second, batch, no, no, height, width, no == 0, height, width, row, column, plane, False,
                 ON_CHIP, N,
             )  # fmt: skip
             first, second = second, first
@@ -353,7 +354,7 @@ def view(
     batch, sizes, indices, key, rows, integers, floats, lookup, fills, out, scratch, ROOM, NARROW, TABLES, FIRST,
     H, W, row, column, plane, image_stride, OUT_H, OUT_W, out_row, out_column, out_plane, zero, NAME,
     STEPS: tl.constexpr, UINT8_STEPS: tl.constexpr, KINDS: tl.constexpr, OPS: tl.constexpr, WIDTH: tl.constexpr,
-    COLUMNS: tl.constexpr, HAS_SIZES: tl.constexpr, NORMALIZED: tl.constexpr, FROM_BATCH: tl.constexpr,
+    HAS_SIZES: tl.constexpr, NORMALIZED: tl.constexpr, FROM_BATCH: tl.constexpr,
     ON_CHIP: tl.constexpr, N: tl.constexpr, VERSION: tl.constexpr,
 ):  # fmt: skip
     """One image of a view.
@@ -362,8 +363,8 @@ def view(
         batch: uint8, images of H x W pixels with strides `image_stride`, `row`, `column` and `plane`.
         sizes: int32 (B, 2), the valid areas, if HAS_SIZES.
         indices, key: int64 (B,) and ().
-        rows, integers, floats: the program, see `programs`; rows have COLUMNS columns. The view's name is the last of
-            the integers, NAME of which come before it.
+        rows, integers, floats: the program, see `programs`. The view's name is the last of the integers, NAME of which
+            come before it.
         FIRST: of the images that this launch makes; `scratch` is theirs.
         lookup, fills: (3, 256) and (BOXES,) of the result's dtype: see `normalize`, and what boxes are filled with.
         out: the result, OUT_H x OUT_W pixels, its images without gaps; uint8 before `normalize` unless NORMALIZED.
@@ -401,7 +402,7 @@ def view(
             first, first, batch, no, no, height, width, no != 0, height, width, row, column, plane, True, ON_CHIP, N
         )
     for position in tl.static_range(STEPS):
-        step = rows + position * COLUMNS
+        step = rows + position * codes.COLUMNS
         image, first, second, height, width, top, left, bottom, right = _step(
             image, first, second, third, sums, tables, ROOM, batch, fold(sample, choices.column(step, codes.POSITION)),
             step, integers, floats, height, width, row, column, plane, OUT_H, OUT_W, zero,

@@ -66,16 +66,21 @@ def _grey(pixel):
 
 
 @triton.jit
+def tile(image, p, count, ON_CHIP: tl.constexpr):
+    """Pixels `p`, side by side and N at a time, of an image of `count`; ON_CHIP one tile is all of it."""
+    if ON_CHIP:
+        return image
+    else:
+        return tl.load(image + p, mask=p < count, other=0)
+
+
+@triton.jit
 def grey_mean(image, count, ON_CHIP: tl.constexpr, N: tl.constexpr):
     """The grey image's mean, rounded, int32."""
     total = tl.full((), 0, tl.int64)
-    if ON_CHIP:
-        total += tl.sum(tl.where(tl.arange(0, N) < count, _grey(image), 0)).to(tl.int64)
-    else:
-        for start in range(0, count, N):
-            p = start + tl.arange(0, N)
-            pixel = tl.load(image + p, mask=p < count, other=0)
-            total += tl.sum(tl.where(p < count, _grey(pixel), 0)).to(tl.int64)
+    for start in range(0, count, N):
+        p = start + tl.arange(0, N)
+        total += tl.sum(tl.where(p < count, _grey(tile(image, p, count, ON_CHIP)), 0)).to(tl.int64)
     return ((2 * total + count) // (2 * count)).to(tl.int32)
 
 
@@ -83,16 +88,11 @@ def grey_mean(image, count, ON_CHIP: tl.constexpr, N: tl.constexpr):
 def _extremes(image, count, CHANNEL: tl.constexpr, ON_CHIP: tl.constexpr, N: tl.constexpr):
     """The lowest and the highest level of a channel, int32."""
     low, high = tl.full((), 255, tl.int32), tl.full((), 0, tl.int32)
-    if ON_CHIP:
-        inside, levels = tl.arange(0, N) < count, level(image, CHANNEL)
-        low = tl.minimum(low, tl.min(tl.where(inside, levels, 255)))
-        high = tl.maximum(high, tl.max(tl.where(inside, levels, 0)))
-    else:
-        for start in range(0, count, N):
-            p = start + tl.arange(0, N)
-            levels = level(tl.load(image + p, mask=p < count, other=0), CHANNEL)
-            low = tl.minimum(low, tl.min(tl.where(p < count, levels, 255)))
-            high = tl.maximum(high, tl.max(tl.where(p < count, levels, 0)))
+    for start in range(0, count, N):
+        p = start + tl.arange(0, N)
+        levels = level(tile(image, p, count, ON_CHIP), CHANNEL)
+        low = tl.minimum(low, tl.min(tl.where(p < count, levels, 255)))
+        high = tl.maximum(high, tl.max(tl.where(p < count, levels, 0)))
     return low, high
 
 
@@ -110,18 +110,12 @@ def _autocontrast(image, count, zero, CHANNEL: tl.constexpr, ON_CHIP: tl.constex
 @triton.jit
 def _histogram(image, count, CHANNEL: tl.constexpr, ON_CHIP: tl.constexpr, N: tl.constexpr):
     """How often each level occurs in a channel, int32 (256,)."""
-    levels = tl.arange(0, 256)
-    if ON_CHIP:
-        found = tl.histogram(tl.where(tl.arange(0, N) < count, level(image, CHANNEL), 0), 256)
-        return found - tl.where(levels == 0, N - count, 0)
-    else:
-        found = tl.zeros((256,), tl.int32)
-        for start in range(0, count, N):
-            p = start + tl.arange(0, N)
-            pixel = tl.load(image + p, mask=p < count, other=0)
-            found += tl.histogram(tl.where(p < count, level(pixel, CHANNEL), 0), 256)
-        beyond = (count + N - 1) // N * N - count
-        return found - tl.where(levels == 0, beyond, 0)
+    found = tl.zeros((256,), tl.int32)
+    for start in range(0, count, N):
+        p = start + tl.arange(0, N)
+        found += tl.histogram(tl.where(p < count, level(tile(image, p, count, ON_CHIP), CHANNEL), 0), 256)
+    beyond = (count + N - 1) // N * N - count  # which were counted as 0
+    return found - tl.where(tl.arange(0, 256) == 0, beyond, 0)
 
 
 @triton.jit

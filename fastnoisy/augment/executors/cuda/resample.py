@@ -100,25 +100,21 @@ def across(
     number = taps(length, size)
     half: tl.constexpr = 1 << (constants.PRECISION_BITS - 1)
     red, green, blue = tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32)
+    coefficients = table + x * (1 + number)
     if ON_CHIP:
         first, total = _first(x, skip, length, size), _total(x, skip, length, size, N)
-        for tap in range(0, number):
-            coefficient = _coefficient(_weight(x, tap, skip, length, size), total)
-            there = left + tl.minimum(first + tap, length - 1)
-            pixel = read(image, batch, top + y, there, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
-            red += level(pixel, 0) * coefficient
-            green += level(pixel, 1) * coefficient
-            blue += level(pixel, 2) * coefficient
     else:
-        coefficients = table + x * (1 + number)
         first = tl.load(coefficients, mask=inside, other=0)
-        for tap in range(0, number):
+    for tap in range(0, number):
+        if ON_CHIP:
+            coefficient = _coefficient(_weight(x, tap, skip, length, size), total)
+        else:
             coefficient = tl.load(coefficients + 1 + tap, mask=inside, other=0)
-            there = left + tl.minimum(first + tap, length - 1)
-            pixel = read(image, batch, top + y, there, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
-            red += level(pixel, 0) * coefficient
-            green += level(pixel, 1) * coefficient
-            blue += level(pixel, 2) * coefficient
+        there = left + tl.minimum(first + tap, length - 1)
+        pixel = read(image, batch, top + y, there, width, row, column, plane, inside, FROM_BATCH, ON_CHIP)
+        red += level(pixel, 0) * coefficient
+        green += level(pixel, 1) * coefficient
+        blue += level(pixel, 2) * coefficient
     return packed(red >> constants.PRECISION_BITS, green >> constants.PRECISION_BITS, blue >> constants.PRECISION_BITS)
 
 
@@ -130,23 +126,19 @@ def along(image, p, skip, rows, length, size, width, table, ON_CHIP: tl.constexp
     number = taps(length, size)
     half: tl.constexpr = 1 << (constants.PRECISION_BITS - 1)
     red, green, blue = tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32), tl.full((N,), half, tl.int32)
+    coefficients = table + y * (1 + number)
     if ON_CHIP:
         first, total = _first(y, skip, length, size), _total(y, skip, length, size, N)
-        for tap in range(0, number):
-            coefficient = _coefficient(_weight(y, tap, skip, length, size), total)
-            place = tl.minimum(first + tap, length - 1) * width + x
-            pixel = at(image, tl.where(inside, place, 0), ON_CHIP)
-            red += level(pixel, 0) * coefficient
-            green += level(pixel, 1) * coefficient
-            blue += level(pixel, 2) * coefficient
     else:
-        coefficients = table + y * (1 + number)
         first = tl.load(coefficients, mask=inside, other=0)
-        for tap in range(0, number):
+    for tap in range(0, number):
+        if ON_CHIP:
+            coefficient = _coefficient(_weight(y, tap, skip, length, size), total)
+        else:
             coefficient = tl.load(coefficients + 1 + tap, mask=inside, other=0)
-            place = tl.minimum(first + tap, length - 1) * width + x
-            pixel = at(image, tl.where(inside, place, 0), ON_CHIP)
-            red += level(pixel, 0) * coefficient
-            green += level(pixel, 1) * coefficient
-            blue += level(pixel, 2) * coefficient
+        place = tl.minimum(first + tap, length - 1) * width + x
+        pixel = at(image, tl.where(inside, place, 0), ON_CHIP)
+        red += level(pixel, 0) * coefficient
+        green += level(pixel, 1) * coefficient
+        blue += level(pixel, 2) * coefficient
     return packed(red >> constants.PRECISION_BITS, green >> constants.PRECISION_BITS, blue >> constants.PRECISION_BITS)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
@@ -16,11 +15,9 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from fastnoisy.augment.executors import codes
 from fastnoisy.augment.executors.cuda import constants, kernel
-from fastnoisy.augment.executors.programs import UnsupportedError, encode
-from fastnoisy.augment.executors.reference import ReferenceView
-from fastnoisy.augment.geometry import MAX_CANVAS
+from fastnoisy.augment.executors.fast import FastView, bits
+from fastnoisy.augment.executors.programs import UnsupportedError
 from fastnoisy.augment.registry import Step
-from fastnoisy.augment.steps import Normalize
 from fastnoisy.errors import FastnoisyError
 
 if TYPE_CHECKING:
@@ -29,13 +26,11 @@ if TYPE_CHECKING:
 _ON_CHIP_WARPS, _SCRATCH_WARPS = 8, 16
 _SCRATCH_PIXELS = 2048  # that are worked on at once
 _SCRATCH_BYTES = 2 << 30  # of scratch memory at most, if it holds one image
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MOST_STEPS = 60 // constants.KIND_BITS
 _MOVING = (
     codes.RANDOM_CROP, codes.CENTER_CROP, codes.RANDOM_RESIZED_CROP, codes.RESIZE, codes.RESIZE_SHORTER,
 )  # fmt: skip
 _MIXTURES = codes.AUGMIX, codes.GOOGLE_AUGMIX
-_COLUMNS = codes.COLUMNS
 INTERPRETED = isinstance(kernel.view, InterpretedFunction)
 """Whether Triton's interpreter runs the kernels, on a CPU (TRITON_INTERPRET=1 when this is imported)."""
 
@@ -93,8 +88,14 @@ def layout(kinds: list[int], uint8_steps: int, ops: int, chains: int, side: int,
     )  # fmt: skip
 
 
-@triton_op("fastnoisy::view", mutates_args=())
-def _view(
+def _room(images: Tensor, lookup: Tensor, canvas: list[int], channels_last: bool, normalized: bool) -> Tensor:
+    """For the result."""
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    dtype = lookup.dtype if normalized else torch.uint8
+    return torch.empty((images.shape[0], 3, *canvas), dtype=dtype, device=images.device, memory_format=memory)
+
+
+def _launch(
     images: Tensor,
     sizes: Tensor | None,
     indices: Tensor,
@@ -109,18 +110,30 @@ def _view(
     normalized: bool,
     plan: list[int],
 ) -> Tensor:
-    """The operator; `plan` is a `Layout`, the others are as for `kernel.view`."""
-    return launch(
-        wrap_triton(kernel.view), images, sizes, indices, key, rows, integers, floats, lookup, fills, canvas,
-        channels_last, normalized, plan,
-    )  # fmt: skip
+    """Make the result and start the kernel; `plan` is a `Layout`, the others are as for `kernel.view`."""
+    fused = kernel.view if INTERPRETED else wrap_triton(kernel.view)
+    made = Layout(*plan)  # type: ignore[arg-type]  # of an operator's arguments, booleans as integers
+    B, _, H, W = images.shape
+    out = _room(images, lookup, canvas, channels_last, normalized)
+    count = max(1, min(B, _SCRATCH_BYTES // max(4 * made.scratch, 1)))  # of images that one launch makes
+    scratch = torch.empty(max(count * made.scratch, 1), dtype=torch.int32, device=images.device)
+    # Triton launches on the current device, which need not be the images'
+    with torch.cuda.device(images.device) if images.is_cuda and torch.cuda.is_initialized() else nullcontext():
+        for first in range(0, B, count):  # one after another on the stream, so they may share the scratch memory
+            fused[(min(count, B - first),)](
+                images, indices if sizes is None else sizes, indices, key, rows, integers, floats, lookup, fills, out,
+                scratch, made.room, made.narrow, made.tables, first,
+                H, W, images.stride(2), images.stride(3), images.stride(1), images.stride(0),
+                canvas[0], canvas[1], out.stride(2), out.stride(3), out.stride(1), 0, integers.numel() - 1,
+                STEPS=made.steps if normalized else made.uint8_steps, UINT8_STEPS=made.uint8_steps, KINDS=made.kinds,
+                OPS=made.ops, WIDTH=made.width, HAS_SIZES=sizes is not None, NORMALIZED=normalized,
+                FROM_BATCH=bool(made.from_batch), ON_CHIP=bool(made.on_chip), N=made.pixels,
+                VERSION=constants.VERSION, num_warps=made.warps,
+            )  # fmt: skip
+    return out
 
 
-def _room(images: Tensor, lookup: Tensor, canvas: list[int], channels_last: bool, normalized: bool) -> Tensor:
-    """For the result."""
-    memory = torch.channels_last if channels_last else torch.contiguous_format
-    dtype = lookup.dtype if normalized else torch.uint8
-    return torch.empty((images.shape[0], 3, *canvas), dtype=dtype, device=images.device, memory_format=memory)
+_view: Any = triton_op("fastnoisy::view", _launch, mutates_args=())
 
 
 @_view.register_fake
@@ -131,53 +144,8 @@ def _(
     return _room(images, lookup, canvas, channels_last, normalized)
 
 
-def launch(
-    kernel_: object,
-    images: Tensor,
-    sizes: Tensor | None,
-    indices: Tensor,
-    key: Tensor,
-    rows: Tensor,
-    integers: Tensor,
-    floats: Tensor,
-    lookup: Tensor,
-    fills: Tensor,
-    canvas: list[int],
-    channels_last: bool,
-    normalized: bool,
-    plan: list[int],
-) -> Tensor:
-    """Make the result and start the kernel."""
-    made = Layout(*plan)  # type: ignore[arg-type]  # of an operator's arguments, booleans as integers
-    B, _, H, W = images.shape
-    out = _room(images, lookup, canvas, channels_last, normalized)
-    count = max(1, min(B, _SCRATCH_BYTES // max(4 * made.scratch, 1)))  # of images that one launch makes
-    scratch = torch.empty(max(count * made.scratch, 1), dtype=torch.int32, device=images.device)
-    # Triton launches on the current device, which need not be the images'
-    with torch.cuda.device(images.device) if images.is_cuda and torch.cuda.is_initialized() else nullcontext():
-        for first in range(0, B, count):  # one after another on the stream, so they may share the scratch memory
-            kernel_[(min(count, B - first),)](  # type: ignore[index]
-                images, indices if sizes is None else sizes, indices, key, rows, integers, floats, lookup, fills, out,
-                scratch, made.room, made.narrow, made.tables, first,
-                H, W, images.stride(2), images.stride(3), images.stride(1), images.stride(0),
-                canvas[0], canvas[1], out.stride(2), out.stride(3), out.stride(1), 0, integers.numel() - 1,
-                STEPS=made.steps if normalized else made.uint8_steps, UINT8_STEPS=made.uint8_steps, KINDS=made.kinds,
-                OPS=made.ops, WIDTH=made.width, COLUMNS=_COLUMNS, HAS_SIZES=sizes is not None, NORMALIZED=normalized,
-                FROM_BATCH=bool(made.from_batch), ON_CHIP=bool(made.on_chip), N=made.pixels,
-                VERSION=constants.VERSION, num_warps=made.warps,
-            )  # fmt: skip
-    return out
-
-
-class CudaView(ReferenceView):
-    """A view that one fused kernel makes. It is the reference's in all but speed, and leaves to it what is elsewhere.
-
-    Args:
-        program, name, steps, dtype, channels_last: see `ReferenceView`.
-
-    Raises:
-        UnsupportedError: a step or an operation that this executor does not have.
-    """
+class CudaView(FastView):
+    """A view that one fused kernel makes; see `FastView`."""
 
     executor = "cuda"
     _rows: Tensor
@@ -190,63 +158,44 @@ class CudaView(ReferenceView):
         self, program: ViewProgram, name: str, steps: list[Step], dtype: torch.dtype, channels_last: bool
     ) -> None:
         super().__init__(program, name, steps, dtype, channels_last)
-        encoded = encode(steps)
-        self._kinds, self._uint8_steps = encoded.rows[:, codes.KIND].tolist(), encoded.uint8_rows
+        encoded = self._encoded
+        self._kinds = encoded.rows[:, codes.KIND].tolist()
         if len(self._kinds) > _MOST_STEPS:
             raise UnsupportedError(f"programs of more than {_MOST_STEPS} steps beside normalize")
         if len(encoded.fills) > constants.BOXES:
             raise UnsupportedError(f"more than {constants.BOXES} boxes after normalize")
-        self._ops = sum(1 << code for code in encoded.drawn)
         self._chains = max(
             (row[codes.COUNT] for row in encoded.rows.tolist() if row[codes.KIND] in _MIXTURES), default=0
         )
-        (normalize,) = (step for step in steps if isinstance(step, Normalize))
-        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
-        fills = [*encoded.fills, *[0.0] * constants.BOXES][: constants.BOXES]
-        rows = encoded.rows if len(encoded.rows) else np.zeros((1, codes.COLUMNS), np.int64)
         self._launched: set[tuple[int, ...]] = set()
+        some_row = encoded.rows if len(encoded.rows) else np.zeros((1, codes.COLUMNS), np.int64)
         for place, table in (
-            ("_rows", torch.from_numpy(rows)),
+            ("_rows", torch.from_numpy(some_row)),
             ("_integers", torch.from_numpy(np.append(encoded.integers, self._name_value))),
             ("_floats", torch.from_numpy(encoded.floats)),
-            ("_lookup", normalize.apply(levels, None, ())[0].to(dtype).reshape(3, 256)),
-            ("_fills", torch.tensor(fills, dtype=torch.float32).to(dtype)),
+            ("_lookup", self._table),
+            ("_fills", F.pad(self._filled, (0, constants.BOXES - len(encoded.fills)))),
         ):
-            bits = table.contiguous().view(_BITS[table.element_size()])  # which `Module.to` of a dtype leaves alone
-            self.register_buffer(place, bits, persistent=False)
+            self.register_buffer(place, bits(table), persistent=False)  # which `Module.to` of a dtype leaves alone
 
-    def _runs_here(self, images: Tensor) -> bool:
-        """Others, and canvases that affine maps refuse, are the reference's."""
-        here = images.device.type == "cuda" or (INTERPRETED and images.device.type == "cpu")
-        return here and max(images.shape[2:], default=0) <= MAX_CANVAS
+    def _takes(self, device: torch.device) -> bool:
+        return device.type == "cuda" or (INTERPRETED and device.type == "cpu")
 
-    def uint8(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
-        """See `View.uint8`."""
-        if not self._runs_here(images):
-            return super().uint8(images, sizes, indices, key)
-        return self._make(images, sizes, indices, key, normalized=False)
-
-    def forward(self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor) -> Tensor:
-        """See `View.forward`."""
-        if not self._runs_here(images):
-            return super().forward(images, sizes, indices, key)
-        return self._make(images, sizes, indices, key, normalized=True)
-
-    def plan(self, canvas: Sequence[int]) -> Layout:
+    def plan(self, canvas: tuple[int, int]) -> Layout:
         """How this program is launched for images on such a canvas."""
-        made = max((call.kind.sides * call.keywords.get("size", 0) for call in self.program.steps), default=0)
-        side, pixels = max(*canvas, made), max(canvas[0] * canvas[1], made * made)
-        return layout(self._kinds, self._uint8_steps, self._ops, self._chains, side, pixels, made)
+        pixels, side, made = self._largest(canvas)
+        ops = sum(1 << code for code in self._encoded.drawn)
+        return layout(self._kinds, self._encoded.uint8_rows, ops, self._chains, side, pixels, made)
 
     def _make(
         self, images: Tensor, sizes: Tensor | None, indices: Tensor, key: int | Tensor, normalized: bool
     ) -> Tensor:
-        self.check(images, sizes, indices)
         if isinstance(key, int):  # made on the device: a copy from the host would synchronise
             key = torch.full((), key, dtype=torch.int64, device=images.device)
-        canvas, plan = (images.shape[2], images.shape[3]), tuple(map(int, self.plan(images.shape[2:])))
+        canvas = images.shape[2], images.shape[3]
+        plan = tuple(map(int, self.plan(canvas)))
         sizes = None if sizes is None else sizes.contiguous()
-        run = functools.partial(launch, kernel.view) if images.device.type == "cpu" else _view
+        run = _launch if images.device.type == "cpu" else _view
         given = (
             images, sizes, indices.contiguous(), key.to(images.device), self._rows, self._integers,
             self._floats.view(torch.float64), self._lookup.view(self.dtype), self._fills.view(self.dtype),
