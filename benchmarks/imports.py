@@ -11,6 +11,7 @@ counted. A ratio is taken within a repetition. What is measured:
 * imports of a run: the modules that `train digits-nrd` imports before it trains.
 * a run: one epoch of digits-nrd on 64 images, with its evaluation, from the command line: what is imported on the way
 counts.
+* a run's first start: the same with nothing kept of what numba compiles for views.
 * methods, recipes show: the two short commands, whole.
 """
 
@@ -35,22 +36,29 @@ from _worktree import commit_of, worktree
 YARDSTICK = "import torch"
 CODE = "import fastnoisy.training.loop, fastnoisy.methods.nrd, fastnoisy.models.preact, fastnoisy.pipelines.resident"
 TRAIN = "-m fastnoisy train digits-nrd epochs=1 data.subset=64 model.width=4 threads=1 --quiet --data STORE --out RUN"
+FIRST = "a run's first start"
 CASES = {
     "imports of a run": ["-c", CODE],
     "a run": TRAIN.split(),
+    FIRST: TRAIN.split(),
     "methods": ["-m", "fastnoisy", "methods"],
     "recipes show": ["-m", "fastnoisy", "recipes", "show", "cifar10-nrd"],
 }
 THIS, BASE = "this tree", "base"
 
 
-def cpu_seconds(arguments: list[str], code: Path) -> float:
+def cpu_seconds(arguments: list[str], code: Path, kept: Path | None = None) -> float:
     """User and system time of `python ARGUMENTS` with the package of a tree.
+
+    Args:
+        kept: the folder of what numba compiled; by default the user's.
 
     Raises:
         click.ClickException: it failed; its last words are in the message.
     """
     environment = {**os.environ, "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+    if kept is not None:
+        environment["NUMBA_CACHE_DIR"] = str(kept)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen([sys.executable, *arguments], cwd=code, env=environment, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
@@ -75,8 +83,10 @@ def measure(trees: dict[str, Path], place: Path, repetitions: int, warm: int) ->
         if sys.stderr.isatty():
             print(f"\rrepetition {number} of {repetitions}", end="", file=sys.stderr, flush=True)
         for name in list(work)[:: 1 if number % 2 else -1]:
-            seconds = cpu_seconds(*work[name])
-            shutil.rmtree(out, ignore_errors=True)
+            kept = place / "kept" if name.startswith(FIRST) else None
+            seconds = cpu_seconds(*work[name], kept)
+            for folder in (out, place / "kept"):
+                shutil.rmtree(folder, ignore_errors=True)
             if number >= warm:
                 found[name].append(seconds)
     return found

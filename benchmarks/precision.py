@@ -4,7 +4,8 @@
 
 A step is everything that the training loop does with a batch of cross-entropy once its views are made. It is what
 `channels_last=auto` and `amp=auto` go by on a CPU. Ratios are of the wall clock, taken within a repetition; above 1 is
-faster than float32 with contiguous images. bfloat16 is timed only where the processor computes with it natively.
+faster than float32 with contiguous images, compiled where the others are. bfloat16 is timed only where the processor
+computes with it natively.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fastnoisy.machine import cores, has_bf16
 CPU = torch.device("cpu")
 NETWORKS = (  # name, words, images of a batch, their side
     ("preact_small", ("model=preact_small",), 128, 32),
+    ("preact_small, compiled", ("model=preact_small", "compile=true"), 128, 32),
     ("gjs_preact34", ("model=gjs_preact34",), 64, 32),
     ("resnet34_cifar", ("model=resnet34_cifar",), 64, 32),
     ("resnet50", ("model=resnet50",), 8, 224),
@@ -77,7 +79,7 @@ def main(repetitions: int, threads: int | None, device: str, out: Path | None, t
         print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
     rows = [
         [
-            f"`{name}`", f"{one['batch']} of {one['side']}x{one['side']}",
+            name, f"{one['batch']} of {one['side']}x{one['side']}",
             *(f"{mid:.2f} ({low:.2f}–{high:.2f})" for low, mid, high in one["ratio_quartiles"].values()),
         ]
         for name, one in found.items()
@@ -85,7 +87,7 @@ def main(repetitions: int, threads: int | None, device: str, out: Path | None, t
     table = markdown(["network", "images", *ways()], rows)
     note = (
         f"Times as fast as {BASE} with contiguous images: median of {repetitions} interleaved repetitions (quartiles), "
-        f"{torch.get_num_threads()} threads, eager."
+        f"{torch.get_num_threads()} threads, eager unless compiled."
     )
     print(f"{table}\n\n{note}")
     if out is not None:

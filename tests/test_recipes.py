@@ -279,7 +279,7 @@ def test_a_folder_of_ones_own_is_fine_tuned_whatever_the_method(method: str) -> 
     settings = resolve(f"folder-{method}", [])
     assert settings.model["name"] == "tf_efficientnet_lite0"
     assert (settings.model["pretrained"], settings.model["head"]) == (True, "regression")
-    assert (settings.optim.name, settings.optim.schedule, settings.amp) == ("adamw", "cosine", "native")
+    assert (settings.optim.name, settings.optim.schedule, settings.amp) == ("adamw", "cosine", "auto")
     assert (settings.data.mean, settings.data.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert settings.row == ""
     assert method != "nrd" or settings.method["normalize"] == "none", "of photographs, decision N1"

@@ -240,14 +240,12 @@ class Config(Table):
         json_schema_extra=_RESUME,
     )
     device: str = Field("auto", description="auto, cpu, cuda", json_schema_extra=_RESUME)
-    amp: Literal["auto", "off", "bf16", "fp16", "native"] = Field(
-        "auto",
-        description="auto: bf16 on a GPU, off on a CPU; native: bf16 on any device that computes with it natively",
-        json_schema_extra=_RESUME,
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device computes with it natively", json_schema_extra=_RESUME
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")
     channels_last: Literal["auto", "on", "off"] = Field(
-        "auto", description="auto: on on a GPU", json_schema_extra=_RESUME
+        "auto", description="auto: on, but for compiled float32 on a CPU", json_schema_extra=_RESUME
     )
     compile: bool = Field(False, description="compile the method's step with torch.compile", json_schema_extra=_RESUME)
     threads: int = Field(

@@ -163,7 +163,7 @@ def _accuracy(run: Run, written: Written, sets: dict[str, EvalSet]) -> str:
     if not exported.predictor:
         lines.append("\nThis very network was not evaluated.")
     machine = run.checkpoint.machine
-    dtype = amp_dtype_of(run.config, machine["device"] == "cpu", machine["bf16"])
+    dtype = amp_dtype_of(run.config, machine["bf16"])
     if dtype is not None:
         name = "fp16" if dtype == torch.float16 else "bf16"
         lines.append(f"\nMeasured under autocast to {name}; the file computes in float32.")

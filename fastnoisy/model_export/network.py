@@ -107,7 +107,7 @@ def timm_network(run: Run) -> tuple[Exported, TimmBackbone]:
 
 def _asked(run: Run) -> tuple[Method, Tensor, dict[str, Tensor]]:
     """The method, images as its networks take them, and what each predictor says of these."""
-    method = run.method("cpu")
+    method = run.method("cpu").to(memory_format=torch.contiguous_format)  # as the file has it, to compare bit for bit
     height, width = run.metadata("canvas")
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_IMAGES, 3, height, width), dtype=torch.uint8, generator=generator)

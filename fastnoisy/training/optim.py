@@ -109,8 +109,15 @@ class Schedule:
 
 
 def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over the momenta of a checkpoint; the hyperparameters stay those of this run's configuration."""
+    """Take over the momenta of a checkpoint, each in the memory order of its parameter: the fused kernels walk through
+    both side by side, and where the orders differ they compute wrong weights in silence (torch 2.14). The
+    hyperparameters stay those of this run's configuration.
+    """
     optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

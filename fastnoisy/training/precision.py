@@ -14,27 +14,33 @@ from fastnoisy.machine import has_bf16
 
 
 def amp_dtype(config: Config, device: torch.device) -> torch.dtype | None:
-    """The dtype to autocast to, or None. `auto`: bf16 on a GPU; off on a CPU, where it was not measured faster for the
-    papers' networks. `native`: bf16 where the device computes with it natively.
-    """
-    return amp_dtype_of(config, device.type == "cpu", config.amp == "native" and has_bf16(device))
+    """The dtype to autocast to, or None. `auto`: bf16 where the device computes with it natively."""
+    return amp_dtype_of(config, config.amp == "auto" and has_bf16(device))
 
 
-def amp_dtype_of(config: Config, on_cpu: bool, bf16: bool) -> torch.dtype | None:
-    """The same of a device that may be another machine's: a CPU or not, and whether it has bf16 natively (asked for by
-    `native` alone).
-    """
-    if config.dtype == "float64" or config.amp == "off" or (config.amp == "auto" and on_cpu):
-        return None
-    if config.amp == "native" and not bf16:
+def amp_dtype_of(config: Config, bf16: bool) -> torch.dtype | None:
+    """The same of a device that may be another machine's: whether it has bf16 natively (asked for by `auto` alone)."""
+    if config.dtype == "float64" or config.amp == "off" or (config.amp == "auto" and not bf16):
         return None
     return torch.float16 if config.amp == "fp16" else torch.bfloat16
 
 
 def memory_format(config: Config, device: torch.device) -> torch.memory_format:
-    """Channels-last on a GPU unless switched off; contiguous on a CPU unless switched on."""
-    on = config.channels_last == "on" or (config.channels_last == "auto" and device.type == "cuda")
+    """Channels-last unless switched off. `auto`: contiguous for what is slower with it on a CPU, compiled steps in
+    float32 (benchmarks/precision.py), and for float64, which oneDNN does not compute.
+    """
+    on = config.channels_last == "on"
+    if config.channels_last == "auto":
+        full = amp_dtype(config, device) is None
+        on = device.type == "cuda" or not (full and (config.compile or config.dtype == "float64"))
     return torch.channels_last if on else torch.contiguous_format
+
+
+def told(config: Config, device: torch.device) -> str:
+    """Precision and memory order in words: `bf16, channels-last`."""
+    names = {None: config.dtype, torch.float16: "fp16", torch.bfloat16: "bf16"}
+    order = "channels-last" if memory_format(config, device) == torch.channels_last else "contiguous"
+    return f"{names[amp_dtype(config, device)]}, {order}"
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

@@ -386,8 +386,8 @@ class Run:
             indices = torch.arange(len(images), device=device)
             made = view(pixels.to(device).permute(0, 3, 1, 2), sizes.to(device), indices, 0)
             found = method.predict(made).float().softmax(dim=1)
-            best = found.topk(min(top, found.shape[1]), dim=1)
-        numbers, shares = best.indices.tolist(), best.values.tolist()
+            best = found.sort(dim=1, descending=True, stable=True)  # of equals the first, as argmax has it
+        numbers, shares = best.indices[:, :top].tolist(), best.values[:, :top].tolist()
         return [list(zip(*image, strict=True)) for image in zip(numbers, shares, strict=True)]
 
     def view(self, device: torch.device) -> View:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fastnoisy import pipelines
+from fastnoisy.training import precision
 from fastnoisy.training.setup import Setup
 
 
@@ -51,8 +52,8 @@ def lines(setup: Setup, pipeline: str, why: str, needs: Sequence[str]) -> list[s
         )
     who = {view.executor for made in setup.views.values() for view in made.values()}
     said.append(
-        f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads, views by "
-        f"{' and '.join(sorted(who))}"
+        f"pipeline {pipeline}: {why}; device {setup.device}, {torch.get_num_threads()} threads, "
+        f"{precision.told(c, setup.device)}, views by {' and '.join(sorted(who))}"
     )
     if pipelines.find(pipeline).synthetic:
         said.append(

@@ -94,7 +94,7 @@ def test_the_card_says_what_the_run_recorded(trained: Trained, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("amp", "bf16", "said"),
-    [("native", True, "bf16"), ("native", False, ""), ("auto", True, ""), ("fp16", False, "fp16")],
+    [("auto", True, "bf16"), ("auto", False, ""), ("off", True, ""), ("fp16", False, "fp16")],
 )
 def test_the_card_names_the_precision_of_the_accuracy(
     amp: str, bf16: bool, said: str, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

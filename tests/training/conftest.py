@@ -44,4 +44,4 @@ def move() -> Callable[[nn.Module], None]:
 def _half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast and the gradient's scaler switch themselves off where there is no GPU."""
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)

@@ -98,6 +98,9 @@ def test_a_run_writes_exactly_its_folder(method: str, digits: Path, tmp_path: Pa
     [
         ("ce", ()),
         ("nrd", ("drop_last=false",)),
+        ("nrd", ("amp=bf16", "channels_last=on")),
+        ("nrd", ("amp=off", "channels_last=on")),
+        ("nrd", ("amp=off", "channels_last=off")),
         ("alasca", ("accumulate=3",)),
         ("elr", ()),
         ("mixup", ()),

@@ -115,3 +115,26 @@ def test_a_run_and_the_listing_of_methods_load_nothing_idle(digits: Path, tmp_pa
             "assert not idle, idle"
         )
         subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120, capture_output=True)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_momenta_that_are_read_back_have_their_parameters_memory_order(name: str) -> None:
+    """A checkpoint holds them contiguous, and torch's fused kernels do not look whether orders differ."""
+    config = OptimConfig(name=name, lr=0.1, momentum=0.9)  # type: ignore[arg-type]
+    nets = [nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    ours = [optim.build(net, config, DEVICE) for net in nets]
+    for step in range(3):
+        for net, optimizer in zip(nets, ours, strict=True):
+            for number, p in enumerate(net.parameters()):
+                p.grad = torch.empty_like(p).copy_(
+                    torch.sin(torch.arange(p.numel()) * (step + number + 1.0)).view(p.shape)
+                )
+            optimizer.step()
+        state = {
+            number: {key: value.contiguous() for key, value in kept.items()}
+            for number, kept in ours[1].state_dict()["state"].items()
+        }
+        optim.load(ours[1], {"state": state})
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastnoisy.training import precision
+from fastnoisy.training import precision, setup
 
 CPU = torch.device("cpu")
 
@@ -89,3 +89,24 @@ def test_a_networks_gradients_are_no_further_from_float32_than_before() -> None:
     mixed, plain = ((found[name] - found["exact"]).norm() / found["exact"].norm() for name in ("mixed", "plain"))
     assert mixed < 0.3
     assert mixed < 1.1 * plain
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize(
+    ("words", "native", "elsewhere"),
+    [
+        ([], "bf16, channels-last", "float32, channels-last"),
+        (["amp=off"], "float32, channels-last", "float32, channels-last"),
+        (["amp=bf16"], "bf16, channels-last", "bf16, channels-last"),
+        (["amp=fp16"], "fp16, channels-last", "fp16, channels-last"),
+        (["compile=true"], "bf16, channels-last", "float32, contiguous"),
+        (["compile=true", "channels_last=on"], "bf16, channels-last", "float32, channels-last"),
+        (["channels_last=off"], "bf16, contiguous", "float32, contiguous"),
+        (["dtype=float64"], "float64, contiguous", "float64, contiguous"),
+    ],
+)
+def test_auto_goes_by_what_the_processor_does_natively(
+    words: list[str], native: str, elsewhere: str, bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda device: bf16)
+    assert precision.told(setup.resolve("digits-ce", words).config, CPU) == (native if bf16 else elsewhere)
