@@ -245,7 +245,7 @@ class Config(Table):
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="float64 is for verification")
     channels_last: Literal["auto", "on", "off"] = Field(
-        "auto", description="auto: on, but for compiled float32 on a CPU", json_schema_extra=_RESUME
+        "auto", description="auto: on, but for float64 on a CPU", json_schema_extra=_RESUME
     )
     compile: bool = Field(False, description="compile the method's step with torch.compile", json_schema_extra=_RESUME)
     threads: int = Field(

@@ -26,13 +26,12 @@ def amp_dtype_of(config: Config, bf16: bool) -> torch.dtype | None:
 
 
 def memory_format(config: Config, device: torch.device) -> torch.memory_format:
-    """Channels-last unless switched off. `auto`: contiguous for what is slower with it on a CPU, compiled steps in
-    float32 (benchmarks/precision.py), and for float64, which oneDNN does not compute.
+    """Channels-last unless switched off (benchmarks/precision.py); `auto` leaves float64 on a CPU contiguous, which
+    oneDNN does not compute.
     """
-    on = config.channels_last == "on"
-    if config.channels_last == "auto":
-        full = amp_dtype(config, device) is None
-        on = device.type == "cuda" or not (full and (config.compile or config.dtype == "float64"))
+    on = config.channels_last == "on" or (
+        config.channels_last == "auto" and (device.type == "cuda" or config.dtype != "float64")
+    )
     return torch.channels_last if on else torch.contiguous_format
 
 
