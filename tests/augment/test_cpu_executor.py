@@ -230,7 +230,7 @@ def test_a_short_command_takes_it_where_it_is_compiled(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert executors.at_hand(torch.device("cpu")) == "reference"
     executors.prepare([view], said.append)
-    assert said == ["compiling the views for this processor, once: half a minute to a minute"]
+    assert said == ["compiling the views for this processor, once: about half a minute"]
 
 
 def test_a_changed_callee_in_another_file_is_seen(tmp_path: Path) -> None:

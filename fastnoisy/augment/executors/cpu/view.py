@@ -149,12 +149,12 @@ def over_threads(make: Callable[[int, int], None], count: int, most: int) -> Non
 
 
 def compile_kernels(views: Iterable[View], say: Callable[[str], object]) -> None:
-    """Compile what views here run by, or read it from the disk: half a minute on the first start, then half a second.
+    """Compile what views here run by, or read it from the disk (benchmarks/imports.py).
 
     Args:
         say: told a line before it takes long.
     """
     if not is_kept():
-        say("compiling the views for this processor, once: half a minute to a minute")
+        say("compiling the views for this processor, once: about half a minute")
     for view in views:
         view(torch.zeros((1, 3, 1, 1), dtype=torch.uint8), None, torch.zeros(1, dtype=torch.int64), 0)
