@@ -60,7 +60,7 @@ def differing(split: Split, count: int, program: Any, epochs: int, device: torch
     """How many of the images differ in any epoch.
 
     The reference makes each view once, in float32: what reaches `normalize` is looked at on the way, and in another
-    dtype and memory order it gives what `Tensor.to` makes of that.
+    dtype and memory order it gives what `Tensor.to` makes of that. On a CPU the fast executor runs in two threads.
     """
     fast = "cuda" if device.type == "cuda" else "cpu"
     rows, different = Population("all", np.arange(count)), 0
@@ -80,7 +80,9 @@ def differing(split: Split, count: int, program: Any, epochs: int, device: torch
             key = keyed_random.key(1, epoch)
             for batch in pipeline.iterate(list(batches(order(rows, "train", 1, epoch), 128, False))):
                 given = batch.images, batch.sizes, batch.indices, key
+                torch.set_num_threads(1)  # small operations: two would wait for each other
                 whole = reference(*given)
+                torch.set_num_threads(2)
                 pairs = [(seen.pop(), ours[0].uint8(*given))]
                 pairs += [(whole.to(view.dtype, memory_format=view.memory_format), view(*given)) for view in ours]
                 equal = torch.ones(len(batch.indices), dtype=torch.bool, device=device)
@@ -115,7 +117,6 @@ def looked_at(kept: Path, row: dict[str, Any], look: Callable[[], int]) -> dict[
 def main(stores: tuple[Path, ...], device: str, epochs: int, runs: Path, out: Path | None, tiny: bool) -> None:
     """The command; see the module."""
     where, found = choose_device(device), []
-    torch.set_num_threads(2)
     runs.mkdir(parents=True, exist_ok=True)
     commit = environment()["commit"]
     with tempfile.TemporaryDirectory() as scratch:
