@@ -37,7 +37,7 @@ GRID = [(f"optim.lr={lr}", f"optim.weight_decay={decay}", f"views.student={view}
 def main(runs: Path, out: Path | None, device: str, seeds: str, skip_grid: bool, tiny: bool) -> None:
     """The command; see the module."""
     store = digits_store("digits", runs)
-    words = [f"device={device}", "threads=1", *(TINY if tiny else ())]  # one thread: the same bits on machines of one kind
+    words = [f"device={device}", "threads=1", *(TINY if tiny else ())]  # the same bits on like machines
     content: dict[str, Any] = {}
     if not skip_grid:
         content["grid"], text = search("digits", "ce", store, words, [11, 12], runs, GRID[:2] if tiny else GRID)

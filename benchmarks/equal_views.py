@@ -117,11 +117,11 @@ def looked_at(kept: Path, row: dict[str, Any], look: Callable[[], int]) -> dict[
 def main(stores: tuple[Path, ...], device: str, epochs: int, runs: Path, out: Path | None, tiny: bool) -> None:
     """The command; see the module."""
     where, found = choose_device(device), []
-    runs.mkdir(parents=True, exist_ok=True)
     commit = environment()["commit"]
     with tempfile.TemporaryDirectory() as scratch:
         if tiny:
             stores, epochs, runs = (tiny_store(Path(scratch)),), 1, Path(scratch)
+        runs.mkdir(parents=True, exist_ok=True)
         if not stores:
             raise FastnoisyError("no store named", "Convert a data set with 'fastnoisy convert' and name its folder")
         for path, name in itertools.product(stores, ("train", "test")):
