@@ -132,6 +132,9 @@ def train(
 ) -> Run:
     """Train a recipe on a store.
 
+    Under a launcher such as torchrun each process calls this, and they train one model together; where a run that the
+    same call has begun is there, they go on with it.
+
     Where it raises before anything was trained, no folder stays behind; later, what is there is a run that `Run.resume`
     goes on with.
 
@@ -151,14 +154,19 @@ def train(
         FastnoisyError: a wrong recipe, key or store, or nothing that fits; one line says what was allowed.
         Interrupted: `stop` was asked; a checkpoint was written.
     """
-    from fastnoisy.training import loop
+    from fastnoisy.training import loop, ranks
     from fastnoisy.training.device import caller_unchanged
     from fastnoisy.training.logs import warn_of_notes
     from fastnoisy.training.run import Run
+    from fastnoisy.training.run_folder import RunFolder
 
     settings, folder = _resolved(recipe, overrides, data, out)
-    with caller_unchanged():
-        loop.start(settings, folder, warn_of_notes if progress is None else progress, stop)
+    observe = warn_of_notes if progress is None else progress
+    with caller_unchanged(), ranks.joined(lambda: settings) as group:
+        if group.from_first(lambda: ranks.goes_on(RunFolder(folder), settings)):
+            loop.resume(folder, (), str(data), observe, stop, group)
+        else:
+            loop.start(settings, folder, observe, stop, group)
     return Run(folder)
 
 
@@ -173,9 +181,12 @@ def dry_run(
 
     Nothing is written. Arguments and errors as for `train`.
     """
-    from fastnoisy.training import dry_run, loop
+    from fastnoisy.errors import FastnoisyError
+    from fastnoisy.training import dry_run, loop, ranks
     from fastnoisy.training.device import caller_unchanged
 
+    if ranks.launched():
+        raise FastnoisyError("a dry run measures one process", "Start it without a launcher, on one GPU")
     settings, folder = _resolved(recipe, overrides, data, out)
     with caller_unchanged():
         return dry_run.run(settings, folder, loop.silent if progress is None else progress)

@@ -24,9 +24,8 @@ class Batch:
     labels: Tensor
     indices: Tensor
 
-    def split(self, parts: int) -> list[Batch]:
-        """Up to `parts` consecutive micro-batches that differ by at most one sample in size."""
-        parts = min(parts, len(self.indices))
-        images, labels, indices = (f.tensor_split(parts) for f in (self.images, self.labels, self.indices))
-        sizes = [None] * parts if self.sizes is None else self.sizes.tensor_split(parts)
+    def split(self, counts: list[int]) -> list[Batch]:
+        """Consecutive micro-batches of so many samples."""
+        images, labels, indices = (f.split(counts) for f in (self.images, self.labels, self.indices))
+        sizes = [None] * len(counts) if self.sizes is None else self.sizes.split(counts)
         return [Batch(*piece) for piece in zip(images, sizes, labels, indices, strict=True)]

@@ -23,10 +23,14 @@ class FastnoisyError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[FastnoisyError], tuple[str, str]]:
-        return FastnoisyError, (self.message, self.remedy)
+        return type(self), (self.message, self.remedy)
 
     def __str__(self) -> str:
         return message(f"{self.message}. {self.remedy}" if self.remedy else self.message)
+
+
+class ToldError(FastnoisyError):
+    """What went wrong has been said by another process of the same job: the command line says nothing more."""
 
 
 def printable(text: object) -> str:

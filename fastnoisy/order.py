@@ -82,11 +82,28 @@ def num_batches(num_rows: int, batch_size: int, drop_last: bool) -> int:
     return num_rows // batch_size if drop_last else -(-num_rows // batch_size)
 
 
-def share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """A rank's part of a global batch: the ranks' parts, one after another, are the batch, and differ by at most one
-    row.
+def pieces(count: int, parts: int) -> list[int]:
+    """`count` rows cut into `parts` that differ by at most one row, the larger ones first: their sizes."""
+    size, over = divmod(count, parts)
+    return [size + (number < over) for number in range(parts)]
+
+
+def micro_batches(count: int, accumulate: int) -> list[int]:
+    """The sizes of the micro-batches that a global batch of `count` rows is cut into, at least one row each."""
+    return pieces(count, max(1, min(accumulate, count)))
+
+
+def share(batch: np.ndarray, rank: int, world_size: int, accumulate: int = 1) -> np.ndarray:
+    """A rank's part of a global batch: of each of its micro-batches the rank's piece. The ranks' pieces, one after
+    another, are the micro-batch, whose rows do not depend on how many ranks there are.
     """
-    return np.array_split(batch, world_size)[rank]
+    own, first = [], 0
+    for size in micro_batches(len(batch), accumulate):
+        counts = pieces(size, world_size)
+        begin = first + sum(counts[:rank])
+        own.append(batch[begin : begin + counts[rank]])
+        first += size
+    return np.concatenate(own)
 
 
 def stratified(rows: np.ndarray, labels: np.ndarray, count: int, seed: int, purpose: str) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fastnoisy.distributed import Group
+
 
 def _move(rows: Tensor, indices: Tensor, values: Tensor, weight: float) -> Tensor:
     """See `SampleMemory.update`."""
@@ -79,6 +81,14 @@ class SampleMemory(nn.Module):
         true.
         """
         self.rows.index_copy_(0, indices, torch.where(sound, self.rows.index_select(0, indices), old))
+
+    def exchange(self, indices: Tensor, group: Group) -> None:
+        """Give this rank's rows of `indices` (B_r,), which a step may have moved, to all ranks, and take theirs: then
+        every rank holds what one process would.
+        """
+        if group.size > 1:
+            mine = self.rows.index_select(0, indices)
+            self.rows.index_copy_(0, group.gather(indices), group.gather(mine))
 
     def probability_of(self, labels: Tensor) -> Tensor:
         """Of a memory of probabilities: row's entry at the label over the row's sum, float32 (N,) on the CPU; NaN where

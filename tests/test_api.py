@@ -138,10 +138,10 @@ def test_a_mistake_is_an_error_and_leaves_nothing(words: Any, options: Any, said
     assert sorted(place.rglob("*")) == before
 
 
-def test_of_many_ranks_each_would_train_the_same_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_is_of_one_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(FastnoisyError, match=r"WORLD_SIZE=4.*one process"):
-        fastnoisy.train("folder-ce", *WORDS, data="store", out="run")
+    with pytest.raises(FastnoisyError, match="measures one process"):
+        fastnoisy.dry_run("folder-ce", *WORDS, data="store", out="run")
 
 
 def test_the_face_is_typed_listed_and_imported_on_use() -> None:

@@ -6,7 +6,18 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastnoisy.order import Population, balanced, batches, blocked, num_batches, order, share, stratified
+from fastnoisy.order import (
+    Population,
+    balanced,
+    batches,
+    blocked,
+    micro_batches,
+    num_batches,
+    order,
+    pieces,
+    share,
+    stratified,
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -115,9 +126,16 @@ def test_blocked_order_is_random_in_pages_and_rows() -> None:
     assert np.array_equal(blocked(population, pages, 200, "train", 1, 0), order(population, "train", 1, 0))
 
 
-@given(st.integers(0, 50), st.integers(1, 9))
-def test_shares_of_ranks_put_together_are_the_batch(n: int, world_size: int) -> None:
+@given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 5))
+def test_shares_of_ranks_put_together_are_the_batch(n: int, world_size: int, accumulate: int) -> None:
     batch = np.arange(n) * 3
-    parts = [share(batch, rank, world_size) for rank in range(world_size)]
-    assert np.array_equal(np.concatenate(parts), batch)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    parts = [share(batch, rank, world_size, accumulate) for rank in range(world_size)]
+    assert np.array_equal(np.sort(np.concatenate(parts)), batch)
+    sizes = micro_batches(n, accumulate)
+    assert sum(sizes) == n
+    assert max(sizes) - min(sizes) <= 1
+    own = [[pieces(size, world_size)[rank] for size in sizes] for rank in range(world_size)]
+    cut = [np.split(part, np.cumsum(counts)[:-1]) for part, counts in zip(parts, own, strict=True)]
+    for number, micro in enumerate(np.split(batch, np.cumsum(sizes)[:-1])):
+        assert np.array_equal(np.concatenate([each[number] for each in cut]), micro), "as one process cuts it"
+        assert max(len(each[number]) for each in cut) - min(len(each[number]) for each in cut) <= 1

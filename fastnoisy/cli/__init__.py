@@ -13,7 +13,7 @@ import click
 
 from fastnoisy import __version__, discovery
 from fastnoisy.cli._group import warn
-from fastnoisy.errors import FastnoisyError, unknown_name
+from fastnoisy.errors import FastnoisyError, ToldError, unknown_name
 
 
 class _Commands(click.Group):
@@ -54,6 +54,8 @@ def main() -> None:
     """The console script: a mistake of the user's is one line and exit code 2, never a traceback."""
     try:
         cli.main(standalone_mode=False)
+    except ToldError:
+        sys.exit(2)
     except FastnoisyError as error:
         warn(f"error: {error}")
         sys.exit(2)
@@ -78,7 +80,10 @@ def main() -> None:
         sys.exit(2)
 
 
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|cannot allocate memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|could not create a primitive|not enough memory|bad_alloc|cannot allocate memory",
+    re.IGNORECASE,
+)
 
 
 def _end_without_memory(error: Exception) -> NoReturn:

@@ -207,6 +207,30 @@ class CheckpointConfig(Table):
     keep: int = Field(2, ge=1, description="newest checkpoints kept")
 
 
+class DistributedConfig(Table):
+    """How several processes train one model; see docs/many_gpus.md."""
+
+    backend: Literal["auto", "gloo", "nccl"] = Field(
+        "auto",
+        description="what the processes talk by; auto: nccl between GPUs, gloo between CPUs",
+        json_schema_extra=_RESUME,
+    )
+    sync_batchnorm: bool = Field(
+        False, description="batch statistics of the global batch instead of each process's own part"
+    )
+    timeout: float = Field(
+        600.0,
+        gt=0,
+        description="seconds that a step waits for another process before the run ends with an error",
+        json_schema_extra=_RESUME,
+    )
+    compress: Literal["none", "bf16"] = Field(
+        "none",
+        description="what gradients travel as; bf16: half the bytes, not the same numbers",
+        json_schema_extra=_RESUME,
+    )
+
+
 class Config(Table):
     """A run. See `docs/configuration.md` for what belongs where."""
 
@@ -285,6 +309,7 @@ class Config(Table):
     views: ViewsConfig
     optim: OptimConfig = Field(json_schema_extra=_RESUME)
     checkpoint: CheckpointConfig = Field(CheckpointConfig(), json_schema_extra=_RESUME)
+    distributed: DistributedConfig = DistributedConfig()
 
     @field_validator(*NAMED)
     @classmethod

@@ -12,21 +12,36 @@ import torch
 from torch.utils.data._utils import signal_handling
 
 from fastnoisy import machine
+from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. A GPU named by its number becomes torch's current one: pinned memory,
-    streams that libraries make and FFCV's own copies go to the current device, whatever the tensors' is.
+def choose_device(name: str, group: Group = ONE, backend: str = "auto") -> torch.device:
+    """`auto` is the GPU where there is one; of several ranks each takes one of its own. A GPU named by its number
+    becomes torch's current one: pinned memory, streams that libraries make and FFCV's own copies go to the current
+    device, whatever the tensors' is.
+
+    Args:
+        backend: with `gloo` ranks may share a GPU.
 
     Raises:
-        FastnoisyError: the name is none of auto, cpu, cuda and cuda:N, or a GPU is asked for and there is none.
+        FastnoisyError: the name is none of auto, cpu, cuda and cuda:N, a GPU is asked for and there is none, or there
+            are fewer than ranks.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
         raise FastnoisyError(f"device {name!r} is none", "Choose auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise FastnoisyError(f"device {name} is not there: torch {torch.__version__} sees no GPU", "Use device=cpu")
     device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    if group.size > 1 and device.type == "cuda":
+        there = torch.cuda.device_count()
+        if device.index is not None or (group.local_size > there and backend != "gloo"):
+            raise FastnoisyError(
+                f"{group.local_size} processes on this machine, each for a GPU of its own, and device={name} "
+                + (f"gives {there}" if device.index is None else "names one"),
+                "Start one process for each GPU with device=auto",
+            )
+        device = torch.device("cuda", group.local_rank % there)
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise FastnoisyError(f"device {name} is not there: this machine has {torch.cuda.device_count()} GPUs")
     if device.index is not None:
@@ -82,17 +97,3 @@ def caller_unchanged() -> Iterator[None]:
             torch.set_num_threads(threads)
         if device is not None:
             torch.cuda.set_device(device)
-
-
-def refuse_ranks() -> None:
-    """Refuse to be one of several ranks.
-
-    Raises:
-        FastnoisyError: torchrun has started this process.
-    """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise FastnoisyError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process, and each rank would start the same "
-            "one",
-            "Start it without torchrun",
-        )

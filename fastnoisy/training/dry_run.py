@@ -16,11 +16,10 @@ from pathlib import Path
 
 import torch
 
-from fastnoisy.batch import Batch
 from fastnoisy.methods.base import Pass
 from fastnoisy.training import setup
+from fastnoisy.training.job import Given, Job, opened, silent
 from fastnoisy.training.logs import Event, Observer, duration
-from fastnoisy.training.loop import Job, opened, silent
 from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.settings import Settings
 
@@ -80,12 +79,12 @@ def _measure(job: Job) -> DryRun:
         given = next(supply)
         waited = time.perf_counter() - start
         job.progress.move(0, step, 1 + STEPS)
-        job.stepper(given, job.progress)
+        job.stepper(given.batches, job.progress, given.totals)
         job.observe(Event("step", "trying", step + 1, 1 + STEPS))
         _synchronise(device)
         seconds.append(time.perf_counter() - start)
         waits.append(waited)
-        images = sum(len(batch.indices) for batch in given.values())
+        images = sum(given.totals.values())
     job.state.meter.check_finite(0, 1 + STEPS, "")
     pace = statistics.median(seconds[1:])
     rows = job.setup.labels.train[: job.evaluator.batch_size]
@@ -114,14 +113,11 @@ def _steps(job: Job) -> int:
     return sum(job.feed.steps(spec, job.state.populations) for plan in plans for spec in plan)
 
 
-def _endless(job: Job) -> Iterator[dict[str, Batch]]:
+def _endless(job: Job) -> Iterator[Given]:
     """Batches of the first pass, epoch after epoch: a small data set may not have enough steps in one."""
     spec = _last_plan(job)[0]
     for epoch in range(2 + STEPS):
-        rows = job.feed.batches(spec, job.state.populations, epoch)
-        supply = [job.pipeline.iterate(rows[name]) for name in spec.streams]
-        for given in zip(*supply, strict=False):
-            yield dict(zip(spec.streams, given, strict=True))
+        yield from job.supply(spec, epoch, 0)
 
 
 def _synchronise(device: torch.device) -> None:

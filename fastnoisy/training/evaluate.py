@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastnoisy.augment import View
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split
+from fastnoisy.distributed import ONE, Group
 from fastnoisy.methods.base import Method
 from fastnoisy.pipelines.base import Pipeline
 from fastnoisy.training.precision import amp_dtype, autocast
@@ -39,21 +40,28 @@ class Evaluator:
     view: View
     batch_size: int
     amp: torch.dtype | None = None
+    group: Group = ONE
 
     @classmethod
-    def of(cls, config: Config, method: Method, view: View, device: torch.device) -> Evaluator:
+    def of(cls, config: Config, method: Method, view: View, device: torch.device, group: Group = ONE) -> Evaluator:
         """As a run's configuration has it."""
-        return cls(method, view, batch_size(config), amp_dtype(config, device))
+        return cls(method, view, batch_size(config), amp_dtype(config, device), group)
 
     @torch.no_grad()
     def logits(self, pipeline: Pipeline, rows: np.ndarray, poll: Poll = lambda: None) -> dict[str, Tensor]:
-        """Each predictor's logits, float32 (n, C) on the CPU in the order of `rows`.
+        """Each predictor's logits, float32 (n, C) on the CPU in the order of `rows`, the same on all ranks: each
+        predicts a part of the rows.
 
         The method is put back into the mode it was in. `poll` is called before each batch and may raise, to stop.
         """
+        group = self.group
+        if group.size > 1 and len(rows) >= group.size:
+            alone = replace(self, group=ONE)
+            found = alone.logits(pipeline, np.array_split(rows, group.size)[group.rank], poll)
+            return {name: group.gather(logits) for name, logits in found.items()}
         was_training = self.method.training
         self.method.eval()
-        found: dict[str, Tensor] = {}
+        found = {}
         size = self.batch_size
         cut = [rows[i : i + size] for i in range(0, len(rows), size)]
         try:

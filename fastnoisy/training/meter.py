@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastnoisy.distributed import Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Record
 
@@ -96,6 +97,19 @@ class Meter:
                 f"the loss or its gradient became NaN or infinite at epoch {epoch}, step {bad} of {steps}",
                 f"Lower optim.lr or switch amp off; the last good checkpoint is {last_checkpoint or 'none'}",
             )
+
+    @torch.no_grad()
+    def merge(self, group: Group) -> None:
+        """Add up the ranks' sums of the epoch so far on rank 0, and begin from nothing on the others."""
+        if group.size > 1:
+            sums = [self.sums[name] for name in sorted(self._met)]
+            for own, total in zip(sums, group.sum(torch.stack(sums)), strict=True):
+                own.copy_(total if group.leads else torch.zeros_like(total))
+
+    def clear(self) -> None:
+        """Forget the sums: rank 0 has them."""
+        for total in self.sums.values():
+            total.zero_()
 
     def state(self) -> dict[str, Tensor]:
         """This epoch's sums and `bad_step`, for a checkpoint."""

@@ -24,7 +24,7 @@ from fastnoisy.data.store.corrections import read_corrections
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, NoiseFacts
 from fastnoisy.sample_memory import SampleMemory
-from fastnoisy.training import evaluate, loop, setup
+from fastnoisy.training import evaluate, loop, ranks, setup
 from fastnoisy.training.checkpoint import Checkpoint
 from fastnoisy.training.device import caller_unchanged, choose_device, set_threads
 from fastnoisy.training.eval_sets import EvalSet, check_classes, evaluated_split
@@ -191,8 +191,9 @@ class Run:
             FastnoisyError: see `fastnoisy.training.loop.resume`.
             Interrupted: `stop` was asked; a checkpoint was written.
         """
-        with caller_unchanged():
-            loop.resume(self.path, overrides, str(data), warn_of_notes if progress is None else progress, stop)
+        observe = warn_of_notes if progress is None else progress
+        with caller_unchanged(), ranks.joined(lambda: self.folder.read_config(None, self._say, overrides)) as group:
+            loop.resume(self.path, overrides, str(data), observe, stop, group)
         return Run(self.path, self._say)
 
     def issues(self) -> list[Issue]:

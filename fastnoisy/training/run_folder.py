@@ -22,6 +22,7 @@ import torch
 
 from fastnoisy import config
 from fastnoisy.data.store import Split
+from fastnoisy.distributed import Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import FileLock, HeldError, free_name, replacing
 from fastnoisy.training import checkpoint, setup
@@ -246,6 +247,18 @@ class RunFolder:
         path = self.checkpoints / checkpoint.BEST
         checkpoint.write(path, kept, checkpoint.prefix(state.method), metadata, origin, device)
 
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        self.metrics.append(line)
+
+    def rewind(self, mark: dict[str, Any] | None, epoch: int, say: Say) -> None:
+        """Drop what a run that goes on writes again; see `MetricsFile.rewind`."""
+        self.metrics.rewind(mark, epoch, say)
+
+    def sweep(self) -> None:
+        """Remove what an interrupted write of a checkpoint left behind."""
+        checkpoint.sweep(self.checkpoints)
+
     def _refuse_bad_weights(self, state: TrainState, taken: Mapping[str, Any]) -> None:
         trained = [name for name, _ in state.method.named_parameters()]
         if not all(bool(taken["method"][name].isfinite().all()) for name in trained):
@@ -254,3 +267,55 @@ class RunFolder:
                 f"the weights became NaN or infinite in epoch {state.position.epoch}",
                 f"Lower optim.lr; the last good checkpoint is {last}",
             )
+
+
+class SeenFolder(RunFolder):
+    """A run's folder as ranks other than the first have it: they read it, if they can see it, and write nothing."""
+
+    def require(self) -> None:
+        """The first rank looks."""
+
+    def refuse_existing(self) -> None:
+        """The first rank looks."""
+
+    @contextmanager
+    def new(self, say: Say) -> Iterator[None]:
+        """The first rank makes it."""
+        yield
+
+    @contextmanager
+    def locked(self, say: Say) -> Iterator[None]:
+        """The first rank holds the lock."""
+        yield
+
+    def write_config(self, settings: Settings) -> None:
+        """The first rank writes."""
+
+    def write_labels(self, labels: Labels, settings: Settings, split: Split) -> None:
+        """The first rank writes."""
+
+    def set_aside_after(self, found: Checkpoint, say: Say) -> None:
+        """The first rank renames."""
+
+    def save(
+        self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device, keep: int
+    ) -> Path:
+        """The first rank writes there."""
+        return self.checkpoints / state.position.name
+
+    def save_best(self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device) -> None:
+        """The first rank writes."""
+
+    def append(self, line: dict[str, Any]) -> None:
+        """The first rank writes."""
+
+    def rewind(self, mark: dict[str, Any] | None, epoch: int, say: Say) -> None:
+        """The first rank writes."""
+
+    def sweep(self) -> None:
+        """The first rank removes."""
+
+
+def run_folder(path: Path, group: Group) -> RunFolder:
+    """The folder as a rank may use it."""
+    return RunFolder(path) if group.leads else SeenFolder(path)

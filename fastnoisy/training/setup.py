@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
 from fastnoisy.augment import View, ViewProgram, executors, parse_view
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split, Store
+from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.files import sha256_of
 from fastnoisy.label_files import columns
 from fastnoisy.machine import available_host, mebibytes
 from fastnoisy.methods.base import Context, Method, NoiseFacts
-from fastnoisy.models import weights
+from fastnoisy.models import batchnorm, weights
 from fastnoisy.noise import NoiseSpec, dataset_of
 from fastnoisy.order import Population
-from fastnoisy.training import automatic, estimate
+from fastnoisy.training import automatic, batch_sizes, estimate
 from fastnoisy.training.device import choose_device, set_threads, threads_at_start
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
 from fastnoisy.training.head_start import start_heads
@@ -246,14 +246,19 @@ def prepare(
     restored: bool = False,
     observe: Observer = lambda event: None,
     trial: bool = False,
+    group: Group = ONE,
 ) -> Setup:
     """Open the data, draw the labels, build the method and the views.
+
+    Of several ranks the first draws the labels and starts the networks, and the others take over what it has; views are
+    compiled once on each machine.
 
     Args:
         labels: of a run that goes on; None draws them.
         restored: a checkpoint will be put into the method, so files it would start from are not needed.
         observe: told how far it is with the features of a pretrained network, where the run needs them.
         trial: write nothing, and leave out what changes only numbers.
+        group: the ranks.
 
     Raises:
         FastnoisyError: whatever is missing or does not fit.
@@ -261,13 +266,13 @@ def prepare(
     c = settings.config
     if not c.data.store:
         raise FastnoisyError("no data set named", "Add --data STORE, the folder that 'fastnoisy convert' wrote")
-    device = choose_device(c.device)
+    device = choose_device(c.device, group, c.distributed.backend)
     view_executor(c, device)  # refuses early
     threads, why = threads_at_start(c.threads, device)
     set_threads(threads)
     settings = replace(settings, config=c.model_copy(update={"threads": threads}))  # also when the run goes on
     c = settings.config
-    store = open_staged(c, Path(c.data.store))
+    store = group.first_here(lambda: open_staged(c, Path(c.data.store)))
     split = store.split("train")
     meant, there = recipes.table_of(c.recipe), dataset_of(split.class_names)
     if meant.startswith("cifar") and there and there != meant and c.recipe.startswith(meant):
@@ -280,7 +285,7 @@ def prepare(
     num_classes = len(split.class_names)
     if num_classes < 2:
         raise FastnoisyError(f"{c.data.store} has {num_classes} class, training needs at least two")
-    labels = Labels.draw(settings, split) if labels is None else labels
+    labels = group.from_first(lambda: Labels.draw(settings, split)) if labels is None else labels
     note = labels.origin.check(split) if labels.origin else ""
     if len(labels.train) == 0:
         raise FastnoisyError(
@@ -295,10 +300,12 @@ def prepare(
     told = [settings.told] if settings.told and not restored else []
     told += [why] if why else []
     if labels.estimate is None and estimate.wanted(settings.method):
-        labels.estimate = estimate.rate(split, labels, device, c.seed, observe, keep=not trial)
+        drawn = labels
+        labels.estimate = group.from_first(lambda: estimate.rate(split, drawn, device, c.seed, observe, keep=not trial))
         told.append(f"{labels.estimate:.1%} of the training labels are wrong by estimate, which the method goes by")
-    method = build_method(settings, num_classes, split.num_samples, labels.facts(settings.noise), restored=restored)
-    _check_batches(c, len(population), method)
+    facts = labels.facts(settings.noise)
+    method = build_method(settings, num_classes, split.num_samples, facts, restored, group)
+    batch_sizes.check(c, len(population), method, group)
     if c.accumulate > 1 and "accumulate" in method.unsupported:
         raise FastnoisyError(
             f"accumulate={c.accumulate} does not work with method {settings.method}: "
@@ -309,15 +316,19 @@ def prepare(
         settings = _with_digest(settings)
     method.to(device=device)
     method.to(memory_format=memory_format(c, device))
-    if not restored:
+    if not restored and group.leads:
         start_heads(settings, split, labels, method, observe, told.append, trial)
+    if not restored:
+        group.take_over([*method.parameters(), *method.buffers()])
+    if c.distributed.sync_batchnorm:
+        batchnorm.synchronise(method, group, device)
     views = {
         stream: {name: build_view(settings, program, name, device) for name, program in spec.views.items()}
         for stream, spec in method.streams.items()
     }
     evaluated = build_view(settings, "eval", "eval", device)
     all_views = [view for made in views.values() for view in made.values()]
-    told += executors.prepare([*all_views, evaluated], notes(observe))
+    told += group.first_here(lambda: executors.prepare([*all_views, evaluated], notes(observe)))
     return Setup(
         settings,
         device,
@@ -342,22 +353,13 @@ def _with_digest(settings: Settings) -> Settings:
     return replace(settings, config=settings.config.model_copy(update={"model": {**model, "sha256": found}}))
 
 
-def _check_batches(c: Config, count: int, method: Method) -> None:
-    """Where statistics of batches are taken, they need at least two samples in every micro-batch, the last batch's
-    included.
-    """
-    rest = 0 if c.drop_last else count % c.batch_size
-    taken = any(isinstance(getattr(m, "running_var", None), Tensor) and m.training for m in method.train().modules())
-    if taken and rest and rest // c.accumulate < 2:
-        raise FastnoisyError(
-            f"the last batch of {count} images has {rest} samples, cut by accumulate={c.accumulate} into less than two "
-            "each",
-            "Set drop_last=true or choose another batch_size" + (", or lower accumulate" if c.accumulate > 1 else ""),
-        )
-
-
 def build_method(
-    settings: Settings, num_classes: int, num_samples: int, noise: NoiseFacts, restored: bool = False
+    settings: Settings,
+    num_classes: int,
+    num_samples: int,
+    noise: NoiseFacts,
+    restored: bool = False,
+    group: Group = ONE,
 ) -> Method:
     """The method with weights drawn from the run's seed, on the CPU, in the run's dtype. For `restored` see
     `prepare`.
@@ -366,7 +368,7 @@ def build_method(
     dtype = getattr(torch, c.dtype)
     context = Context(
         c.model, num_classes, num_samples, memory_dtype=dtype, restored=restored, batch_size=c.batch_size,
-        seed=c.seed, noise=noise,
+        seed=c.seed, noise=noise, group=group,
     )  # fmt: skip
     _check_memory(settings, context)
     with torch.random.fork_rng(devices=[]):

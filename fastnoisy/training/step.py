@@ -16,10 +16,12 @@ from fastnoisy.augment.views import View
 from fastnoisy.batch import Batch
 from fastnoisy.compiler import missing_packages
 from fastnoisy.config import Config
-from fastnoisy.distributed import ONE, Group
+from fastnoisy.distributed import ONE, Group, Ranks
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import Method, Progress, Record, StepBatch
+from fastnoisy.order import micro_batches, pieces
 from fastnoisy.sample_memory import SampleMemory
+from fastnoisy.training.gradients import GradientSum
 from fastnoisy.training.meter import Meter
 from fastnoisy.training.precision import amp_dtype, autocast, training_autocast
 
@@ -62,6 +64,10 @@ class Stepper:
         self.amp = amp_dtype(config, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.gradients: GradientSum | None = None
+        if isinstance(group, Ranks):
+            compress = config.distributed.compress == "bf16"
+            self.gradients = GradientSum(self.parameters, group, config.compile, compress)
         self.sound = torch.ones((), dtype=torch.bool, device=device)
         self.undo = Undo(method)
         self.forward: Callable[[Mapping[str, StepBatch], Progress], Record] = method.step
@@ -69,27 +75,42 @@ class Stepper:
         if config.compile:
             self.autocast = autocast  # Inductor traces no autograd function of ours
             _check_compiler(device)
+            if isinstance(group, Ranks):
+                group.outside_graphs()
             # dynamic=False: a run has at most two batch sizes, and static shapes give the faster code
             self.forward = torch.compile(method.step, dynamic=False)
 
-    def __call__(self, batches: Mapping[str, Batch], progress: Progress) -> None:
-        """Do the step. `batches` holds one global batch per stream of the pass; `progress` says which step it is."""
-        total = {name: len(batch.indices) for name, batch in batches.items()}
-        micro = {name: batch.split(self.accumulate) for name, batch in batches.items()}
+    def __call__(
+        self, batches: Mapping[str, Batch], progress: Progress, totals: Mapping[str, int] | None = None
+    ) -> None:
+        """Do the step.
+
+        Args:
+            batches: this rank's part of one global batch per stream of the pass, as `order.share` cuts it.
+            progress: which step it is.
+            totals: the rows of each global batch; of one process those of its batches.
+        """
+        totals = totals or {name: len(batch.indices) for name, batch in batches.items()}
+        micro = {name: batch.split(self._counts(totals[name])) for name, batch in batches.items()}
         first = next(iter(batches))
         key = self.epoch_keys.take(progress.epoch)  # one launch; the hash itself would be many
         finite = torch.ones_like(self.sound)
         self.undo.keep([batch.indices for batch in batches.values()])
         for number, lead in enumerate(micro[first]):
-            fraction = len(lead.indices) / total[first]
+            fraction = len(lead.indices) / totals[first]
             pieces = {name: self._views(name, parts[number], key) for name, parts in micro.items()}
             with self.autocast(self.device, self.amp):
                 record = self.forward(pieces, progress)
+            if self.gradients is not None and number + 1 == len(micro[first]):
+                self.gradients.arm()
             self.scaler.scale(record.loss * fraction).backward()
             self.meter.observe(record, fraction)
             finite = finite & record.loss.detach().isfinite()
+        if self.gradients is not None:
+            self.gradients.finish()
         self._optimise(finite, progress)
         self.undo.settle(self.sound)
+        self._exchange([batch.indices for batch in batches.values()])
         self.method.after_step(progress, self.sound)
         self.meter.note(self.sound, progress.step)
 
@@ -110,6 +131,18 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _counts(self, total: int) -> list[int]:
+        """This rank's rows of each micro-batch of a global batch."""
+        return [pieces(size, self.group.size)[self.group.rank] for size in micro_batches(total, self.accumulate)]
+
+    def _exchange(self, indices: list[Tensor]) -> None:
+        """What the ranks have written into memories, to all of them. In every step, for a stream may come to a sample
+        again within an epoch, on another rank; a fraction of what the gradients are.
+        """
+        if self.group.size > 1:
+            for memory in self.undo.memories:
+                memory.exchange(torch.cat(indices), self.group)
 
     def _views(self, stream: str, batch: Batch, key: Tensor) -> StepBatch:
         made = {name: view(batch.images, batch.sizes, batch.indices, key) for name, view in self.views[stream].items()}

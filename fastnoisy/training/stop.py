@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from fastnoisy import signals
+from fastnoisy.distributed import Group, Pending, Ranks
 
 
 class Interrupted(Exception):  # noqa: N818, it is no error
@@ -43,6 +44,39 @@ class Stop:
             yield
         finally:
             self.heeded = False
+
+
+class Vote:
+    """Whether any rank was asked to stop, found out by all of them at the same place.
+
+    Args:
+        stop: what this rank is asked by.
+    """
+
+    def __init__(self, stop: Stop, group: Group) -> None:
+        self.stop, self.group = stop, group
+        self._begun: Pending | None = None
+
+    def at_step(self) -> int:
+        """The signal that a rank was asked to stop by, or 0; with several ranks as it stood one step ago, so that
+        nobody waits for the answer.
+        """
+        if not isinstance(self.group, Ranks):
+            return self.stop.signal_number
+        found = self._take()
+        self._begun = self.group.largest(self.stop.signal_number)
+        return found
+
+    def now(self) -> int:
+        """The same as it stands now; all ranks wait for one another."""
+        if not isinstance(self.group, Ranks):
+            return self.stop.signal_number
+        found = self._take()
+        return max(found, int(self.group.largest(self.stop.signal_number).take()))
+
+    def _take(self) -> int:
+        begun, self._begun = self._begun, None
+        return 0 if begun is None else int(begun.take())
 
 
 @contextmanager

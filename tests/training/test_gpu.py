@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastnoisy import keyed_random, methods
+from fastnoisy import keyed_random, methods, pipelines
 from fastnoisy.training import checkpoint, loop, setup
 from fastnoisy.training.run_folder import RunFolder
 
@@ -47,7 +47,7 @@ def test_a_step_never_waits_for_the_device(form: str, amp: str, device: str, dig
     prepared = setup.prepare(settings)
     job = loop.Job.of(prepared, RunFolder(tmp_path), loop.silent)
     method = job.state.method
-    pipeline = loop.pipelines.open_pipeline("resident", prepared.split, prepared.labels.given, prepared.device)
+    pipeline = pipelines.open_pipeline("resident", prepared.split, prepared.labels.given, prepared.device)
     given = list(pipeline.iterate([np.arange(30 * i, 30 * i + 30) for i in range(8)]))
     for buffer in (b for name, b in method.named_buffers() if name.endswith("clean")):  # judged, as after a split
         buffer.uniform_(0, 1)

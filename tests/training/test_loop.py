@@ -154,7 +154,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None = None)
             raise FastnoisyError("a process that decodes was killed")
             yield
 
-        return original(job, dict.fromkeys(supply, gone()))
+        return original(job, gone())
 
     monkeypatch.setattr(loop, "_next", dies)
 

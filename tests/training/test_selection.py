@@ -102,10 +102,10 @@ def test_each_epoch_sees_its_own_draw(store: Path, tmp_path: Path, monkeypatch: 
     seen: dict[int, list[int]] = {}
     original = Stepper.__call__
 
-    def watched(self: Stepper, batches: Any, progress: Any) -> None:
+    def watched(self: Stepper, batches: Any, progress: Any, totals: Any) -> None:
         epoch = int(progress.epoch)
         seen.setdefault(epoch, []).extend(batches["train"].indices.tolist())
-        original(self, batches, progress)
+        original(self, batches, progress, totals)
 
     monkeypatch.setattr(Stepper, "__call__", watched)
     loop.start(resolve("ce", store), tmp_path / "run")
@@ -139,17 +139,17 @@ def test_cut_between_a_checkpoint_and_the_chosen_model(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = loop.start(resolve("ce", store), tmp_path / "whole")
-    original, run = loop._save_best, tmp_path / "run"
+    original, run = loop.save_best, tmp_path / "run"
 
     def cut(job: loop.Job) -> None:
         if job.state.position.epoch == 2:
             raise CutError
         original(job)
 
-    monkeypatch.setattr(loop, "_save_best", cut)
+    monkeypatch.setattr(loop, "save_best", cut)
     with pytest.raises(CutError):
         loop.start(resolve("ce", store), run)
-    monkeypatch.setattr(loop, "_save_best", original)
+    monkeypatch.setattr(loop, "save_best", original)
     assert checkpoint.load(run / "checkpoints/best").position == Position(1), "the one before"
     assert loop.resume(run) == whole
     same(tmp_path / "whole", run)
