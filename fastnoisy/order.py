@@ -2,12 +2,16 @@
 
 To resume is to call it again with the same arguments and skip what was seen. The order does not know about ranks or
 batch sizes; `batches` cuts it, and `share` says which part of a batch is a rank's.
+
+A population of up to `SORTED` rows is sorted by a hash. The order of a larger one is a keyed permutation, of which any
+part is computed alone: an epoch of 100 million rows begins as fast as one of a thousand (benchmarks/orders.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -30,8 +34,23 @@ class Population:
         return len(self.indices)
 
 
-def order(population: Population, stream: str, seed: int, epoch: int) -> np.ndarray:
-    """The population's rows in the order of one epoch: a stable argsort of a hash of each row.
+SORTED = 1 << 22
+"""Rows up to which an order is a sort: below a second."""
+ROUNDS = 32
+"""Of the Feistel network. 12 are random enough to any test here; these cost a batch of 1,024 rows a millisecond."""
+
+
+class Rows(Protocol):
+    """An order: rows by their places in it. A numpy array is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: slice, /) -> np.ndarray: ...
+
+
+def order(population: Population, stream: str, seed: int, epoch: int) -> Rows:
+    """The population's rows in the order of one epoch: a stable argsort of a hash of each row, of a large population
+    a keyed permutation; see the module.
 
     Args:
         stream: two streams over one population visit it in different orders.
@@ -40,7 +59,62 @@ def order(population: Population, stream: str, seed: int, epoch: int) -> np.ndar
         int64 (n,), a permutation of `population.indices`.
     """
     key = keyed_random.key(seed, epoch, keyed_random.name_value(stream))
-    return population.indices[np.argsort(keyed_random.fold(key, population.indices), kind="stable")]
+    if len(population) > SORTED:
+        return Permuted(population.indices, key)
+    found: np.ndarray = population.indices[np.argsort(keyed_random.fold(key, population.indices), kind="stable")]
+    return found
+
+
+def name(num_rows: int) -> str:
+    """Which order a population of so many rows has; checkpoints keep it, for another one would go on elsewhere."""
+    return f"feistel-{ROUNDS}" if num_rows > SORTED else "sort"
+
+
+class Permuted:
+    """An order of which any part is computed alone: rows at `permutation` of their places.
+
+    Args:
+        indices: int64 (n,), the rows.
+        key: which permutation.
+    """
+
+    def __init__(self, indices: np.ndarray, key: int) -> None:
+        self.indices, self.key = indices, key
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, places: slice) -> np.ndarray:
+        """The rows at a slice of places, int64."""
+        found: np.ndarray = self.indices[permutation(np.arange(*places.indices(len(self))), len(self), self.key)]
+        return found
+
+
+def permutation(places: np.ndarray, count: int, key: int) -> np.ndarray:
+    """Where a keyed permutation of 0 to `count` - 1 puts these places, int64, each by itself.
+
+    A Feistel network over the bits of `count`: halves of a bits and b bits are exchanged for their sum (exclusive or)
+    with a hash of the other half, in turn. It permutes the 2 ** (a + b) numbers; one that it puts beyond `count` is put
+    again, until it is within (cycle walking), fewer than two times on average.
+    """
+    bits = max(2, (count - 1).bit_length())
+    low = bits // 2
+    high = bits - low
+    keys = [keyed_random.fold(key, number) for number in range(ROUNDS)]
+    found = np.array(places, np.int64)
+    left = np.arange(len(found))
+    while len(left):
+        x = found[left]
+        upper, lower = x >> low, x & ((1 << low) - 1)
+        for number, each in enumerate(keys):
+            if number % 2:
+                lower = lower ^ (keyed_random.fold(each, upper) & ((1 << low) - 1))
+            else:
+                upper = upper ^ (keyed_random.fold(each, lower) & ((1 << high) - 1))
+        x = (upper << low) | lower
+        found[left] = x
+        left = left[x >= count]
+    return found
 
 
 def blocked(population: Population, pages: np.ndarray, window: int, stream: str, seed: int, epoch: int) -> np.ndarray:
@@ -67,7 +141,7 @@ def blocked(population: Population, pages: np.ndarray, window: int, stream: str,
     return population.indices[np.lexsort((draws, turn[place] // window))]
 
 
-def batches(rows: np.ndarray, batch_size: int, drop_last: bool, first: int = 0) -> Iterator[np.ndarray]:
+def batches(rows: Rows, batch_size: int, drop_last: bool, first: int = 0) -> Iterator[np.ndarray]:
     """Cut an order into global batches, from batch number `first` on.
 
     Yields:

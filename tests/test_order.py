@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastnoisy.order import (
+    SORTED,
+    Permuted,
     Population,
     balanced,
     batches,
     blocked,
     micro_batches,
+    name,
     num_batches,
     order,
+    permutation,
     pieces,
     share,
     stratified,
@@ -139,3 +144,48 @@ def test_shares_of_ranks_put_together_are_the_batch(n: int, world_size: int, acc
     for number, micro in enumerate(np.split(batch, np.cumsum(sizes)[:-1])):
         assert np.array_equal(np.concatenate([each[number] for each in cut]), micro), "as one process cuts it"
         assert max(len(each[number]) for each in cut) - min(len(each[number]) for each in cut) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**31), st.data())
+def test_a_keyed_permutation_is_one_and_any_part_of_it_stands_alone(count: int, key: int, data: st.DataObject) -> None:
+    whole = permutation(np.arange(count), count, key)
+    assert np.array_equal(np.sort(whole), np.arange(count))
+    first = data.draw(st.integers(0, count))
+    assert np.array_equal(permutation(np.arange(first, count), count, key), whole[first:])
+    rows = Permuted(np.arange(count) * 2, key)
+    assert np.array_equal(rows[first : first + 10], 2 * whole[first : first + 10])
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 20])
+def test_positions_and_pairs_of_a_small_order_are_uniform(n: int) -> None:
+    """Chi-square with 4,000 keys; benchmarks/orders.py does all sizes to 100, and large ones."""
+    rows = Population("train", np.arange(n))
+    orders = np.stack([order(rows, "train", seed, 0)[:] for seed in range(4000)])
+    for cells, codes in ((n * n, orders * n + np.arange(n)), (n * (n - 1), _pair_codes(orders[:, :2], n))):
+        found = np.bincount(codes.reshape(-1), minlength=n * n)
+        expected = codes.size / cells
+        statistic = float(((found[found > 0] - expected) ** 2 / expected).sum()) + expected * (
+            cells - np.count_nonzero(found)
+        )
+        assert statistic < cells + 6 * (2 * cells) ** 0.5 + 12
+
+
+def _pair_codes(pairs: np.ndarray, n: int) -> np.ndarray:
+    return pairs[:, 0] * n + pairs[:, 1]
+
+
+def test_a_large_population_is_permuted_without_a_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    population = Population("train", np.arange(SORTED + 3))
+    rows = order(population, "train", 1, 0)
+    assert isinstance(rows, Permuted)
+    assert (name(SORTED), name(SORTED + 1)) == ("sort", "feistel-32")
+    parts = [rows[first : first + 1000] for first in (0, 5000, SORTED - 500)]
+    assert len(np.unique(np.concatenate(parts))) == 2503
+    assert all(abs(part.mean() / SORTED - 0.5) < 0.06 for part in parts)
+    other = order(population, "train", 1, 1)[:1000]
+    assert len(np.intersect1d(parts[0], other)) < 10
+    for world_size in range(1, 9):
+        cut = next(batches(rows, 256, False))
+        shares = [share(cut, rank, world_size) for rank in range(world_size)]
+        assert np.array_equal(np.concatenate(shares), parts[0][:256])

@@ -52,12 +52,14 @@ class Origin:
         labels: the digest of the labels trained on; see `training.labels`.
         metrics: bytes and SHA-256 of metrics.jsonl when the state was written.
         num_samples: rows of the data set, which memories are addressed by.
+        order: the name of the order that the samples were visited in; see `order.name`.
     """
 
     config: dict[str, Any]
     labels: str
     metrics: dict[str, Any]
     num_samples: int
+    order: str
 
 
 @dataclass(frozen=True)

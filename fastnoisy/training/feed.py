@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from fastnoisy.methods.base import Pass, Stream
-from fastnoisy.order import Population, batches, num_batches
+from fastnoisy.order import Population, Rows, batches, num_batches
 
 Populations = Mapping[str, Population]
 
@@ -19,13 +19,13 @@ class Feed:
 
     Attributes:
         streams: a method's, by name.
-        order: (population, name of the order, epoch) -> its rows, int64, in that epoch's order.
+        order: (population, name of the order, epoch) -> its rows in that epoch's order.
         batch_size: of a pass whose `batch_factor` is 1.
         drop_last: whether a last batch that is not full is left out, where a pass does not say.
     """
 
     streams: Mapping[str, Stream]
-    order: Callable[[Population, str, int], np.ndarray]
+    order: Callable[[Population, str, int], Rows]
     batch_size: int
     drop_last: bool
 
@@ -33,28 +33,45 @@ class Feed:
         """How many steps a pass takes."""
         return num_batches(len(self._population(spec.streams[0], populations)), *self._cut(spec))
 
-    def batches(self, spec: Pass, populations: Populations, epoch: int, first: int = 0) -> dict[str, list[np.ndarray]]:
-        """The rows, int64, of each batch of each of the pass's streams, from step `first` on. All have as many
-        batches.
+    def batches(
+        self, spec: Pass, populations: Populations, epoch: int, first: int = 0
+    ) -> dict[str, Iterator[np.ndarray]]:
+        """The rows, int64, of each batch of each of the pass's streams, from step `first` on; as many for each. Nothing
+        is computed before it is asked for.
         """
         size, drop = self._cut(spec)
-        needed = self.steps(spec, populations) * size
-        result = {}
+        steps = range(first, self.steps(spec, populations))
+        result: dict[str, Iterator[np.ndarray]] = {}
         for name in spec.streams:
             population = self._population(name, populations)
-            lead = name == spec.streams[0]
-            rows = self.order(population, name, epoch) if lead else self._again(population, name, epoch, needed, size)
-            result[name] = list(batches(rows, size, drop, first))
+            if name == spec.streams[0]:
+                result[name] = self._once(population, name, epoch, size, drop, first)
+            else:
+                result[name] = self._again(population, name, epoch, size, steps)
         return result
 
-    def _again(self, population: Population, name: str, epoch: int, needed: int, size: int) -> np.ndarray:
-        """`needed` rows of a stream that starts over, in another order, when it ends."""
-        rows = self.order(population, name, epoch)
-        whole = len(rows) // size * size or len(rows)  # no batch lies across two rounds: it could hold a sample twice
-        rounds = [rows[:whole]]
-        while len(rounds) * whole < needed:
-            rounds.append(self.order(population, f"{name}/{len(rounds)}", epoch)[:whole])
-        return np.concatenate(rounds)[:needed]
+    def _once(
+        self, population: Population, name: str, epoch: int, size: int, drop: bool, first: int
+    ) -> Iterator[np.ndarray]:
+        """The batches of a stream that ends with its rows."""
+        yield from batches(self.order(population, name, epoch), size, drop, first)
+
+    def _again(
+        self, population: Population, name: str, epoch: int, size: int, steps: Iterable[int]
+    ) -> Iterator[np.ndarray]:
+        """The batches of a stream that starts over, in another order, when it ends."""
+        n = len(population)
+        whole = n // size * size or n  # no batch lies across two rounds: it could hold a sample twice
+        current, rows = -1, None
+        for step in steps:
+            parts, place, end = [], step * size, (step + 1) * size
+            while place < end:  # more than one round where the population is smaller than a batch
+                number, begin = divmod(place, whole)
+                if number != current or rows is None:
+                    current, rows = number, self.order(population, f"{name}/{number}" if number else name, epoch)
+                parts.append(rows[begin : min(whole, begin + end - place)])
+                place += len(parts[-1])
+            yield np.concatenate(parts)
 
     def _cut(self, spec: Pass) -> tuple[int, bool]:
         """A pass's batch size, and whether a last batch that is not full is left out."""

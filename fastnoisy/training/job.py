@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fastnoisy import machine, pipelines
+from fastnoisy import machine, order, pipelines
 from fastnoisy.batch import Batch
 from fastnoisy.config import Config
 from fastnoisy.data.store import Split
@@ -135,14 +136,17 @@ class Job:
     def supply(self, spec: Pass, epoch: int, first: int) -> Iterator[Given]:
         """The batches of a pass's steps from `first` on, this rank's part of them."""
         rows = self.feed.batches(spec, self.state.populations, epoch, first)
-        group, accumulate = self.group, self.config.accumulate
-        supply = {
-            name: self.pipeline.iterate([share(whole, group.rank, group.size, accumulate) for whole in batches])
-            for name, batches in rows.items()
-        }
-        for number in range(len(rows[spec.streams[0]])):
+        totals: dict[str, deque[int]] = {name: deque() for name in rows}  # a pipeline is some batches ahead
+
+        def own(name: str) -> Iterator[np.ndarray]:
+            for whole in rows[name]:
+                totals[name].append(len(whole))
+                yield share(whole, self.group.rank, self.group.size, self.config.accumulate)
+
+        supply = {name: self.pipeline.iterate(own(name)) for name in rows}
+        for _ in range(first, self.feed.steps(spec, self.state.populations)):
             batches = {name: next(found) for name, found in supply.items()}
-            yield Given(batches, {name: len(rows[name][number]) for name in rows})
+            yield Given(batches, {name: totals[name].popleft() for name in rows})
 
     def merge(self) -> None:
         """Bring together what the ranks have each for themselves: the epoch's sums on rank 0, and the running
@@ -185,7 +189,11 @@ def check_finite(job: Job) -> None:
 
 def _origin(job: Job) -> Origin:
     return Origin(
-        job.config.model_dump(), job.setup.labels.digest, job.folder.metrics.mark(), job.setup.split.num_samples
+        job.config.model_dump(),
+        job.setup.labels.digest,
+        job.folder.metrics.mark(),
+        job.setup.split.num_samples,
+        order.name(len(job.setup.populations["train"])),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastnoisy import order
 from fastnoisy.distributed import ONE, Group
 from fastnoisy.errors import FastnoisyError
 from fastnoisy.methods.base import TrainingSet
@@ -137,6 +138,13 @@ def _restore(job: Job, found: Checkpoint) -> None:
         raise FastnoisyError(
             f"{job.folder.path} has already done {found.position.epoch} epochs, more than epochs={job.config.epochs}",
             "Name a larger number of epochs",
+        )
+    now = order.name(len(job.setup.populations["train"]))
+    if found.origin.order != now:
+        raise FastnoisyError(
+            f"checkpoint {found.path} was trained in the order {found.origin.order!r}, and these samples would go on "
+            f"in the order {now!r}",
+            "Go on with the version of fastnoisy that has begun the run",
         )
     job.state.restore(found.state, f"checkpoint {found.path}")
     if not job.group.leads:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fastnoisy import config, keyed_random, methods, models, order, pipelines, recipes
@@ -25,7 +24,7 @@ from fastnoisy.machine import available_host, mebibytes
 from fastnoisy.methods.base import Context, Method, NoiseFacts
 from fastnoisy.models import batchnorm, weights
 from fastnoisy.noise import NoiseSpec, dataset_of
-from fastnoisy.order import Population
+from fastnoisy.order import Population, Rows
 from fastnoisy.training import automatic, batch_sizes, estimate
 from fastnoisy.training.device import choose_device, set_threads, threads_at_start
 from fastnoisy.training.eval_sets import EvalSet, eval_sets, open_staged
@@ -232,8 +231,8 @@ class Setup:
         """The plain values."""
         return self.settings.config
 
-    def order(self, population: Population, stream: str, epoch: int) -> np.ndarray:
-        """A population's rows, int64, in the order in which a stream visits them in an epoch."""
+    def order(self, population: Population, stream: str, epoch: int) -> Rows:
+        """A population's rows in the order in which a stream visits them in an epoch."""
         data, seed = self.config.data, self.config.seed
         if data.order == "blocked":
             return order.blocked(population, self.split.pages, data.window, stream, seed, epoch)

@@ -141,11 +141,11 @@ def dying(monkeypatch: pytest.MonkeyPatch, number: signal.Signals | None = None)
     too.
     """
     original = loop._next
-    given: dict[int, int] = {}
+    given: dict[Any, int] = {}
 
     def dies(job: loop.Job, supply: Any) -> Any:
-        given[id(supply)] = given.get(id(supply), 0) + 1
-        if given[id(supply)] <= 2:
+        given[supply] = given.get(supply, 0) + 1
+        if given[supply] <= 2:
             return original(job, supply)
 
         def gone() -> Iterator[Any]:
