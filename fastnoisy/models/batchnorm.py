@@ -30,10 +30,10 @@ def _normalised(norm: Any, x: Tensor) -> Tensor:
     group: Group = norm.group
     wide = x if x.dtype == torch.float64 else x.float()
     dims, shape = [d for d in range(x.ndim) if d != 1], [1, -1, *[1] * (x.ndim - 2)]
-    here = x.numel() // x.shape[1]
-    with torch.no_grad():
-        count = group.sum(torch.full((1,), here, dtype=wide.dtype, device=x.device))
-    mean = _Sum.apply(wide.sum(dims), group) / count
+    here = torch.full((1,), x.numel() // x.shape[1], dtype=wide.dtype, device=x.device)
+    together = _Sum.apply(torch.cat([wide.sum(dims), here]), group)  # one message
+    count = together[-1:].detach()
+    mean = together[:-1] / count
     centred = wide - mean.view(shape)
     variance = _Sum.apply(centred.square().sum(dims), group) / count
     if norm.track_running_stats:
