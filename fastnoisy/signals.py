@@ -48,9 +48,9 @@ def leaving(words: str = "") -> Handler:
             if remove is not None:
                 remove()
             # What has been printed goes out, unless nobody reads it: `| less`, and the user does not scroll.
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
-            signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
-            with contextlib.suppress(Exception):  # it may be within a write
+            with contextlib.suppress(Exception):  # it may be within a write, or in another thread than the main one
+                signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+                signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
                 sys.stdout.flush()
             cursor = b"\x1b[?25h\r\x1b[K" if os.isatty(2) else b""  # which a progress bar hides, on a line of its own
             tell(cursor + (f"{words}\n".encode() if words else b""))
@@ -67,23 +67,26 @@ def tell(words: bytes) -> None:
 
 
 class _Whole:
-    """How many blocks of `whole` the main thread is in, and what a signal meanwhile has asked for."""
+    """How many blocks of `whole` this process is in, and what a signal meanwhile has asked for."""
 
     inside = 0
     leave: Callable[[], None] | None = None
+    lock = threading.Lock()
 
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """For what is soon done and must not be left half done, as two renames: a signal ends the process after it."""
-    if threading.current_thread() is not threading.main_thread():  # handlers run there, beside this
-        yield
-        return
-    _Whole.inside += 1
+    """For what is soon done and must not be left half done, as two renames: a signal ends the process after it.
+
+    In any thread: handlers run in the main one, beside it, and look at the count.
+    """
+    with _Whole.lock:
+        _Whole.inside += 1
     try:
         yield
     finally:
-        _Whole.inside -= 1
+        with _Whole.lock:
+            _Whole.inside -= 1
         if not _Whole.inside and _Whole.leave is not None:
             _Whole.leave()
 

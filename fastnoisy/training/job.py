@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +25,7 @@ from fastnoisy.distributed import ONE, Group
 from fastnoisy.methods.base import Pass, Progress
 from fastnoisy.models import batchnorm
 from fastnoisy.order import share
-from fastnoisy.training import optim, preflight, setup, summary
+from fastnoisy.training import checkpoint, optim, preflight, setup, summary
 from fastnoisy.training.checkpoint import Origin
 from fastnoisy.training.eta import Eta
 from fastnoisy.training.evaluate import Evaluator
@@ -37,6 +38,7 @@ from fastnoisy.training.setup import Setup
 from fastnoisy.training.state import Position, TrainState
 from fastnoisy.training.step import Stepper
 from fastnoisy.training.stop import Interrupted, Stop, Vote
+from fastnoisy.training.writer import Writer
 
 
 def silent(event: Event) -> None:
@@ -76,6 +78,9 @@ class Job:
         met: shapes of the steps so far: the first of each may compile, and is waited for.
         progress: the position as tensors on the device.
         saved: the newest checkpoint and its position; None before the first.
+        writer: writes checkpoints.
+        written: of the newest one that is on the disk: MiB, seconds that the training waited for the copy, and that
+            writing it took.
         pipeline, eval_pipelines: open within `opened`.
     """
 
@@ -92,6 +97,8 @@ class Job:
     vote: Vote = field(init=False)
     met: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
     saved: tuple[Path, Position] | None = None
+    writer: Writer = field(default_factory=Writer)
+    written: dict[str, float] = field(default_factory=dict)
     schedule: optim.Schedule | None = None
     eta: Eta = field(init=False)
     pipeline: pipelines.Pipeline = field(init=False)
@@ -167,6 +174,7 @@ def opened(job: Job) -> Iterator[None]:
     for line in summary.lines(prepared, choice.name, choice.why, needs):
         job.say(line)
     with ExitStack() as held:
+        held.callback(job.writer.close)
 
         def hold(split: Split, labels: np.ndarray) -> pipelines.Pipeline:
             return held.enter_context(pipelines.open_pipeline(choice, split, labels, device, config.data.workers))
@@ -197,20 +205,48 @@ def _origin(job: Job) -> Origin:
     )
 
 
-def save(job: Job) -> Path:
-    """Write a checkpoint of the state; returns its folder."""
+def save(job: Job, best: bool = False) -> Path:
+    """Have a checkpoint of the state written, beside the training; returns its folder.
+
+    The training waits until the last one is written, so that there is but one copy of the state, and for the copy.
+
+    Args:
+        best: write its weights as those of the chosen epoch, too.
+    """
     job.merge()
-    metadata, device = setup.network_metadata(job.setup, job.state.method), job.setup.device
-    path = job.folder.save(job.state, metadata, _origin(job), device, job.config.checkpoint.keep)
+    path = job.folder.checkpoints / job.state.position.name
     job.saved = path, job.state.position
-    job.group.barrier()
+    if job.group.leads:
+        job.writer.wait()
+        began = time.perf_counter()
+        taken = job.state.snapshot()
+        job.folder.refuse_bad_weights(job.state, taken)
+        primary, device = checkpoint.prefix(job.state.method), job.setup.device
+        metadata, origin = setup.network_metadata(job.setup, job.state.method), _origin(job)
+        copied = time.perf_counter() - began
+
+        def write() -> None:
+            begun = time.perf_counter()
+            job.folder.save(taken, primary, metadata, origin, device, job.config.checkpoint.keep)
+            size = sum(file.stat().st_size for file in path.iterdir())
+            job.written = {"mib": size / 2**20, "copy_seconds": copied, "seconds": time.perf_counter() - begun}
+
+        job.writer.submit(write)
+        if best:
+            job.writer.submit(lambda: job.folder.save_best(taken, primary, metadata, origin, device))
     return path
 
 
 def save_best(job: Job) -> None:
     """Write the state's weights as those of the chosen epoch."""
-    metadata = setup.network_metadata(job.setup, job.state.method)
-    job.folder.save_best(job.state, metadata, _origin(job), job.setup.device)
+    if job.group.leads:
+        primary, metadata = checkpoint.prefix(job.state.method), setup.network_metadata(job.setup, job.state.method)
+        job.folder.save_best(job.state.snapshot(copy=False), primary, metadata, _origin(job), job.setup.device)
+
+
+def settle(job: Job) -> None:
+    """Wait until all checkpoints are written; of several ranks all wait."""
+    job.writer.wait()
     job.group.barrier()
 
 
@@ -248,5 +284,6 @@ def stop_if_asked(job: Job, signal_number: int) -> None:
         return
     check_finite(job)
     path = job.saved[0] if job.saved and job.saved[1] == job.state.position else save(job)
+    settle(job)
     job.say(f"stopped; state in {path}; go on with 'fastnoisy train --resume {job.folder.path}'")
     raise Interrupted(signal_number, path)

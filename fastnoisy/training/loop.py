@@ -32,6 +32,7 @@ from fastnoisy.training.job import (
     save,
     save_best,
     saved_position,
+    settle,
     silent,
     stop_if_asked,
 )
@@ -184,6 +185,7 @@ def train(job: Job) -> dict[str, Any]:
             left = (time.perf_counter() - started) / (epoch + 1 - first) * (epochs - epoch - 1)
             job.observe(Event("epoch", epoch_line(line, epochs, left), metrics=line))
             stop_if_asked(job, job.vote.now())
+        settle(job)
         return _finish(job, evaluated)
     except FastnoisyError:
         if job.group.size == 1:
@@ -227,13 +229,11 @@ def _epoch(job: Job, epoch: int) -> dict[str, Any]:
         best = state.selection.observe(epoch, line["eval"])
     if state.selection.name:
         line["selected"] = state.selection.state()
-    line["time"] = timing
+    line["time"] = {**timing, **({"checkpoint": job.written} if job.written else {})}
     job.folder.append(line)  # before the checkpoint, which says how much of the file is its own
     state.position = Position(epoch + 1)
     if last or best or (epoch + 1) % config.checkpoint.every == 0:
-        save(job)
-    if best:
-        save_best(job)
+        save(job, best)
     return line
 
 
@@ -260,6 +260,7 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
         watch.images += sum(given.totals.values())
         state.position = Position(epoch, number, step + 1)
         job.eta.step(lambda: _steps_left(job))
+        job.writer.look()
         if (step + 1) % job.config.log_every == 0 or job.setup.device.type == "cpu":
             check_finite(job)
             job.observe(Event("step", f"epoch {epoch + 1}/{job.config.epochs}", step + 1, total))
@@ -289,7 +290,9 @@ def _next(job: Job, supply: Iterator[Given]) -> Given:
             raise
         if not job.stop.signal_number and position not in (saved_position(job), Position(position.epoch)):
             check_finite(job)
-            job.say(f"state in {save(job)}; go on with 'fastnoisy train --resume {job.folder.path}'")
+            path = save(job)
+            settle(job)
+            job.say(f"state in {path}; go on with 'fastnoisy train --resume {job.folder.path}'")
         raise
 
 

@@ -52,6 +52,8 @@ def estimate(setup: Setup, pipeline: str) -> Need:
         "views of a batch": max(made, evaluated) * height * width * 3 * 4,
     }
     host = {"decoded images while loading": min(resident, 1 << 30) if setup.device.type == "cuda" else 0}
+    copy = state + moments  # of which a checkpoint is written beside the training
+    (host if setup.device.type == "cuda" else device)["a copy for checkpoints"] = copy
     chosen = 2 * state if settings.select else 0  # the best one, and the new one while it replaces it
     disk = {"checkpoints": (settings.checkpoint.keep + 1) * (state + moments) + chosen}
     return Need(device, host, disk)

@@ -30,7 +30,7 @@ from fastnoisy.training.checkpoint import Checkpoint, Origin
 from fastnoisy.training.labels import Labels, read_labels, write_labels
 from fastnoisy.training.metrics import MetricsFile
 from fastnoisy.training.settings import Settings
-from fastnoisy.training.state import TrainState
+from fastnoisy.training.state import Position, TrainState
 
 Say = Callable[[str], None]
 
@@ -222,30 +222,31 @@ class RunFolder:
             say(f"the damaged checkpoint {path.name} is kept as {aside.name}")
 
     def save(
-        self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device, keep: int
-    ) -> Path:
-        """Write the checkpoint of a state and remove all but the newest `keep`.
+        self, taken: Mapping[str, Any], primary: str, metadata: dict[str, str], origin: Origin, device: torch.device,
+        keep: int,
+    ) -> None:  # fmt: skip
+        """Write the checkpoint of a snapshot and remove all but the newest `keep`.
+
+        Args:
+            taken: a `TrainState.snapshot`.
+            primary: of `checkpoint.prefix`.
 
         Raises:
-            FastnoisyError: weights that are not finite, or the disk refuses; older checkpoints stay then.
+            FastnoisyError: the disk refuses; older checkpoints stay then.
         """
-        taken = state.snapshot(copy=False)
-        self._refuse_bad_weights(state, taken)
-        path = self.checkpoints / state.position.name
-        checkpoint.write(path, taken, checkpoint.prefix(state.method), metadata, origin, device)
+        checkpoint.write(self.checkpoints / name_of(taken), taken, primary, metadata, origin, device)
         checkpoint.sweep(self.checkpoints)
         for old in checkpoint.listing(self.checkpoints)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
-        return path
 
-    def save_best(self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device) -> None:
+    def save_best(
+        self, taken: Mapping[str, Any], primary: str, metadata: dict[str, str], origin: Origin, device: torch.device
+    ) -> None:
         """Write the chosen epoch's weights and memories, for evaluation; training goes on from the numbered
         checkpoints.
         """
-        taken = state.snapshot(copy=False)
         kept = {name: taken[name] for name in ("method", "selection", "position")}
-        path = self.checkpoints / checkpoint.BEST
-        checkpoint.write(path, kept, checkpoint.prefix(state.method), metadata, origin, device)
+        checkpoint.write(self.checkpoints / checkpoint.BEST, kept, primary, metadata, origin, device)
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -259,7 +260,8 @@ class RunFolder:
         """Remove what an interrupted write of a checkpoint left behind."""
         checkpoint.sweep(self.checkpoints)
 
-    def _refuse_bad_weights(self, state: TrainState, taken: Mapping[str, Any]) -> None:
+    def refuse_bad_weights(self, state: TrainState, taken: Mapping[str, Any]) -> None:
+        """Raise FastnoisyError where weights of a snapshot are not finite."""
         trained = [name for name, _ in state.method.named_parameters()]
         if not all(bool(taken["method"][name].isfinite().all()) for name in trained):
             last = next(reversed(checkpoint.listing(self.checkpoints)), "none")
@@ -267,6 +269,11 @@ class RunFolder:
                 f"the weights became NaN or infinite in epoch {state.position.epoch}",
                 f"Lower optim.lr; the last good checkpoint is {last}",
             )
+
+
+def name_of(taken: Mapping[str, Any]) -> str:
+    """The name of a snapshot's checkpoint."""
+    return Position(**taken["position"]).name
 
 
 class SeenFolder(RunFolder):
@@ -296,15 +303,6 @@ class SeenFolder(RunFolder):
 
     def set_aside_after(self, found: Checkpoint, say: Say) -> None:
         """The first rank renames."""
-
-    def save(
-        self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device, keep: int
-    ) -> Path:
-        """The first rank writes there."""
-        return self.checkpoints / state.position.name
-
-    def save_best(self, state: TrainState, metadata: dict[str, str], origin: Origin, device: torch.device) -> None:
-        """The first rank writes."""
 
     def append(self, line: dict[str, Any]) -> None:
         """The first rank writes."""

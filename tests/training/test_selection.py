@@ -20,6 +20,7 @@ from fastnoisy.errors import FastnoisyError
 from fastnoisy.training import checkpoint, loop, selection, setup
 from fastnoisy.training.logs import Display
 from fastnoisy.training.run import Run
+from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.state import Position
 from fastnoisy.training.step import Stepper
 from fastnoisy.training.stop import on_signals
@@ -139,17 +140,17 @@ def test_cut_between_a_checkpoint_and_the_chosen_model(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = loop.start(resolve("ce", store), tmp_path / "whole")
-    original, run = loop.save_best, tmp_path / "run"
+    original, run = RunFolder.save_best, tmp_path / "run"
 
-    def cut(job: loop.Job) -> None:
-        if job.state.position.epoch == 2:
+    def cut(folder: RunFolder, taken: Any, *given: Any) -> None:
+        if taken["position"]["epoch"] == 2:
             raise CutError
-        original(job)
+        original(folder, taken, *given)
 
-    monkeypatch.setattr(loop, "save_best", cut)
+    monkeypatch.setattr(RunFolder, "save_best", cut)
     with pytest.raises(CutError):
         loop.start(resolve("ce", store), run)
-    monkeypatch.setattr(loop, "save_best", original)
+    monkeypatch.setattr(RunFolder, "save_best", original)
     assert checkpoint.load(run / "checkpoints/best").position == Position(1), "the one before"
     assert loop.resume(run) == whole
     same(tmp_path / "whole", run)
