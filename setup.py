@@ -73,6 +73,7 @@ setup(
     extras_require={
         "ffcv": ["ffcv>=1.0.2", "setuptools"],  # it imports distutils, which Python 3.12 has from setuptools alone
         "dali": ["nvidia-dali-cuda130"],
+        "cluster": ["ray>=2.40"],
         "parquet": ["pyarrow"],
         "onnx": ["onnx", "onnxscript", "onnxruntime"],
         "test": TEST,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import statistics
 import sys
 import zlib
 from pathlib import Path
@@ -24,6 +23,8 @@ import click
 from _report import markdown, mean_std, run, write
 
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.grids import numbers
+from fastnoisy.grids.numbers import against, percent
 
 TINY = ("epochs=2", "data.subset=200", "batch_size=32")
 
@@ -78,7 +79,7 @@ def search(
     """Train one method at every point of a grid; the results, best test accuracy first, and their table."""
     found = [(point, train_all(data, method, store, [*words, *point], seeds, runs)) for point in grid]
     found.sort(key=lambda row: -mean_std([r["accuracy"] for r in row[1]])[0])
-    rows = [[" ".join(p), _percent(f, "accuracy"), _percent(f, "memorised")] for p, f in found]
+    rows = [[" ".join(p), percent(f, "accuracy"), percent(f, "memorised")] for p, f in found]
     text = markdown([f"{method} at", "test accuracy %", "memorised %"], rows)
     return [{"point": list(point), "runs": runs_} for point, runs_ in found], text
 
@@ -143,67 +144,14 @@ def train(data: str, method: str, store: str, words: list[str], runs: Path) -> d
                     final = loop.start(settings, folder, display, stop)
         except loop.Interrupted as stopped:
             sys.exit(128 + stopped.signal_number)
-    lines = Run(folder).metrics
-    speeds = [line["time"]["img_per_s"] for line in lines if "time" in line]
-    predictor = final["reported"]
-    evaluated = final["eval"][settings.config.data.test_split]
-    return {
-        "seed": settings.config.seed,
-        "accuracy": evaluated[predictor]["accuracy"],
-        "ece": evaluated[predictor]["ece"],
-        "others": {k: v["accuracy"] for k, v in evaluated.items() if k != predictor},
-        "memorised": final["train"][predictor].get("memorised"),
-        "suspects_found": final["suspects_found"],
-        "img_per_s": statistics.median(speeds),
-        "seconds": sum(line["time"]["seconds"] for line in lines if "time" in line),
-        "curve": [
-            [
-                line["epoch"],
-                line["eval"][settings.config.data.test_split][predictor]["accuracy"],
-                line["train"].get("memorised"),
-            ]
-            for line in lines
-            if "eval" in line and "epoch" in line
-        ],
-        "run": folder.name,
-    }
-
-
-def against(rows: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> dict[str, float]:
-    """Test errors relative to the yardstick, and the paired difference in accuracy with its standard error."""
-    error, base = (1 - mean_std([r["accuracy"] for r in side])[0] for side in (rows, yardstick))
-    gains = [a["accuracy"] - b["accuracy"] for a, b in zip(rows, yardstick, strict=True)]
-    mean, std = mean_std(gains)
-    return {"error_ratio": error / base if base else float("nan"), "gain": mean, "gain_se": std / len(gains) ** 0.5}
-
-
-def _percent(rows: list[dict[str, Any]], key: str) -> str:
-    values = [100 * r[key] for r in rows if r[key] is not None]
-    if not values:
-        return "-"
-    mean, std = mean_std(values)
-    return f"{mean:.2f} ± {std:.2f}" if len(values) > 1 else f"{mean:.2f}"
+    found = numbers.of_run(Run(folder))
+    assert found is not None, "it has ended"
+    return found
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The table of a comparison, in Markdown."""
-    many = len(next(iter(found.values()))["runs"]) > 1
-    header = ["method", "test accuracy %", "memorised %", "suspects found %"]
-    header += ["errors / yardstick's", "gain ± s.e."] if many else []
-    rows = []
-    for method, entry in found.items():
-        runs = entry["runs"]
-        row = [method, *(_percent(runs, k) for k in ("accuracy", "memorised", "suspects_found"))]
-        if many:
-            row += [f"{entry['error_ratio']:.2f}", f"{100 * entry['gain']:+.2f} ± {100 * entry['gain_se']:.2f}"]
-        rows.append(row)
-        for other in runs[0]["others"]:  # a method's further predictors
-            extra = [
-                f"- {method}, {other} alone",
-                _percent([{"accuracy": r["others"][other]} for r in runs], "accuracy"),
-            ]
-            rows.append(extra + ["" for _ in row[2:]])
-    return markdown(header, rows)
+    return markdown(*numbers.table({method: entry["runs"] for method, entry in found.items()}))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 `fastnoisy.convert`, `fastnoisy.train` and `fastnoisy.load` do what the commands do; see `api.py`. Importing the package
 does no work and does not import torch. Floors (a file imports only from its own floor's package or from lower ones,
 `tests/test_floors.py` keeps it): 0 errors, configuration, random numbers, losses, noise, order, machine; 1 recipes,
-data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, model_export, api; 5 cli.
+data, augment, models; 2 pipelines, methods; 3 training; 4 analysis, grids, model_export, api; 5 cli.
 """
 
 import os
 
 TYPE_CHECKING = False  # as type checkers take it; typing and pathlib take 10 ms, in which Ctrl-C is not yet handled
 if TYPE_CHECKING:
-    from fastnoisy.api import audit, convert, correct, dry_run, export, load, train
+    from fastnoisy.api import audit, compare, convert, correct, dry_run, export, load, sweep, train
     from fastnoisy.errors import FastnoisyError
     from fastnoisy.training.logs import Event
     from fastnoisy.training.run import Run
@@ -31,16 +31,18 @@ _ROOMS = {  # of what is imported on its first use
     "Run": "training.run",
     "Stop": "training.stop",
     "audit": "api",
+    "compare": "api",
     "convert": "api",
     "correct": "api",
     "dry_run": "api",
     "export": "api",
     "load": "api",
+    "sweep": "api",
     "train": "api",
 }
 __all__ = [
-    "Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "convert", "correct", "dry_run", "export", "load",
-    "train",
+    "Event", "FastnoisyError", "Interrupted", "Run", "Stop", "audit", "compare", "convert", "correct", "dry_run",
+    "export", "load", "sweep", "train",
 ]  # fmt: skip
 
 

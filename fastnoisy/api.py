@@ -6,7 +6,8 @@ and signal handlers are afterwards as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from fastnoisy.data.conversion.correct import Correction
     from fastnoisy.data.conversion.shards import Shard
     from fastnoisy.data.conversion.tables import Summary
+    from fastnoisy.grids.grid import Cell
+    from fastnoisy.grids.result import Comparison
     from fastnoisy.label_audit.audit import Audit
     from fastnoisy.model_export.export import Export
     from fastnoisy.training.dry_run import DryRun
@@ -41,6 +44,7 @@ def convert(
     labels: str | Path = "",
     labels_as: str = "",
     labels_columns: str = "",
+    ray: str = "",
     progress: Callable[[Status], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Summary:
@@ -62,7 +66,9 @@ def convert(
         labels: a file of corrections: rows by path or index, a label or `drop` each.
         labels_as: what its numbers mean, `index` or `name`, where that is not clear.
         labels_columns: which of its columns is what.
-        progress: called as images are done.
+        ray: the address of a Ray cluster whose machines see the files at the same paths, or `local`; it takes the place
+            of `workers` and `shard`.
+        progress: called as images are done; with `ray`, as shards are.
         say: told what is odd about the source, a line each; by default a warning.
 
     Returns:
@@ -77,10 +83,18 @@ def convert(
     options = conversion.ConvertOptions(
         resize=resize, store=storage, quality=quality, test_fraction=test_fraction, max_rejected=max_rejected
     )
+    reading = conversion.LabelOptions(columns, str(labels), labels_as, labels_columns)
+    if ray:
+        from fastnoisy.data.conversion.on_ray import convert_on_ray
+
+        return convert_on_ray(
+            str(source), Path(store), ray, options=options, labels=reading, timeout=timeout, restart=restart,
+            progress=progress, say=warn if say is None else say,
+        )  # fmt: skip
     return conversion.convert(
         str(source), Path(store), options=options, workers=workers, timeout=timeout, shard=shard, restart=restart,
         progress=progress, say=warn if say is None else say,
-        labels=conversion.LabelOptions(columns, str(labels), labels_as, labels_columns),
+        labels=reading,
     )  # fmt: skip
 
 
@@ -261,6 +275,73 @@ def audit(
         progress=(lambda doing: lambda status: None) if progress is None else progress,
         observe=warn_of_notes if observe is None else observe, stop=stop,
     )  # fmt: skip
+
+
+def sweep(
+    recipes: str,
+    *words: str,
+    data: str | Path = "",
+    out: str | Path,
+    per_device: int = 1,
+    ray: str = "",
+    select: str = "",
+    say: Callable[[str], None] | None = None,
+    stop: Stop | None = None,
+) -> Comparison:
+    """Train a grid of runs, each a run folder in `out`; finished ones are read, begun ones go on.
+
+    Args:
+        recipes: one or more, separated by commas.
+        words: `key=value` for all runs, `key=value,value,...` for an axis of the grid.
+        data: the folder that `convert` made.
+        per_device: runs at a time on one GPU; without a GPU, on this machine.
+        ray: the address of a Ray cluster, or `local`; by default this machine without Ray.
+        select: `holdout` names the point that is best on the noisy labels held out; never on test data.
+        say: told what begins and ends, a line each; by default nobody is.
+        stop: asked from elsewhere to have all runs write a checkpoint and end.
+
+    Returns:
+        The runs that have ended, grouped by all but their seeds.
+
+    Raises:
+        FastnoisyError: wrong words, a folder that holds another run, no Ray. A run that fails is told in the result.
+    """
+    from fastnoisy.grids import drive, grid, result
+
+    tell = (lambda line: None) if say is None else say
+    cells = grid.cells(recipes, words)
+    if select:
+        _holds_out(cells, str(data))
+    stopped = (lambda: bool(stop.signal_number)) if stop is not None else (lambda: False)
+    outcomes = drive.drive(cells, Path(out), str(data), per_device, ray, tell, stopped)
+    found = result.of_cells(cells, outcomes, Path(out), tell)
+    return replace(found, chosen=result.best_held_out(found.groups)) if select else found
+
+
+def compare(*runs: str | Path, say: Callable[[str], None] | None = None) -> Comparison:
+    """The numbers of runs beside one another: those that differ in their seeds alone are one group.
+
+    Args:
+        runs: run folders; the group of the first is the yardstick.
+        say: told which have not ended, a line each; by default a warning.
+
+    Raises:
+        FastnoisyError: a folder holds no run, or none has ended.
+    """
+    from fastnoisy.grids import result
+    from fastnoisy.training.logs import warn
+
+    return result.of_runs([Path(run) for run in runs], warn if say is None else say)
+
+
+def _holds_out(cells: Sequence[Cell], store: str) -> None:
+    """Raise FastnoisyError where a cell of a grid holds nothing out to choose by."""
+    from fastnoisy.errors import FastnoisyError
+    from fastnoisy.training import setup
+
+    for cell in cells:
+        if not setup.resolve(cell.recipe, cell.words, store).config.data.holdout:
+            raise FastnoisyError("there are no labels held out to choose by", "Add for example data.holdout=0.1")
 
 
 def export(run: str | Path | Run, to: str, out: str | Path, say: Callable[[str], object] | None = None) -> Export:

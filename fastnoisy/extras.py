@@ -27,6 +27,7 @@ class Extra:
 
 
 EXTRAS = {
+    "cluster": Extra("ray", "work on a Ray cluster", "pip install 'fastnoisy[cluster]'"),
     "dali": Extra(
         "nvidia.dali",
         "the dali pipeline",

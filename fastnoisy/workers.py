@@ -323,7 +323,7 @@ def _serve(
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.NUMBERS)
-    _end_with(parent)
+    end_with(parent)
     no_memory = _NO_MEMORY if _limit_memory() else _NO_MEMORY_HERE
     try:
         while True:
@@ -372,11 +372,15 @@ def _pickled_error(error: Exception) -> bytes:
         return pickle.dumps(RuntimeError("".join(traceback.format_exception(error))))
 
 
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, which need not have the time to say so."""
+def end_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process with its parent, which need not have the time to say so.
+
+    Args:
+        number: the signal that it gets then.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_PDEATHSIG, number, 0, 0, 0)
         if os.getppid() != parent:  # it was quicker
             os._exit(1)
 

@@ -108,6 +108,9 @@ Examples:
 @click.option(
     "--merge", type=click.Path(path_type=Path), metavar="OUT", help="Join the shards of OUT; takes no SOURCE."
 )
+@click.option(
+    "--ray", metavar="ADDRESS|local", default="", help="Convert as tasks of a Ray cluster that sees the same files."
+)
 @click.option("--restart", is_flag=True, help="Throw away what an unfinished conversion to OUT has left.")
 def command(
     source: str | None,
@@ -125,6 +128,7 @@ def command(
     timeout: float,
     shard: str | None,
     merge: Path | None,
+    ray: str,
     restart: bool,
 ) -> None:
     """Convert SOURCE into the store OUT: a new folder with one fast file per split.
@@ -139,6 +143,8 @@ def command(
 
     if merge is not None and (source is not None or shard is not None):
         raise click.UsageError("--merge OUT goes without SOURCE and --shard")
+    if ray and (merge is not None or shard is not None or workers is not None):
+        raise click.UsageError("--ray makes the shards and joins them itself: leave --shard, --merge and --workers out")
     if merge is None and (source is None or out is None):
         raise click.UsageError("SOURCE and OUT are needed, or --merge OUT")
     part = None if shard is None else Shard.parse(shard)
@@ -154,7 +160,7 @@ def command(
                 max_rejected=0.05 if max_rejected is None else max_rejected, workers=workers, timeout=timeout,
                 shard=part,
                 restart=restart, columns=columns, labels=labels, labels_as=labels_as or "",
-                labels_columns=labels_columns, progress=progress, say=warn,
+                labels_columns=labels_columns, ray=ray, progress=None if ray else progress, say=warn,
             )  # fmt: skip
     for split in summary.splits:
         height, width = split.canvas

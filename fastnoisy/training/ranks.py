@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-from fastnoisy import config
 from fastnoisy.distributed import ONE, Group, LostError, Ranks
 from fastnoisy.errors import FastnoisyError, ToldError
 from fastnoisy.training.device import choose_device
@@ -47,10 +46,7 @@ def goes_on(folder: RunFolder, settings: Settings) -> bool:
         return False
     if _number("TORCHELASTIC_RESTART_COUNT", 0):
         return True
-    written = folder.read_config(None, lambda line: None)
-    differs = config.changed(settings.config, written.config)
-    # what a start fills in: threads, digests of files
-    return all(config.may_change(key) or pair[0] is None for key, pair in differs.items())
+    return not folder.begun_otherwise(settings)
 
 
 def _number(name: str, default: int) -> int:

@@ -175,6 +175,16 @@ class RunFolder:
                 say(f"note: {self.config_path} has changed since the last checkpoint: {listed}")
         return setup.check(config.merge(written.config.model_dump(), overrides)) if overrides else written
 
+    def begun_otherwise(self, settings: Settings) -> dict[str, tuple[Any, Any]]:
+        """By which values the run in the folder is another one than these settings': dotted key -> (asked for, there);
+        empty where it is the same, or there is none. What may change and what a start fills in are no differences.
+        """
+        if not self.config_path.is_file():
+            return {}
+        written = setup.check(config.read_toml(self.config_path)).config
+        found = config.changed(settings.config, written)
+        return {key: pair for key, pair in found.items() if not config.may_change(key) and pair[0] is not None}
+
     # -- labels -------------------------------------------------------------------------------------------------------
 
     def write_labels(self, labels: Labels, settings: Settings, split: Split) -> None:
