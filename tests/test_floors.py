@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     "errors": 0, "discovery": 0, "literals": 0, "config": 0, "keyed_random": 0, "noise": 0, "losses": 0, "batch": 0,
-    "files": 0, "cluster": 0, "compiler": 0, "resample_passes": 0, "extras": 0, "machine": 0, "order": 0, "distributed": 0,
+    "files": 0, "compiler": 0, "resample_passes": 0, "extras": 0, "machine": 0, "order": 0, "distributed": 0,
     "progress": 0, "sample_memory": 0, "mixing": 0, "workers": 0, "signals": 0, "label_files": 0,
-    "confident_learning": 0,
+    "confident_learning": 0, "cluster": 0,
     "recipes": 1, "data": 1, "augment": 1, "models": 1,
     "pipelines": 2, "methods": 2, "features": 2,
     "training": 3,
