@@ -77,15 +77,20 @@ def synchronise(method: nn.Module, group: Group, device: torch.device) -> None:
     if group.size == 1:
         return
     if device.type == "cuda" and torch.distributed.get_backend().endswith("nccl"):
-        from timm.layers import convert_sync_batchnorm
-
-        for name, child in list(method.named_children()):
-            setattr(method, name, convert_sync_batchnorm(child))
+        by_torch(method)
         return
     for module in method.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = _over_ranks(type(module))  # type: ignore[arg-type]
             module.group = group  # type: ignore[assignment]
+
+
+def by_torch(method: nn.Module) -> None:
+    """Have torch's own SyncBatchNorm in place of every BatchNorm of a method; its tensors stay where they are."""
+    from timm.layers import convert_sync_batchnorm
+
+    for name, child in list(method.named_children()):
+        setattr(method, name, convert_sync_batchnorm(child))
 
 
 @torch.no_grad()
