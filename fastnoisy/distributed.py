@@ -8,8 +8,8 @@ the same on any number of ranks.
 No gradient passes through a group: what comes back counts as a constant. `mean` alone carries one, to a rank's own
 rows, and there the weighted sum of the ranks' gradients is the gradient of the whole batch's mean.
 
-Rank 0 speaks, writes and makes what is made once; the others wait for it, for however long it takes. In training steps
-they wait for one another, which ends after a set time: a rank that hangs, or a machine that is cut off, is an error.
+Rank 0 speaks, writes and makes what is made once; the others wait for it, for hours if need be. In training steps they
+wait for one another for a much shorter set time: a rank that hangs, or a machine that is cut off, is an error.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Group(ABC):
         yield
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, on every rank; the others do not call it, and wait for as long as it takes."""
+        """What `make` gives on rank 0, on every rank; the others do not call it, and wait."""
         return make()
 
     def take_over(self, tensors: Iterable[Tensor]) -> None:  # noqa: B027, one process has nothing to take over
@@ -164,7 +164,7 @@ class Ranks(Group):
     Tensors on the host always go by gloo. Numbers of rows are exchanged on the host, so nothing here waits for a GPU.
 
     Args:
-        patient, timely: of torch's process groups over all ranks: one that waits as long as it takes, one that gives up
+        patient, timely: of torch's process groups over all ranks: one that waits for hours, one that gives up
             after a set time.
 
     Raises:

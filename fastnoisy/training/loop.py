@@ -265,7 +265,9 @@ def _pass(job: Job, epoch: int, number: int, watch: Stopwatch) -> None:
             check_finite(job)
             job.observe(Event("step", f"epoch {epoch + 1}/{job.config.epochs}", step + 1, total))
         if step + 1 < total:
-            stop_if_asked(job, job.vote.at_step())
+            with job.group.in_time():
+                asked = job.vote.at_step()
+            stop_if_asked(job, asked)
     if number + 1 < len(plan):
         state.position = Position(epoch, number + 1)
 

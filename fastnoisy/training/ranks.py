@@ -25,7 +25,8 @@ from fastnoisy.training.run_folder import RunFolder
 from fastnoisy.training.settings import Settings
 from fastnoisy.training.stop import Interrupted
 
-PATIENCE = timedelta(days=7)  # for what one rank does alone: a checkpoint, a fit, a compilation
+_PATIENCE = 10  # times the timeout of a step, for what one rank does alone: a checkpoint, a fit, a compilation
+_HOUR = 3600.0  # seconds, at least
 _MEETING = timedelta(minutes=10)  # for all processes of a start to come
 _ASKED = timedelta(milliseconds=100)
 _SAID_WITHIN = 5.0  # seconds that a rank which has lost another one gives it to say why
@@ -98,13 +99,15 @@ def connect(
     """Make torch's process groups and a hold on them.
 
     Args:
-        timeout: seconds that a training step waits.
+        timeout: seconds that a training step waits; ten times as long, and at least an hour, where one rank may work
+            alone.
     """
     kinds = "cpu:gloo,cuda:nccl" if backend == "nccl" else "gloo"
     try:
         if backend == "nccl":
             choose_device("auto", _Place(rank, size, local_rank, local_size))  # NCCL takes torch's current GPU
-        dist.init_process_group(kinds, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        patience = timedelta(seconds=max(_HOUR, _PATIENCE * timeout))
+        dist.init_process_group(kinds, store=store, rank=rank, world_size=size, timeout=patience)
         patient = dist.group.WORLD
         timely = dist.new_group(backend=kinds, timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
