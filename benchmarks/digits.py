@@ -60,7 +60,7 @@ def main(runs: Path, out: Path | None, device: str, seeds: str, at_once: int, sk
         raise FastnoisyError("; ".join(found.problems))
     groups = {name.removeprefix("digits-"): rows for name, rows in found.groups.items()}
     content["methods"] = {m: {"runs": rows, **against(rows, groups["ce"])} for m, rows in groups.items()}
-    content["command"] = said
+    content["command"] = " ".join(["fastnoisy sweep", *swept])
     content["note"] = (
         f"Seeds {seeds}: mean ± standard deviation; one thread; learning rate, weight decay and student view were "
         "chosen "
