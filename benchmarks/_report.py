@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastnoisy.errors import FastnoisyError
+from fastnoisy.grids.numbers import markdown as markdown  # for every benchmark, as `mean_std`
+from fastnoisy.grids.numbers import mean_std as mean_std
 
 if TYPE_CHECKING:
     import torch
@@ -63,11 +65,6 @@ def write(folder: Path, name: str, content: dict[str, Any]) -> Path:
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(), **content}, indent=1) + "\n")
     return path
-
-
-def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (0 for one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -127,15 +124,3 @@ def run(main: click.Command) -> None:
     except FastnoisyError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown: first column left, others right, padded to be read as it stands."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(header), rule, *map(line, rows)])

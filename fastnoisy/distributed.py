@@ -243,22 +243,19 @@ class Ranks(Group):
 
     def largest(self, number: int) -> Pending:
         """Begin to find the largest of the ranks' numbers, and go on meanwhile."""
-        value = torch.tensor([number])
-        work = self._do(lambda: dist.all_reduce(value, dist.ReduceOp.MAX, group=self._now, async_op=True))
+        return self._begin(torch.tensor([number]), dist.ReduceOp.MAX)
+
+    def begin_sum(self, flat: Tensor) -> Pending:
+        """Begin to sum a contiguous tensor over the ranks, in place, and go on meanwhile."""
+        return self._begin(flat, dist.ReduceOp.SUM)
+
+    def _begin(self, value: Tensor, operation: Any) -> Pending:
+        """Begin to reduce a tensor over the ranks, in place."""
+        work = self._do(lambda: dist.all_reduce(value, operation, group=self._now, async_op=True))
 
         def take() -> Tensor:
             self._do(work.wait)
             return value
-
-        return Pending(take)
-
-    def begin_sum(self, flat: Tensor) -> Pending:
-        """Begin to sum a contiguous tensor over the ranks, in place, and go on meanwhile."""
-        work = self._do(lambda: dist.all_reduce(flat, group=self._now, async_op=True))
-
-        def take() -> Tensor:
-            self._do(work.wait)
-            return flat
 
         return Pending(take)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastnoisy.training.run import Run
+if TYPE_CHECKING:  # the benchmarks' reports take two functions from here, and no torch
+    from fastnoisy.training.run import Run
 
 _IGNORED = ("seed", "noise_seed", "device", "threads", "pipeline", "data.store", "recipe", "row", "distributed")
 
@@ -62,6 +63,18 @@ def against(rows: Sequence[Mapping[str, Any]], yardstick: Sequence[Mapping[str, 
     mean, std = mean_std([own - other for own, other in both])
     ratio = error / other_error if other_error else float("nan")
     return {"error_ratio": ratio, "gain": mean, "gain_se": std / len(both) ** 0.5}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown: first column left, others right, padded to be read as it stands."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(header), rule, *map(line, rows)])
 
 
 def percent(rows: Sequence[Mapping[str, Any]], key: str) -> str:

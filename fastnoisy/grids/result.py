@@ -37,17 +37,11 @@ class Comparison:
         """The table in Markdown, and the point that was chosen."""
         if not self.groups:
             return "no run has ended"
-        columns, rows = numbers.table(self.groups)
-        widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
-        lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in rows]
-        head = "| " + " | ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True)) + " |"
-        dashes = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-        told = []
-        if self.chosen:
-            own = self.groups[self.chosen]
-            told = ["", f"best on the labels held out: {self.chosen} ({numbers.percent(own, 'holdout')} % there, "
-                        f"{numbers.percent(own, 'accuracy')} % on the test split)"]  # fmt: skip
-        return "\n".join([head, dashes, *lines, *told])
+        table = numbers.markdown(*numbers.table(self.groups))
+        if not self.chosen:
+            return table
+        held, test = (numbers.percent(self.groups[self.chosen], key) for key in ("holdout", "accuracy"))
+        return f"{table}\n\nbest on the labels held out: {self.chosen} ({held} % there, {test} % on the test split)"
 
     def json(self) -> str:
         """All of it, for a program."""

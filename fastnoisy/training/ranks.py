@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TypeVar
 
 import torch.distributed as dist
 
@@ -31,7 +30,6 @@ _MEETING = timedelta(minutes=10)  # for all processes of a start to come
 _ASKED = timedelta(milliseconds=100)
 _SAID_WITHIN = 5.0  # seconds that a rank which has lost another one gives it to say why
 _PREFIX = "fastnoisy"
-T = TypeVar("T")
 
 
 def launched() -> bool:
